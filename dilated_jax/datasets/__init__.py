@@ -1,0 +1,187 @@
+"""Data sets: the tables of their classes, and pictures with labels by number.
+
+  source = datasets.load('scenes', 'train')
+  source[0]  # {'image': uint8 (H, W, 3), 'label': uint8 (H, W), 'name': str}
+
+Labels are class ids of `classes(name)`, 255 for pixels to ignore. Data sets are prepared once, by
+TFDS without TensorFlow, into `data_dir`; a file is read when its picture is asked for.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import importlib
+import io
+import os
+import pathlib
+import sys
+
+from absl import logging
+from etils import epath
+import numpy as np
+import PIL.Image
+
+from dilated_jax.datasets.classes import CAMVID, IGNORE, SCENES, Classes
+from dilated_jax.errors import InputError
+
+__all__ = ['IGNORE', 'NAMES', 'Classes', 'Source', 'classes', 'default_dir', 'load', 'prepare']
+
+_TABLES = {'scenes': SCENES, 'camvid': CAMVID}
+_BUILDERS = {'scenes': 'Scenes', 'camvid': 'Camvid'}  # Module of this package and its class.
+NAMES = tuple(_TABLES)
+
+# What a damaged file makes array_record, TFDS, Pillow or the JSON parser raise.
+_DAMAGE = (OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError)
+
+
+def classes(name: str) -> Classes:
+  """Returns the table of the classes of data set `name`."""
+  if name not in _TABLES:
+    raise InputError(f'no data set {name!r}: choose one of {", ".join(NAMES)}')
+  return _TABLES[name]
+
+
+def default_dir() -> str:
+  """Returns where prepared data sets live unless told otherwise: TFDS_DATA_DIR, or as in TFDS."""
+  return os.path.expanduser(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
+
+
+def prepare(name: str, data_dir=None, manual_dir=None, **options) -> epath.Path:
+  """Writes data set `name` into `data_dir`, whole or not at all; does nothing if it is there.
+
+  Args:
+    name: one of `NAMES`.
+    data_dir: folder of prepared data sets; None for `default_dir()`.
+    manual_dir: folder that holds the raw data set, as its publisher packs it; None looks in
+      `data_dir` and in `data_dir/downloads/manual`. Drawn data sets need none.
+    **options: for the builder, such as `counts` of `scenes`.
+
+  Returns:
+    The folder of the prepared data set.
+
+  Raises:
+    InputError: the raw data is missing or wrong. Nothing has been written.
+  """
+  return _prepared(name, data_dir, manual_dir, **options).data_path
+
+
+def load(name: str, split: str, data_dir=None, manual_dir=None) -> 'Source':
+  """Opens one split of a data set, and prepares the data set first where that is possible.
+
+  Args:
+    name: one of `NAMES`.
+    split: 'train', 'val' or 'test'; slices as in TFDS, 'train[:10%]', work too.
+    data_dir: as in `prepare`.
+    manual_dir: as in `prepare`.
+
+  Returns:
+    The pictures and labels of the split, sorted by name.
+
+  Raises:
+    InputError: no such data set or split, no raw data to prepare it from, or damaged files.
+  """
+  import tensorflow_datasets as tfds
+
+  builder = _prepared(name, data_dir, manual_dir)
+  folder = builder.data_path
+  if not builder.info.splits:
+    raise _damaged(folder, 'no dataset_info.json')
+  if split.split('[')[0] not in builder.info.splits:
+    raise InputError(f'{name}: no split {split!r}: choose one of {", ".join(builder.info.splits)}')
+  decoders = {key: tfds.decode.SkipDecoding() for key in ('image', 'label')}
+  try:
+    records = builder.as_data_source(split, decoders=decoders)
+  except _DAMAGE as error:
+    raise _damaged(folder, error) from error
+  source = Source(records, folder)
+  if len(source):
+    _ = source[0], source[-1]  # A truncated file has lost its index and fails at any record.
+  return source
+
+
+class Source(Sequence):
+  """Prepared pictures by number: `source[i] -> {'image', 'label', 'name'}`.
+
+  image is uint8 (H, W, 3) RGB; label is uint8 (H, W), class ids and 255; name is a string.
+  """
+
+  def __init__(self, records, folder):
+    self._records = records
+    self._folder = folder
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> dict:
+    position = range(len(self))[index]  # Raises IndexError; resolves negative numbers.
+    try:
+      record = self._records[position]
+      # Our own decoding: OpenCV, which TFDS would use where it is installed, reads palettes as RGB.
+      image = np.asarray(PIL.Image.open(io.BytesIO(record['image'])).convert('RGB'))
+      label = np.asarray(PIL.Image.open(io.BytesIO(record['label'])))
+      return {'image': image, 'label': label, 'name': record['name'].decode()}
+    except _DAMAGE as error:
+      raise _damaged(self._folder, error) from error
+
+
+def _prepared(name, data_dir, manual_dir, **options):
+  """Returns the TFDS builder of `name`, prepared."""
+  import tensorflow_datasets as tfds
+
+  builder = _builder(name, data_dir, **options)
+  if builder.data_path.exists():
+    return builder
+  raw = _find_raw(name, builder, manual_dir)
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()  # Its carriage returns would fill a log; ours are plain lines.
+  config = tfds.download.DownloadConfig(manual_dir=raw)
+  logging.info('%s: preparing %s', name, builder.data_path)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints sizes it does not know.
+      builder.download_and_prepare(download_config=config)
+  except OSError:
+    # Another process may have finished first: then its folder is as good as ours.
+    if not (builder.data_path / 'dataset_info.json').exists():
+      raise
+    builder = _builder(name, data_dir, **options)
+  return builder
+
+
+def _damaged(folder, reason) -> InputError:
+  reason = ' '.join(str(reason).split())[:120]
+  return InputError(
+    f'{folder}: the prepared data set is damaged ({reason}); delete it and prepare it again'
+  )
+
+
+def _builder(name, data_dir, **options):
+  classes(name)
+  module = importlib.import_module(f'{__name__}.{name}')
+  data_dir = default_dir() if data_dir is None else os.path.expanduser(data_dir)
+  constructor = getattr(module, _BUILDERS[name])
+  folder = epath.Path(data_dir) / name / str(constructor.VERSION)
+  try:
+    return constructor(data_dir=data_dir, file_format='array_record', **options)
+  except _DAMAGE as error:
+    if not folder.exists():
+      raise
+    raise _damaged(folder, error) from error
+
+
+def _find_raw(name, builder, manual_dir):
+  """Returns the folder with the raw data set; None for a data set that needs none."""
+  find = getattr(importlib.import_module(f'{__name__}.{name}'), 'find', None)
+  if find is None:
+    return None
+  root = pathlib.Path(builder.data_path).parents[1]
+  folders = [root, root / 'downloads' / 'manual']
+  if manual_dir is not None:
+    folders = [pathlib.Path(manual_dir).expanduser()]
+  for folder in folders:
+    if raw := find(folder):
+      return raw
+  missing = ' or '.join(map(str, folders))
+  raise InputError(
+    f'{name}: neither prepared in {root} nor found in {missing}; get it and run python -m '
+    f'experiments.prepare --dataset={name} --manual_dir=FOLDER --data_dir={root} '
+    f'({builder.MANUAL_DOWNLOAD_INSTRUCTIONS})'
+  )

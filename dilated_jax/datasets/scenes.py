@@ -10,6 +10,7 @@ import colorsys
 import dataclasses
 import itertools
 
+from absl import logging
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
@@ -286,15 +287,16 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         'name': tfds.features.Text(),
       }
     )
-    return tfds.core.DatasetInfo(builder=self, features=features, description=self.__doc__)
+    return tfds.core.DatasetInfo(
+      builder=self, features=features, description=self.__doc__, disable_shuffling=True
+    )
 
   def _split_generators(self, dl_manager):
-    return {
-      split: self._generate_examples(FIRST_SEED[split], count)
-      for split, count in self._counts.items()
-    }
+    return {split: self._generate_examples(split, count) for split, count in self._counts.items()}
 
-  def _generate_examples(self, first, count):
+  def _generate_examples(self, split, count):
+    logging.info('scenes: drawing %d %s pictures', count, split)
+    first = FIRST_SEED[split]
     for seed in range(first, first + count):
       image, label = draw(seed)
       name = f'{seed:07}'
