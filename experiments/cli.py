@@ -1,0 +1,67 @@
+"""How every command starts and how it fails: one clear line, exit status not 0, no traceback."""
+
+import os
+import re
+import sys
+
+from absl import app, flags
+import jax
+
+from dilated_jax.errors import InputError
+
+
+def run(main) -> None:
+  """Runs `main()` as an absl program.
+
+  Args:
+    main: a function without arguments, called after the flags are parsed.
+
+  Exits with 0 when `main` returns and after `--help`, 1 on bad input (`InputError`, `OSError`),
+  2 on a wrong flag or flag file, 130 when interrupted. Any other exception is a defect of ours and
+  keeps its traceback.
+  """
+
+  def guarded(argv):
+    if len(argv) > 1:
+      fail(f'unexpected argument {argv[1]!r}: every option is a --flag, see --help', 2)
+    try:
+      main()
+      sys.stdout.flush()
+    except BrokenPipeError:  # `... | head` closed our output: nothing left to say.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit(1)
+    except InputError as error:
+      fail(str(error), 1)
+    except OSError as error:
+      fail(explain(error), 1)
+    except KeyboardInterrupt:
+      fail('interrupted', 130)
+
+  jax.config.config_with_absl()
+  app.run(guarded, flags_parser=parse)
+
+
+def parse(argv):
+  """Parses the flags; a wrong one ends the program with one line and exit status 2."""
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    message = re.sub('--(.+)=None: Flag .* other than None', r'--\1 is required', str(error))
+    fail(f'{message.removeprefix("ERROR:: ").rstrip(" .?")}; see --help', 2)
+  except UnicodeDecodeError:
+    fail('a --flagfile is not text: it holds one --flag=value a line', 2)
+  except SystemExit as done:  # absl ends --help with 1, as if it had failed.
+    sys.exit(0 if done.code == 1 else done.code)
+
+
+def explain(error: OSError) -> str:
+  """Says what went wrong with which file, without the error number."""
+  if error.strerror and error.filename is not None:
+    return f'{error.filename}: {error.strerror}'
+  return str(error) or type(error).__name__
+
+
+def fail(message: str, status: int):
+  """Prints one line on stderr and exits."""
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  sys.exit(status)

@@ -1,0 +1,151 @@
+"""cli.py: every way to fail is one line and an exit status, seen from outside the process."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+COMMAND = '''"""Draws a thing.
+
+Example: python -m experiments.draw --workdir=/tmp/drawing
+"""
+import os, signal
+from absl import flags, logging
+from dilated_jax.errors import InputError
+from experiments import cli
+
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for results.', required=True)
+MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much'], 'How to end.')
+SIZE = flags.DEFINE_integer('size', 1, 'Pixels.', lower_bound=1)
+
+def main():
+  logging.info('a log line')
+  if MODE.value == 'input':
+    raise InputError('a.png: found 12;\\n  store 0..11')
+  if MODE.value == 'missing':
+    open('/nowhere/a.png')
+  if MODE.value == 'bare':
+    raise OSError
+  if MODE.value == 'interrupt':
+    os.kill(os.getpid(), signal.SIGINT)
+  if MODE.value == 'bug':
+    raise ZeroDivisionError('ours')
+  for _ in range(200_000 if MODE.value == 'much' else 1):
+    print('drew', WORKDIR.value, SIZE.value)
+
+if __name__ == '__main__':
+  cli.run(main)
+'''  # noqa: E501
+
+
+@pytest.fixture(scope='module')
+def start(tmp_path_factory):
+  """Starts the command above with some flags, as a user does."""
+  folder = tmp_path_factory.mktemp('command')
+  (folder / 'draw.py').write_text(COMMAND)
+  (folder / 'good.flags').write_text('# a comment\n--workdir=there\n--size=3\n')
+  (folder / 'bad.flags').write_text('--workdir=there\n--sise=3\n')
+  (folder / 'picture.png').write_bytes(b'\x89PNG\r\n\x1a\n\xff\xfe')
+
+  def begin(*arguments):
+    return subprocess.Popen(
+      [sys.executable, 'draw.py', *arguments],
+      cwd=folder,
+      env={**os.environ, 'PYTHONPATH': str(ROOT)},
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  return begin
+
+
+@pytest.fixture(scope='module')
+def run(start):
+  """Runs it to the end: (exit status, stdout, stderr)."""
+
+  def finish(*arguments):
+    with start(*arguments) as process:
+      out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+  return finish
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'status', 'line'),
+  [
+    ('', 2, 'error: flag --workdir is required; see --help'),
+    (
+      '--workdr=a',
+      2,
+      "error: Unknown command line flag 'workdr'. Did you mean: workdir; see --help",
+    ),
+    (
+      '--workdir=a --mode=c',
+      2,
+      'error: flag --mode=c: value should be one of '
+      '<good|input|missing|bare|interrupt|bug|much>; see --help',
+    ),
+    ('--workdir=a --size=0', 2, 'error: flag --size=0: 0 is not a positive integer; see --help'),
+    ('--workdir', 2, 'error: Missing value for flag --workdir; see --help'),
+    ('--workdir=a b', 2, "error: unexpected argument 'b': every option is a --flag, see --help"),
+    (
+      '--flagfile=none.flags',
+      2,
+      'error: Unable to open flagfile: [Errno 2] No such file or directory: '
+      "'none.flags'; see --help",
+    ),
+    (
+      '--flagfile=picture.png',
+      2,
+      'error: a --flagfile is not text: it holds one --flag=value a line',
+    ),
+    (
+      '--flagfile=bad.flags',
+      2,
+      "error: Unknown command line flag 'sise'. Did you mean: size; see --help",
+    ),
+    ('--workdir=a --mode=input', 1, 'error: a.png: found 12; store 0..11'),
+    ('--workdir=a --mode=missing', 1, 'error: /nowhere/a.png: No such file or directory'),
+    ('--workdir=a --mode=bare', 1, 'error: OSError'),
+    ('--workdir=a --mode=interrupt', 130, 'error: interrupted'),
+  ],
+)
+def test_failures_are_one_line(run, arguments, status, line):
+  code, out, err = run('--verbosity=-1', *arguments.split())
+  assert (code, out, err) == (status, '', line + '\n')
+
+
+def test_success_and_log_lines(run):
+  code, out, err = run('--flagfile=good.flags', '--size=4')
+  assert (code, out) == (0, 'drew there 4\n')
+  assert err.endswith('] a log line\n') and err.count('\n') == 1
+
+
+def test_help_shows_the_commands_own_flags(run):
+  code, out, err = run('--help')
+  assert (code, err) == (0, '')
+  assert out.startswith('Draws a thing.\n')
+  assert 'Folder for results.' in out and '--size' in out
+  assert 'jax_' not in out and 'verbosity' not in out
+
+
+def test_a_defect_keeps_its_traceback(run):
+  code, _, err = run('--workdir=a', '--mode=bug')
+  assert code == 1
+  assert 'Traceback' in err and 'ZeroDivisionError: ours' in err
+
+
+def test_a_closed_pipe_is_silent(start):
+  with start('--verbosity=-1', '--workdir=a', '--mode=much') as process:
+    assert process.stdout.readline() == 'drew a 1\n'
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait(timeout=60) in (1, -signal.SIGPIPE)

@@ -1,0 +1,85 @@
+"""errors.py and files.py: what a user sees, and that no reader ever sees half a file."""
+
+import os
+import stat
+import threading
+
+from hypothesis import given, strategies as st
+import pytest
+
+from dilated_jax.errors import InputError
+from dilated_jax.files import write_atomic
+
+
+def test_input_error_is_a_value_error_with_its_message():
+  with pytest.raises(ValueError, match=r'^labels/7\.png: found 12$'):
+    raise InputError('labels/7.png: found 12')
+
+
+@given(content=st.binary(max_size=10_000))
+def test_content_comes_back(tmp_path_factory, content):
+  path = tmp_path_factory.mktemp('files') / 'a.bin'
+  write_atomic(path, content)
+  assert path.read_bytes() == content
+  assert os.listdir(path.parent) == ['a.bin']
+
+
+def test_makes_the_folder_and_takes_a_string(tmp_path):
+  write_atomic(str(tmp_path / 'new' / 'deeper' / 'a.txt'), b'x')
+  assert (tmp_path / 'new/deeper/a.txt').read_bytes() == b'x'
+
+
+def test_mode_follows_the_umask(tmp_path):
+  old = os.umask(0o027)
+  try:
+    write_atomic(tmp_path / 'a', b'x')
+    assert os.umask(0o027) == 0o027  # left as it was
+  finally:
+    os.umask(old)
+  assert stat.S_IMODE((tmp_path / 'a').stat().st_mode) == 0o640
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+  path = tmp_path / 'a'
+  write_atomic(path, b'old')
+
+  def full(*_):
+    raise OSError('No space left on device')
+
+  monkeypatch.setattr(os, 'replace', full)
+  with pytest.raises(OSError, match='No space'):
+    write_atomic(path, b'new')
+  assert path.read_bytes() == b'old'
+  assert os.listdir(tmp_path) == ['a']
+
+
+def test_wrong_content_leaves_nothing(tmp_path):
+  with pytest.raises(TypeError):
+    write_atomic(tmp_path / 'a', 'text, not bytes')
+  assert os.listdir(tmp_path) == []
+
+
+def test_a_file_in_place_of_the_folder_is_an_os_error(tmp_path):
+  (tmp_path / 'a').write_bytes(b'')
+  with pytest.raises(OSError, match='a'):
+    write_atomic(tmp_path / 'a' / 'b', b'x')
+
+
+def test_a_reader_sees_one_whole_version(tmp_path):
+  path = tmp_path / 'a'
+  versions = [bytes([i]) * 200_000 for i in range(2)]
+  write_atomic(path, versions[0])
+  done = threading.Event()
+
+  def write():
+    for i in range(50):
+      write_atomic(path, versions[i % 2])
+    done.set()
+
+  writer = threading.Thread(target=write)
+  writer.start()
+  seen = []
+  while not done.is_set():
+    seen.append(path.read_bytes())
+  writer.join()
+  assert seen and set(seen) <= set(versions)
