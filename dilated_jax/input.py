@@ -275,30 +275,55 @@ def _read(source, threads=8, chunk=64):
       yield from pool.map(source.__getitem__, indices)
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelCounts:
+  """Pixels of each class: `pixels` int64 (C,), and all pixels of its pictures: `beside` (C,)."""
+
+  pixels: np.ndarray
+  beside: np.ndarray
+  ignored: int
+  total: int
+
+
+def label_counts(source: Sequence, num_classes: int) -> LabelCounts:
+  """Counts the pixels of every class, in one pass.
+
+  Args:
+    source: examples with 'label' uint8 (H, W), 255 where ignored.
+    num_classes: C.
+
+  Raises:
+    InputError: a label that is neither a class nor 255.
+  """
+  pixels, beside, ignored, total = np.zeros(num_classes, int), np.zeros(num_classes, int), 0, 0
+  for example in _read(source):
+    count = np.bincount(example['label'].ravel(), minlength=IGNORE + 1)
+    wrong = np.flatnonzero(count[num_classes:IGNORE])
+    if len(wrong):
+      name = example.get('name', 'a label map')
+      raise InputError(f'{name}: label {num_classes + wrong[0]} of only {num_classes} classes')
+    pixels += count[:num_classes]
+    beside += np.where(count[:num_classes] > 0, example['label'].size, 0)
+    ignored += int(count[IGNORE])
+    total += example['label'].size
+  return LabelCounts(pixels, beside, ignored, total)
+
+
 def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> np.ndarray:
   """Weighs classes by how rare they are, in one pass over the labels.
 
   Args:
-    source: examples with 'label' uint8 (H, W); 255 is not counted.
+    source: examples with 'label' uint8 (H, W), 255 where ignored.
     num_classes: C.
     kind: 'median', the median class frequency by that of the class, where the frequency of a
-      class is its share of the labelled pixels of the pictures it occurs in (Eigen & Fergus 2015,
-      as used by SegNet); or 'log', 1 / ln(1.02 + share of all labelled pixels) (ENet).
+      class is its share of all pixels of the pictures it occurs in (SegNet, after Eigen & Fergus
+      2015); or 'log', 1 / ln(1.02 + share of all labelled pixels) (ENet).
 
   Returns:
     float32 (C,), 0 for a class that never occurs.
   """
-  pixels, beside = np.zeros((2, num_classes), np.int64)
-  for example in _read(source):
-    count = np.bincount(example['label'].ravel(), minlength=256)
-    if count[num_classes:IGNORE].any():
-      wrong = num_classes + int(count[num_classes:IGNORE].argmax())
-      raise InputError(
-        f'{example.get("name", "a label map")}: label {wrong}, but there are {num_classes} classes'
-      )
-    count = count[:num_classes]
-    pixels += count
-    beside += np.where(count > 0, count.sum(), 0)
+  counts = label_counts(source, num_classes)
+  pixels, beside = counts.pixels, counts.beside
   seen = pixels > 0
   weights = np.zeros(num_classes)
   if not seen.any():

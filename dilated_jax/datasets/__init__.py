@@ -23,7 +23,9 @@ import PIL.Image
 from dilated_jax.datasets.classes import CAMVID, IGNORE, SCENES, Classes
 from dilated_jax.errors import InputError
 
-__all__ = ['IGNORE', 'NAMES', 'Classes', 'Source', 'classes', 'default_dir', 'load', 'prepare']
+__all__ = [
+  'IGNORE', 'NAMES', 'Classes', 'Source', 'classes', 'default_dir', 'load', 'prepare', 'splits',
+]  # fmt: skip
 
 _TABLES = {'scenes': SCENES, 'camvid': CAMVID}
 _BUILDERS = {'scenes': 'Scenes', 'camvid': 'Camvid'}  # Module of this package and its class.
@@ -98,6 +100,11 @@ def load(name: str, split: str, data_dir=None, manual_dir=None) -> 'Source':
   return source
 
 
+def splits(name: str, data_dir=None) -> tuple[str, ...]:
+  """Returns the splits of a prepared data set."""
+  return tuple(_prepared(name, data_dir, None).info.splits)
+
+
 class Source(Sequence):
   """Prepared pictures by number: `source[i] -> {'image', 'label', 'name'}`.
 
@@ -159,12 +166,16 @@ def _builder(name, data_dir, **options):
   data_dir = default_dir() if data_dir is None else os.path.expanduser(data_dir)
   constructor = getattr(module, _BUILDERS[name])
   folder = epath.Path(data_dir) / name / str(constructor.VERSION)
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(min(verbosity, logging.WARNING))  # TFDS tells of every file that it opens.
   try:
     return constructor(data_dir=data_dir, file_format='array_record', **options)
   except _DAMAGE as error:
     if not folder.exists():
       raise
     raise _damaged(folder, error) from error
+  finally:
+    logging.set_verbosity(verbosity)
 
 
 def _find_raw(name, builder, manual_dir):

