@@ -1,0 +1,339 @@
+import io
+
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+from PIL import Image
+import pytest
+
+from dilated_jax import pictures
+from dilated_jax.errors import InputError
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+
+
+@pytest.fixture
+def save(tmp_path):
+  def saved(image, name='picture.png', **options):
+    if not isinstance(image, Image.Image):
+      image = Image.fromarray(image)
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+  return saved
+
+
+# Reading photographs.
+
+
+def test_rgb_and_grey(save):
+  np.testing.assert_array_equal(pictures.read_image(save(COLOUR)), COLOUR)
+  np.testing.assert_array_equal(
+    pictures.read_image(save(GREY)), np.repeat(GREY[..., None], 3, axis=-1)
+  )
+
+
+def test_one_bit(save):
+  image = pictures.read_image(save(Image.fromarray(GREY > 128)))
+  np.testing.assert_array_equal(image[..., 0], np.where(GREY > 128, 255, 0))
+
+
+def test_sixteen_bit_grey(save):
+  deep = GREY.astype(np.uint16) * 257
+  for name in ('deep.png', 'deep.tif'):
+    image = pictures.read_image(save(deep, name))
+    np.testing.assert_array_equal(image, np.repeat(GREY[..., None], 3, axis=-1))
+
+
+def test_transparency_is_laid_over_white(save):
+  alpha = np.full((5, 7, 1), 255, np.uint8)
+  alpha[0, 0], alpha[1, 1] = 0, 51
+  image = pictures.read_image(save(np.concatenate([COLOUR, alpha], axis=-1)))
+  part = alpha / 255.0
+  np.testing.assert_allclose(image, part * COLOUR + (1 - part) * 255, atol=1)
+  assert image[0, 0].tolist() == [255, 255, 255]
+  np.testing.assert_array_equal(image[2:], COLOUR[2:])
+
+
+def test_grey_with_alpha(save):
+  alpha = np.where(GREY > 128, 255, 0).astype(np.uint8)
+  image = pictures.read_image(save(np.stack([GREY, alpha], axis=-1)))
+  np.testing.assert_array_equal(image[..., 1], np.where(alpha, GREY, 255))
+
+
+def test_palette_with_and_without_transparency(save):
+  ids = Image.fromarray(GREY % 3).convert('P')
+  ids.putdata((GREY % 3).ravel().tolist())
+  ids.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+  table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
+  np.testing.assert_array_equal(pictures.read_image(save(ids)), table[GREY % 3])
+  table[1] = 255
+  image = pictures.read_image(save(ids, transparency=1))
+  np.testing.assert_array_equal(image, table[GREY % 3])
+
+
+def test_cmyk_and_jpeg(save):
+  smooth = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+  for name in ('picture.jpg', 'picture.tif'):
+    image = pictures.read_image(save(Image.fromarray(smooth).convert('CMYK'), name))
+    np.testing.assert_allclose(image.astype(int), smooth, atol=4)
+  image = pictures.read_image(save(smooth, 'rgb.jpg'))
+  np.testing.assert_allclose(image.astype(int), smooth, atol=4)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_rotation(save, orientation):
+  """Orientation by the Exif standard: which side of the scene the first row and column are."""
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  image = pictures.read_image(save(COLOUR, exif=exif))
+  expected = {
+    1: COLOUR,
+    2: COLOUR[:, ::-1],
+    3: COLOUR[::-1, ::-1],
+    4: COLOUR[::-1],
+    5: COLOUR.swapaxes(0, 1),
+    6: np.rot90(COLOUR, -1),
+    7: np.rot90(COLOUR, 2).swapaxes(0, 1),
+    8: np.rot90(COLOUR),
+  }[orientation]
+  np.testing.assert_array_equal(image, expected)
+
+
+def test_bad_pictures_get_one_line(save, tmp_path, monkeypatch):
+  whole = save(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8), 'whole.png')
+  content = whole.read_bytes()
+  files = {
+    'cut.png': content[: len(content) // 2],
+    'cut.jpg': save(np.resize(COLOUR, (64, 64, 3)), 'whole.jpg').read_bytes()[:700],
+    'flipped.png': content[:40] + b'garbage' + content[47:],
+    'text.png': b'this is no picture',
+    'empty.png': b'',
+  }
+  for name, data in files.items():
+    (tmp_path / name).write_bytes(data)
+  (tmp_path / 'folder.png').mkdir()
+  for name in (*files, 'folder.png', 'missing.png'):
+    for read in (pictures.read_image, pictures.read_label):
+      with pytest.raises(InputError) as raised:
+        read(tmp_path / name)
+      assert name in str(raised.value) and '\n' not in str(raised.value)
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+  with pytest.raises(InputError, match='too large'):
+    pictures.read_image(whole)
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 3000)  # Pillow only warns: it is read.
+  assert pictures.read_image(whole).shape == (64, 64, 3)
+
+
+def test_float_pictures_are_refused(save):
+  with pytest.raises(InputError, match='8- or 16-bit'):
+    pictures.read_image(save(GREY.astype(np.float32) + 1e6, 'float.tif'))
+
+
+# Reading labels.
+
+
+def test_labels_are_the_stored_numbers(save):
+  ids = GREY % 12
+  palette = Image.fromarray(ids).convert('P')
+  palette.putdata(ids.ravel().tolist())
+  palette.putpalette(RNG.integers(0, 256, 36, dtype=np.uint8).tolist())
+  for name, image, options in (
+    ('grey.png', ids, {}),
+    ('palette.png', palette, {}),
+    ('palette4.png', palette, {'bits': 4}),
+    ('transparent.png', palette, {'transparency': 3}),
+    ('deep.png', ids.astype(np.uint16), {}),
+    ('int.tif', ids.astype(np.int32), {}),
+  ):
+    label = pictures.read_label(save(image, name, **options))
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, ids, err_msg=name)
+  label = pictures.read_label(save(Image.fromarray(ids > 5), 'bits.png'))
+  np.testing.assert_array_equal(label, ids > 5)
+
+
+@pytest.mark.parametrize('bits', [2, 4])
+def test_grey_png_of_few_bits_is_not_stretched(tmp_path, bits):
+  """Written by hand, since Pillow doesn't write such files but stretches them when it reads."""
+  import struct
+  import zlib
+
+  ids = np.arange(16, dtype=np.uint8).reshape(2, 8) % 2**bits
+  rows = b''
+  for row in ids:
+    packed = np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel())
+    rows += b'\0' + packed.tobytes()
+
+  def chunk(kind, data):
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+  head = struct.pack('>IIBBBBB', 8, 2, bits, 0, 0, 0, 0)
+  content = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(rows))
+  (tmp_path / 'few.png').write_bytes(content + chunk(b'IEND', b''))
+  np.testing.assert_array_equal(pictures.read_label(tmp_path / 'few.png'), ids)
+
+
+def test_labels_that_are_none(save):
+  for image, name, words in (
+    (COLOUR, 'colour.png', 'colour mask'),
+    (np.dstack([COLOUR, GREY]), 'rgba.png', 'colour mask'),
+    (GREY.astype(np.uint16) + 200, 'deep.png', 'above 255'),
+    (GREY, 'lossy.jpg', 'JPEG'),
+    (GREY.astype(np.float32), 'float.tif', 'float32'),
+  ):
+    with pytest.raises(InputError, match=words) as raised:
+      pictures.read_label(save(image, name))
+    assert name in str(raised.value)
+
+
+# Drawing.
+
+
+@hypothesis.given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([(), (3,)]))
+def test_encode_png_round_trip(height, width, channels):
+  array = np.random.default_rng(height).integers(0, 256, (height, width, *channels), np.uint8)
+  with Image.open(io.BytesIO(pictures.encode_png(array))) as image:
+    assert image.mode == ('RGB' if channels else 'L')
+    np.testing.assert_array_equal(np.asarray(image), array)
+
+
+def test_encode_png_refuses_other_arrays():
+  for array in (np.zeros((2, 2)), np.zeros((2, 2, 4), np.uint8), np.zeros(3, np.uint8)):
+    with pytest.raises(ValueError, match='uint8'):
+      pictures.encode_png(array)
+
+
+PALETTE = ((10, 20, 30), (200, 100, 0), (0, 0, 255))
+
+
+def test_colourise():
+  ids = np.array([[0, 1], [2, 255]], np.uint8)
+  expected = [[PALETTE[0], PALETTE[1]], [PALETTE[2], (0, 0, 0)]]
+  np.testing.assert_array_equal(pictures.colourise(ids, PALETTE), expected)
+  with pytest.raises(InputError, match='class id 3'):
+    pictures.colourise(ids + 1, PALETTE)
+
+
+def test_overlay_leaves_ignored_pixels():
+  image = np.full((1, 2, 3), 100, np.uint8)
+  mixed = pictures.overlay(image, np.array([[1, 255]], np.uint8), PALETTE, alpha=0.25)
+  assert mixed.tolist() == [[[125, 100, 75], [100, 100, 100]]]
+  with pytest.raises(InputError, match='do not fit'):
+    pictures.overlay(image, np.zeros((3, 3), np.uint8), PALETTE)
+
+
+def colours_in(picture):
+  return {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
+
+
+def test_legend_has_swatches_and_grows_in_rows():
+  wide = pictures.legend(['one', 'two', 'three'], PALETTE, width=400)
+  narrow = pictures.legend(['one', 'two', 'three'], PALETTE, width=70)
+  assert wide.shape[1] == 400 and narrow.shape[1] == 70
+  assert narrow.shape[0] > wide.shape[0]
+  assert set(PALETTE) <= colours_in(wide) & colours_in(narrow)
+  assert pictures.legend(['a name too long for it'], PALETTE[:1], width=10).shape[1] > 50
+  assert pictures.legend([], [], width=10).shape[1] == 10
+
+
+def test_with_legend_names_only_what_occurs():
+  ids = np.full((30, 40), 2, np.uint8)
+  ids[0] = 255
+  image = np.zeros((30, 40, 3), np.uint8)
+  result = pictures.with_legend(image, ids, ['a', 'b', 'c'], PALETTE)
+  np.testing.assert_array_equal(result[:30, :40], image)
+  assert PALETTE[2] in colours_in(result[30:])
+  assert not {PALETTE[0], PALETTE[1]} & colours_in(result[30:])
+  assert pictures.with_legend(image, ids * 0 + 255, ['a', 'b', 'c'], PALETTE).shape[0] > 30
+
+
+def test_sheet_keeps_pixels_square():
+  small, large = COLOUR, np.full((300, 100, 3), 7, np.uint8)
+  page = pictures.sheet([[small, large], [small]], ['picture', 'other'], side=35, gap=4)
+  five = np.repeat(np.repeat(small, 5, axis=0), 5, axis=1)
+  top = 32
+  np.testing.assert_array_equal(page[top : top + 25, 4 : 4 + 35], five)
+  assert page.shape[0] == top + 300 + 4 + 25 + 4
+  assert (page[: top - 4] != 255).any()
+  assert pictures.sheet([[small]]).dtype == np.uint8
+
+
+# Finding and pairing.
+
+
+@pytest.fixture
+def folder(tmp_path):
+  for name in ('b10.png', 'b2.JPG', 'a.png', 'notes.txt', '._a.png', 'sub/c.png', 'sub/d/e.tif'):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  return tmp_path
+
+
+def names(paths):
+  return [path.name for path in paths]
+
+
+def test_find(folder):
+  assert names(pictures.find(folder)) == ['a.png', 'b2.JPG', 'b10.png']
+  assert names(pictures.find(f'{folder}/*')) == ['a.png', 'b2.JPG', 'b10.png']
+  assert names(pictures.find(f'{folder}/**/*.png')) == ['a.png', 'b10.png', 'c.png']
+  assert names(pictures.find(f'{folder}/b10.png, {folder}')) == ['b10.png', 'a.png', 'b2.JPG']
+  assert names(pictures.find([folder / 'sub', folder / 'notes.txt'])) == ['c.png', 'notes.txt']
+
+
+def test_find_takes_names_as_they_are(folder):
+  (folder / 'x[1],y.png').touch()
+  assert names(pictures.find(f'{folder}/x[1],y.png')) == ['x[1],y.png']
+
+
+@pytest.mark.parametrize('wanted', ['nothing.png', '*.webp', 'sub/d/**/*.png', 'void'])
+def test_find_nothing(folder, wanted):
+  (folder / 'void').mkdir()
+  with pytest.raises(InputError, match=wanted.replace('*', r'\*')):
+    pictures.find(f'{folder}/{wanted}')
+  with pytest.raises(InputError, match='no pictures given'):
+    pictures.find('')
+
+
+def touch(folder, *files):
+  for file in files:
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).touch()
+  return folder
+
+
+def test_pairs_strip_official_suffixes(tmp_path):
+  said = touch(
+    tmp_path / 'said', 'x2_leftImg8bit.png', 'x10_leftImg8bit.png', 'x10_leftImg8bit_overlay.png',
+    'x10_leftImg8bit_colours.png', '0016E5_1.png', 'plain.png',
+  )  # fmt: skip
+  true = touch(
+    tmp_path / 'true', 'city/x2_gtFine_labelIds.png', 'city/x2_gtFine_color.png',
+    'city/x2_gtFine_labelTrainIds.png', 'city/x10_gtFine_labelTrainIds.png', '0016E5_1_L.png',
+    'plain.png', 'city/x2_gtFine_polygons.json',
+  )  # fmt: skip
+  assert [(a.name, b.name) for a, b in pictures.pairs(said, true)] == [
+    ('0016E5_1.png', '0016E5_1_L.png'),
+    ('plain.png', 'plain.png'),
+    ('x2_leftImg8bit.png', 'x2_gtFine_labelIds.png'),
+    ('x10_leftImg8bit.png', 'x10_gtFine_labelTrainIds.png'),
+  ]
+
+
+def test_pairs_without_partner(tmp_path):
+  said = touch(tmp_path / 'said', 'a.png')
+  true = touch(tmp_path / 'true', *(f'{name}.png' for name in 'abcdef'))
+  with pytest.raises(InputError, match=r'no prediction for 5 of 6 files: b.png, c.png, d.png, \.'):
+    pictures.pairs(said, true)
+  with pytest.raises(InputError, match='no label for 5 of 6'):
+    pictures.pairs(true, said)
+  with pytest.raises(InputError, match='same picture'):
+    pictures.pairs(touch(said, 'sub/a.png'), true)
+  with pytest.raises(InputError, match='no such folder'):
+    pictures.pairs(tmp_path / 'other', true)
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(InputError, match='no pictures'):
+    pictures.pairs(said.parent / 'empty', true)

@@ -1,0 +1,25 @@
+import logging
+
+from dilated_jax import progress
+
+
+def test_meter_starts_at_the_first_update():
+  now = [0.0]
+  meter = progress.Meter(total=110, done=9, clock=lambda: now[0])
+  assert meter.rate == 0 and meter.left == '?'
+  now[0] = 100.0  # Compiling.
+  meter.update()
+  now[0] = 105.0
+  meter.update(20)
+  assert meter.done == 30 and meter.rate == 4.0
+  assert meter.left == '0:20'
+
+
+def test_clock_text():
+  assert [progress.clock_text(s) for s in (0, 61, 3723)] == ['0:00', '1:01', '1:02:03']
+
+
+def test_track_yields_all_and_logs(caplog):
+  with caplog.at_level(logging.INFO):
+    assert list(progress.track(range(3), every=0)) == [0, 1, 2]
+  assert '3 of 3 pictures' in caplog.text
