@@ -21,7 +21,7 @@ demo: runtime
 	@$(RUN) -m experiments.demo --workdir=demo
 
 test: development
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -q $(ARGS)
 
 lint: development
 	@$(RUN) -m ruff check
