@@ -1,0 +1,343 @@
+"""From pictures to label maps: pad, apply, upsample, crop; one picture, a batch, a whole split."""
+
+from __future__ import annotations
+
+import collections
+from concurrent import futures
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from dilated_jax import metrics, ops, progress
+from dilated_jax.errors import InputError
+from dilated_jax.input import shrink_picture
+
+
+class Prediction(NamedTuple):
+  """What a network says about a picture of H x W pixels.
+
+  Attributes:
+    labels: (H, W) uint8, the most probable class of each pixel.
+    probabilities: (H, W, C) float32.
+    logits: (h, w, C) float32, the network's own grid: one cell for `stride` pixels of what it was
+      fed, or every pixel where the network itself upsamples. With several passes, those of the
+      first scale, not mirrored.
+  """
+
+  labels: np.ndarray
+  probabilities: np.ndarray
+  logits: np.ndarray
+
+
+def predict(model, variables, card, image, *, scales=(1.0,), flip: bool = False) -> Prediction:
+  """Labels a picture of any size.
+
+  The picture is shrunk by `card.picture_scale`, the mean subtracted, and reflected at the borders
+  by the network's margin and, at the bottom and right, up to a multiple of its stride. The network
+  is applied, and its answer upsampled in the way its weights were trained for: 'corner' blends the
+  *probabilities* of cells that sit at pixels 0, stride, 2 * stride, ...; 'deconvolution' upsamples
+  the *logits*. Then it is cropped to the picture, and enlarged again if that was shrunk.
+
+  Args:
+    model: from `models.create` or `load`.
+    variables: its parameters.
+    card: the weights' `checkpoints.Card`; `mean`, `picture_scale` and `upsampling` count here.
+    image: (H, W, 3) uint8 RGB.
+    scales: the picture is labelled at each of these sizes and the probabilities averaged.
+    flip: whether mirrored pictures take part in the average too.
+
+  Returns:
+    a Prediction of NumPy arrays.
+
+  Raises:
+    InputError: the picture does not fit into the device's memory.
+
+  Source: paper, section 4; github.com/fyu/dilation, predict.py, test.py, `util.interp_map`.
+  """
+  image = np.asarray(image)
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    raise InputError(f'a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}')
+  batch = _averaged(model, variables, card, image[None], scales, flip)
+  return Prediction(*(array[0] for array in batch))
+
+
+def label_maps(model, variables, card, images, *, scales=(1.0,), flip: bool = False) -> np.ndarray:
+  """Labels pictures of one size; only class ids leave the device.
+
+  Args:
+    model: from `models.create` or `load`.
+    variables: its parameters.
+    card: the weights' `checkpoints.Card`.
+    images: (N, H, W, 3) uint8 RGB.
+    scales: as for `predict`.
+    flip: as for `predict`.
+
+  Returns:
+    (N, H, W) uint8 class ids.
+  """
+  images = np.asarray(images)
+  if tuple(scales) == (1.0,) and not flip:
+    labels = np.asarray(_apply(model, variables, card, images).labels)
+    return labels[:, : images.shape[1], : images.shape[2]]
+  return _averaged(model, variables, card, images, scales, flip).labels
+
+
+def evaluate(
+  model,
+  variables,
+  card,
+  source,
+  classes,
+  *,
+  batch_size: int = 8,
+  scales=(1.0,),
+  flip: bool = False,
+  show_progress: bool = True,
+) -> dict:
+  """Scores a network on a whole split, at the full size of the labels.
+
+  Args:
+    model: from `models.create` or `load`.
+    variables: its parameters.
+    card: the weights' `checkpoints.Card`.
+    source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
+      ignore, 'name': str}; sizes may differ.
+    classes: the data set's `Classes`; the same names as the card's, in any order.
+    batch_size: pictures of one size that are labelled together.
+    scales: as for `predict`.
+    flip: as for `predict`.
+    show_progress: whether to show how far it is.
+
+  Returns:
+    the scores, as `metrics.scores`.
+
+  Raises:
+    InputError: the classes differ, a picture and its label differ in size, or the split is empty.
+  """
+  order = class_order(card, classes)
+  if not len(source):
+    raise InputError(f'{classes.name}: the split has no pictures')
+  items = _read_ahead(source)
+  if show_progress:
+    items = progress.track(items, total=len(source), what='pictures')
+  total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
+  for group, spare in _same_sizes(items, batch_size):
+    images = np.stack([item['image'] for item in group + group[-1:] * spare])
+    labels = label_maps(model, variables, card, images, scales=scales, flip=flip)[: len(group)]
+    truth = np.stack([item['label'] for item in group])
+    total += metrics.confusion(truth, order[labels], classes.num_classes)
+  return metrics.scores(total, classes.names)
+
+
+def class_order(card, classes) -> np.ndarray:
+  """Where each class of a network stands in a data set: equal names, whatever their order and case.
+
+  Args:
+    card: with `classes`, the names in the network's order.
+    classes: the data set's `Classes`.
+
+  Returns:
+    (C,) uint8; element i is the data set's id of the network's class i.
+
+  Raises:
+    InputError: they don't have the same names.
+  """
+  ours = [name.casefold() for name in card.classes]
+  theirs = [name.casefold() for name in classes.names]
+  if sorted(ours) != sorted(theirs):
+    alone = [name for name in card.classes if name.casefold() not in theirs]
+    missing = [name for name in classes.names if name.casefold() not in ours]
+    raise InputError(
+      f'the weights have {len(ours)} classes and {classes.name} has {len(theirs)}: only in the '
+      f'weights: {", ".join(alone) or "none"}; only in {classes.name}: '
+      f'{", ".join(missing) or "none"}; evaluate on the data set the weights were trained for'
+    )
+  return np.array([theirs.index(name) for name in ours], np.uint8)
+
+
+# One pass of the network.
+
+
+def reflect(images: np.ndarray, margin: int, stride: int) -> np.ndarray:
+  """Pads pictures at the borders so that a network with valid convolutions answers for each pixel.
+
+  First all sides by `margin`, then bottom and right until the picture without the margins is a
+  multiple of `stride`: the second step reflects what the first one made, as in the original.
+
+  Args:
+    images: (N, H, W, 3).
+    margin: pixels a side.
+    stride: pixels.
+
+  Returns:
+    (N, H' + 2 * margin, W' + 2 * margin, 3), H' and W' the next multiples of `stride`.
+
+  Source: `predict.py` of github.com/fyu/dilation (OpenCV's BORDER_REFLECT_101, twice).
+  """
+  rows, columns = (_reflected(size, margin, stride) for size in images.shape[1:3])
+  return images[:, rows[:, None], columns]
+
+
+def _reflected(size: int, margin: int, stride: int) -> np.ndarray:
+  """For each place of a padded side, which pixel of the picture stands there."""
+  inner = _mirror(np.arange(-margin, size + margin), size)
+  whole = np.arange(inner.size + -size % stride)
+  return inner[_mirror(whole, inner.size)]
+
+
+def _mirror(places: np.ndarray, size: int) -> np.ndarray:
+  """Folds places into 0..size-1 without repeating the pixel at the border."""
+  period = max(2 * (size - 1), 1)
+  places = places % period
+  return np.minimum(places, period - places) if size > 1 else np.zeros_like(places)
+
+
+def _apply(model, variables, card, images, scale: float = 1.0) -> Prediction:
+  """Labels (N, H, W, 3) pictures in one pass; returns device arrays.
+
+  At the picture's own size they are padded to a multiple of the stride, which leaves cropping to
+  the caller and lets pictures of nearly the same size share a compiled program.
+  """
+  size = images.shape[1:3]
+  fed = tuple(max(1, round(side * scale * card.picture_scale)) for side in size)
+  if fed != size:
+    if scale == 1:  # As in training.
+      images = np.stack([shrink_picture(image, card.picture_scale) for image in images])
+    else:
+      images = np.stack([_resized(image, fed) for image in images])
+  padded = reflect(images, model.margin, model.stride)
+  restore = None if fed == size else (fed, size)
+  run = _program(model, card.upsampling, padded.shape, restore)
+  try:
+    labels, probabilities, logits = run(variables, np.asarray(card.mean, np.float32), padded)
+    labels.block_until_ready()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    raise InputError(
+      f'{len(images)} x {size[0]} x {size[1]} pixels do not fit into the memory of the device: '
+      'take a smaller batch, scale or picture'
+    ) from None
+  if model.full_size:
+    logits = logits[:, : fed[0], : fed[1]]
+  return Prediction(labels, probabilities, logits)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(model, upsampling: str, shape, restore):
+  """The compiled pass for one shape of padded pictures.
+
+  Each shape has a jitted function of its own, so that a folder of pictures of a thousand sizes
+  keeps the programs of the last 64 and no more.
+
+  Args:
+    model: a Flax module.
+    upsampling: 'corner' or 'deconvolution'.
+    shape: of the padded pictures; only tells programs apart.
+    restore: None, or ((h, w), (H, W)): crop to the first, then resize to the second.
+
+  Returns:
+    a function of variables, mean (3,) and uint8 pictures of `shape`, which returns labels,
+    probabilities and logits.
+  """
+  del shape
+
+  @jax.jit
+  def run(variables, mean, images):
+    images = images.astype(jnp.float32) - mean.reshape(1, 1, 1, 3)
+    logits = model.apply(variables, images, train=False).astype(jnp.float32)
+    if model.full_size:
+      probabilities = jax.nn.softmax(logits)
+    elif upsampling == 'corner':
+      probabilities = ops.resize_corner(jax.nn.softmax(logits), model.stride)
+    elif upsampling == 'deconvolution':
+      probabilities = jax.nn.softmax(ops.deconvolution(logits, model.stride))
+    else:
+      raise InputError(f"upsampling is {upsampling!r}: it must be 'corner' or 'deconvolution'")
+    if restore:
+      (height, width), size = restore
+      probabilities = probabilities[:, :height, :width]
+      shape = (len(probabilities), *size, probabilities.shape[-1])
+      probabilities = jax.image.resize(probabilities, shape, 'linear')
+    return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities, logits
+
+  return run
+
+
+def _averaged(model, variables, card, images, scales, flip) -> Prediction:
+  """Averages the probabilities of several passes over (N, H, W, 3) pictures; NumPy arrays."""
+  height, width = images.shape[1:3]
+  total, passes, logits = 0.0, 0, None
+  for scale in scales:
+    for mirrored in (False, True) if flip else (False,):
+      result = _apply(model, variables, card, images[:, :, ::-1] if mirrored else images, scale)
+      probabilities = np.asarray(result.probabilities)[:, :height, :width]
+      total = total + (probabilities[:, :, ::-1] if mirrored else probabilities)
+      passes += 1
+      if logits is None:
+        logits = np.asarray(result.logits)
+  probabilities = np.ascontiguousarray(total / np.float32(passes))
+  labels = np.argmax(probabilities, axis=-1).astype(np.uint8)
+  return Prediction(labels, probabilities, logits)
+
+
+def _resized(image: np.ndarray, size) -> np.ndarray:
+  """Bilinear, with a filter that widens when shrinking (no aliasing)."""
+  return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+# Going through a split.
+
+
+def _read_ahead(source, depth: int = 16):
+  """Yields the elements of a source in order; threads decode the next ones in the meantime."""
+  with futures.ThreadPoolExecutor(max_workers=8) as pool:
+    reading = collections.deque()
+    for index in range(len(source)):
+      reading.append(pool.submit(source.__getitem__, index))
+      if len(reading) == depth:
+        yield reading.popleft().result()
+    while reading:
+      yield reading.popleft().result()
+
+
+def _same_sizes(items, batch_size: int):
+  """Groups items by picture size as they come.
+
+  At most 4 * batch_size items wait for others of their size. What is left over takes the compiled
+  program of a whole batch if its size had one, else goes one by one: two programs a size at most.
+
+  Args:
+    items: as in a source.
+    batch_size: items in a whole batch.
+
+  Yields:
+    (list of items, how many are missing to the batch that is to be run).
+  """
+  waiting, whole = {}, set()
+
+  def release(size):
+    group = waiting.pop(size)
+    if size in whole:
+      return [(group, batch_size - len(group))]
+    return [([item], 0) for item in group]
+
+  for item in items:
+    size = item['image'].shape[:2]
+    if item['label'].shape != size:
+      raise InputError(
+        f'{item["name"]}: the picture is {size} and its label {item["label"].shape}: '
+        'they must have the same height and width'
+      )
+    waiting.setdefault(size, []).append(item)
+    if len(waiting[size]) == batch_size:
+      whole.add(size)
+      yield waiting.pop(size), 0
+    elif sum(map(len, waiting.values())) > 4 * batch_size:
+      yield from release(next(iter(waiting)))
+  for size in list(waiting):
+    yield from release(size)
