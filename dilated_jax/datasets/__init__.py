@@ -31,7 +31,7 @@ _TABLES = {'scenes': SCENES, 'camvid': CAMVID}
 _BUILDERS = {'scenes': 'Scenes', 'camvid': 'Camvid'}  # Module of this package and its class.
 NAMES = tuple(_TABLES)
 
-# What a damaged file makes array_record, TFDS, Pillow or the JSON parser raise.
+# What a damaged file makes array_record, TFDS or Pillow raise.
 _DAMAGE = (OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError)
 
 
@@ -170,7 +170,7 @@ def _builder(name, data_dir, **options):
   logging.set_verbosity(min(verbosity, logging.WARNING))  # TFDS tells of every file that it opens.
   try:
     return constructor(data_dir=data_dir, file_format='array_record', **options)
-  except _DAMAGE as error:
+  except Exception as error:  # Whatever TFDS makes of a damaged description.
     if not folder.exists():
       raise
     raise _damaged(folder, error) from error

@@ -50,7 +50,7 @@ def check(root) -> dict[str, list[str]]:
         raise InputError(f'{folder}: no {missing} for {_some(orphans)}; the names must be the same')
     names[split] = sorted(pictures)
     for name in names[split]:
-      size = _verify(folders[0] / name)
+      size, _ = _verify(folders[0] / name), _verify(folders[1] / name)
       mask = _label(folders[1] / name)
       if size != mask.shape[::-1]:
         raise InputError(
