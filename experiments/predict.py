@@ -1,0 +1,156 @@
+"""Labels pictures with a network: label maps, colours, overlays and scores.
+
+  python -m experiments.predict --weights=DIR --inputs=photos --output=labelled
+  python -m experiments.predict --weights=DIR --inputs='a.jpg,more/**/*.png' --output=labelled \
+      --save=labels,scores --scales=0.75,1,1.25 --flip
+
+For a picture STEM.jpg it writes, as --save asks, STEM.png (class ids, 8-bit grey),
+STEM_colours.png, STEM_overlay.png (with a legend of the classes that occur) and STEM.npz (`logits`
+and `probabilities`). A picture that can't be read is reported and the others are done.
+"""
+
+import io
+import pathlib
+import sys
+import time
+
+from absl import flags, logging
+import jax
+import numpy as np
+
+from dilated_jax import checkpoints, files, inference, models, pictures, progress
+from dilated_jax.errors import InputError
+from experiments import cli
+
+# What --save names, and the file that it makes.
+OUTPUTS = {
+  'labels': '{}.png',
+  'colours': '{}_colours.png',
+  'overlays': '{}_overlay.png',
+  'scores': '{}.npz',
+}
+
+
+def define_flags(values=flags.FLAGS):
+  string = {'flag_values': values}
+  flags.DEFINE_string('weights', None, 'Weights folder.', required=True, **string)
+  flags.DEFINE_string(
+    'inputs', None, 'Pictures: FILE, FOLDER or GLOB (** for subfolders), comma-separated.',
+    required=True, **string,
+  )  # fmt: skip
+  flags.DEFINE_string('output', None, 'Folder for the results.', required=True, **string)
+  flags.DEFINE_list('save', ['labels', 'colours', 'overlays'],
+                    f'What to write: {", ".join(OUTPUTS)}.', **string)  # fmt: skip
+  flags.register_validator(
+    'save', lambda save: save and set(save) <= set(OUTPUTS),
+    f'takes any of {", ".join(OUTPUTS)}', flag_values=values,
+  )  # fmt: skip
+  define_passes(values)
+
+
+def define_passes(values):
+  """Flags for averaging several passes over a picture."""
+  flags.DEFINE_list(
+    'scales', ['1.0'], 'Average the probabilities of the picture at these sizes.',
+    flag_values=values,
+  )  # fmt: skip
+  flags.register_validator(
+    'scales', _are_scales, 'takes numbers above 0 and up to 8, as in 0.75,1,1.25',
+    flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_bool('flip', False, 'Average with the mirrored picture.', flag_values=values)
+
+
+def scales(values) -> tuple[float, ...]:
+  return tuple(float(scale) for scale in values.scales)
+
+
+def _are_scales(texts):
+  try:
+    return bool(texts) and all(0 < float(text) <= 8 for text in texts)
+  except ValueError:
+    return False
+
+
+def main(values=flags.FLAGS):
+  inputs = pictures.find(values.inputs)
+  output = pathlib.Path(values.output).expanduser()
+  plan = planned(inputs, output, values.save)
+  card, variables = checkpoints.load_weights(values.weights)
+  model = models.create(card.model, len(card.classes), **card.options)
+  variables = jax.device_put(variables)
+  output.mkdir(parents=True, exist_ok=True)
+
+  start, failed, counts = time.monotonic(), 0, np.zeros(256, np.int64)
+  for path in progress.track(inputs, what='pictures'):
+    try:
+      image = pictures.read_image(path)
+      prediction = inference.predict(
+        model, variables, card, image, scales=scales(values), flip=values.flip
+      )
+    except InputError as error:
+      message = str(error) if str(path) in str(error) else f'{path}: {error}'
+      print(f'error: {message}', file=sys.stderr)
+      failed += 1
+      continue
+    for kind, file in plan[path].items():
+      files.write_atomic(file, content(kind, image, prediction, card))
+    counts += np.bincount(prediction.labels.ravel(), minlength=256)
+
+  done, seconds = len(inputs) - failed, time.monotonic() - start
+  logging.info('%d pictures in %.1f s, %.2f pictures/s', done, seconds, done / seconds)
+  if done:
+    order = [index for index in np.argsort(-counts, kind='stable') if counts[index]]
+    shares = [f'{card.classes[index]} {counts[index] / counts.sum():.1%}' for index in order]
+    print(f'{done} of {len(inputs)} pictures labelled in {output}: {", ".join(shares)}')
+  if failed:
+    raise InputError(f'{failed} of {len(inputs)} pictures could not be labelled, see above')
+
+
+def planned(inputs, output, save) -> dict:
+  """The files that each input will make; refuses to write one twice or over an input.
+
+  Args:
+    inputs: picture files.
+    output: folder.
+    save: keys of `OUTPUTS`.
+
+  Returns:
+    {input: {key of `OUTPUTS`: file}}.
+
+  Raises:
+    InputError: with the two inputs, or the input, that are in the way.
+  """
+  if output.exists() and not output.is_dir():
+    raise InputError(f'--output={output}: is a file; name a folder')
+  originals = {path.resolve() for path in inputs}
+  plan, owner = {}, {}
+  for path in inputs:
+    plan[path] = {kind: output / OUTPUTS[kind].format(path.stem) for kind in dict.fromkeys(save)}
+    for file in plan[path].values():
+      if file in owner:
+        raise InputError(f'{owner[file]} and {path} would both be written to {file}: rename one')
+      if file.resolve() in originals:
+        raise InputError(f'{file}: would overwrite an input picture; choose another --output')
+      owner[file] = path
+  return plan
+
+
+def content(kind: str, image, prediction, card) -> bytes:
+  """What goes into one file."""
+  labels, palette = prediction.labels, card.palette
+  if kind == 'labels':
+    return pictures.encode_png(labels)
+  if kind == 'colours':
+    return pictures.encode_png(pictures.colourise(labels, palette))
+  if kind == 'overlays':
+    blended = pictures.overlay(image, labels, palette)
+    return pictures.encode_png(pictures.with_legend(blended, labels, card.classes, palette))
+  packed = io.BytesIO()
+  np.savez(packed, logits=prediction.logits, probabilities=prediction.probabilities)
+  return packed.getvalue()
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,142 @@
+"""predict: what it writes, and what it refuses."""
+
+import os
+import subprocess
+import sys
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+import pytest
+
+from dilated_jax import checkpoints, inference, models, pictures
+from dilated_jax.errors import InputError
+from experiments import predict
+
+NAMES = ('land', 'water', 'sky')
+PALETTE = ((0, 160, 60), (0, 60, 200), (200, 220, 250))
+OPTIONS = {'width': 1 / 16, 'blocks': [1, 1, 1, 1, 1], 'fc_kernel': 3}
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('weights') / 'tiny'
+  card = checkpoints.Card(
+    model='front_end',
+    options=OPTIONS,
+    classes=NAMES,
+    palette=PALETTE,
+    mean=(120.0, 120.0, 120.0),
+    upsampling='corner',
+    dataset='toys',
+  )
+  model = models.create('front_end', len(NAMES), **OPTIONS)
+  variables = model.init(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
+  checkpoints.save_weights(folder, card, variables)
+  return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+  folder = tmp_path / 'photos'
+  folder.mkdir()
+  rng = np.random.default_rng(0)
+  for name, size in (('a.png', (20, 31)), ('b.jpg', (17, 30)), ('c.bmp', (1, 1))):
+    Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+  return folder
+
+
+def run(*arguments):
+  values = flags.FlagValues()
+  predict.define_flags(values)
+  values(['predict', *map(str, arguments)])
+  predict.main(values)
+
+
+def names(folder):
+  return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
+  out = tmp_path / 'out'
+  common = [f'--weights={weights}', f'--inputs={photos}', f'--output={out}']
+  run(*common, '--save=labels,colours,overlays,scores', '--flip', '--scales=1,0.5')
+  endings = ('.npz', '.png', '_colours.png', '_overlay.png')
+  assert names(out) == [stem + ending for stem in 'abc' for ending in endings]
+  assert '3 of 3 pictures labelled' in capsys.readouterr().out
+
+  card, variables = checkpoints.load_weights(weights)
+  model = models.create(card.model, 3, **card.options)
+  for name in ('a.png', 'b.jpg', 'c.bmp'):
+    image, stem = pictures.read_image(photos / name), name[0]
+    expected = inference.predict(model, variables, card, image, scales=(1.0, 0.5), flip=True)
+    with Image.open(out / f'{stem}.png') as labels:
+      assert labels.mode == 'L'
+      np.testing.assert_array_equal(np.asarray(labels), expected.labels)
+    colours = pictures.read_image(out / f'{stem}_colours.png')
+    np.testing.assert_array_equal(colours, np.array(PALETTE)[expected.labels])
+    overlay = pictures.read_image(out / f'{stem}_overlay.png')
+    height, width = expected.labels.shape
+    mixed = (image + np.array(PALETTE)[expected.labels]) / 2
+    np.testing.assert_allclose(overlay[:height, :width], mixed, atol=0.5)
+    with np.load(out / f'{stem}.npz') as scores:
+      assert set(scores) == {'logits', 'probabilities'}
+      assert scores['logits'].shape == (-(-height // 8), -(-width // 8), 3)
+      np.testing.assert_allclose(scores['logits'], expected.logits, atol=1e-5)
+      np.testing.assert_allclose(scores['probabilities'], expected.probabilities, atol=1e-6)
+
+
+def test_a_bad_picture_does_not_stop_the_others(weights, photos, tmp_path, capsys):
+  (photos / 'bad.png').write_bytes((photos / 'a.png').read_bytes()[:100])
+  common = [f'--weights={weights}', f'--inputs={photos}', f'--output={tmp_path}/out']
+  with pytest.raises(InputError, match='1 of 4 pictures'):
+    run(*common, '--save=labels')
+  assert names(tmp_path / 'out') == ['a.png', 'b.png', 'c.png']
+  error = capsys.readouterr().err
+  assert 'bad.png: damaged' in error and 'Traceback' not in error
+
+
+def test_refusals_come_before_any_work(photos, tmp_path):
+  Image.new('RGB', (3, 3)).save(photos / 'a.jpg')
+  common = ['--weights=/nowhere']
+  with pytest.raises(InputError, match=r'a\.jpg and .*a\.png would both be written'):
+    run(*common, f'--inputs={photos}', f'--output={tmp_path}/out')
+  (photos / 'a.jpg').rename(photos / 'a_overlay.jpg')
+  with pytest.raises(InputError, match=r'both be written to .*a_overlay\.png'):
+    run(*common, f'--inputs={photos}', f'--output={tmp_path}/out')
+  with pytest.raises(InputError, match='would overwrite an input'):
+    run(*common, f'--inputs={photos}/a.png', f'--output={photos}')
+  with pytest.raises(InputError, match='is a file'):
+    run(*common, f'--inputs={photos}/a.png', f'--output={photos}/b.jpg')
+  with pytest.raises(InputError, match='no picture matches'):
+    run(*common, f'--inputs={photos}/*.webp', f'--output={tmp_path}/out')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_same_picture_twice_is_done_once(photos, tmp_path):
+  inputs = pictures.find(f'{photos},{photos}/a.png')
+  assert len(predict.planned(inputs, tmp_path / 'out', ['labels'])) == 3
+
+
+@pytest.mark.parametrize('argument', ['--save=masks', '--save=', '--scales=-1', '--scales=1,,2'])
+def test_wrong_flags(argument):
+  with pytest.raises(flags.IllegalFlagValueError):
+    run('--weights=w', '--inputs=i', '--output=o', argument)
+
+
+def test_seen_from_outside(photos, tmp_path):
+  """One line and a status for a missing weights folder; --help knows the flags."""
+  command = [sys.executable, '-m', 'experiments.predict', '--verbosity=-1']
+  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(
+    [*command, '--weights=/nowhere', f'--inputs={photos}', f'--output={tmp_path}/out'],
+    capture_output=True, text=True, env=environment,
+  )  # fmt: skip
+  assert done.returncode == 1 and done.stdout == ''
+  assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  assert '/nowhere' in done.stderr
+  done = subprocess.run([*command, '--help'], capture_output=True, text=True, env=environment)
+  assert done.returncode == 0
+  assert all(f'--{flag}' in done.stdout for flag in ('weights', 'inputs', 'save', 'scales', 'flip'))
