@@ -243,7 +243,11 @@ def with_legend(image, ids, names, palette) -> np.ndarray:
   """
   counts = np.bincount(np.ravel(ids), minlength=256)[: len(names)]
   present = [int(index) for index in np.argsort(-counts, kind='stable') if counts[index]]
-  texts = [f'{names[index]} {100 * counts[index] / np.size(ids):.0f} %' for index in present]
+  shares = 100 * counts / np.size(ids)
+  texts = [
+    f'{names[index]} ' + (f'{shares[index]:.0f}%' if shares[index] >= 1 else '<1%')
+    for index in present
+  ]
   height, width = np.shape(image)[:2]
   strip = legend(texts, [palette[index] for index in present], width=max(width, 200))
   result = np.full((height + strip.shape[0], strip.shape[1], 3), 255, np.uint8)

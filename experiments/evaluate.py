@@ -23,7 +23,6 @@ from dilated_jax import (
   files,
   inference,
   metrics,
-  models,
   pictures,
   progress,
 )
@@ -77,7 +76,7 @@ def main(values=flags.FLAGS):
 def from_weights(values) -> dict:
   """Scores a network on a split."""
   card, variables = checkpoints.load_weights(values.weights)
-  model = models.create(card.model, len(card.classes), **card.options)
+  model = card.create()
   name = values.dataset or card.dataset
   classes = datasets.classes(name)
   inference.class_order(card, classes)  # Before a data set is prepared for nothing.

@@ -18,7 +18,7 @@ from absl import flags, logging
 import jax
 import numpy as np
 
-from dilated_jax import checkpoints, files, inference, models, pictures, progress
+from dilated_jax import checkpoints, files, inference, pictures, progress
 from dilated_jax.errors import InputError
 from experiments import cli
 
@@ -77,7 +77,7 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
   card, variables = checkpoints.load_weights(values.weights)
-  model = models.create(card.model, len(card.classes), **card.options)
+  model = card.create()
   variables = jax.device_put(variables)
   output.mkdir(parents=True, exist_ok=True)
 
@@ -98,8 +98,8 @@ def main(values=flags.FLAGS):
     counts += np.bincount(prediction.labels.ravel(), minlength=256)
 
   done, seconds = len(inputs) - failed, time.monotonic() - start
-  logging.info('%d pictures in %.1f s, %.2f pictures/s', done, seconds, done / seconds)
   if done:
+    logging.info('%d pictures in %.1f s, %.2f pictures/s', done, seconds, done / seconds)
     order = [index for index in np.argsort(-counts, kind='stable') if counts[index]]
     shares = [f'{card.classes[index]} {counts[index] / counts.sum():.1%}' for index in order]
     print(f'{done} of {len(inputs)} pictures labelled in {output}: {", ".join(shares)}')

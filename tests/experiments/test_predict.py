@@ -68,7 +68,7 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
   assert '3 of 3 pictures labelled' in capsys.readouterr().out
 
   card, variables = checkpoints.load_weights(weights)
-  model = models.create(card.model, 3, **card.options)
+  model = card.create()
   for name in ('a.png', 'b.jpg', 'c.bmp'):
     image, stem = pictures.read_image(photos / name), name[0]
     expected = inference.predict(model, variables, card, image, scales=(1.0, 0.5), flip=True)
