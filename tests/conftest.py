@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from absl import flags
+from absl import flags, logging
 import hypothesis
 import jax
 import pytest
@@ -14,7 +14,9 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+# As absl's app.run leaves them.
 flags.FLAGS.mark_as_parsed()
+logging.set_verbosity(logging.INFO)
 
 # No deadline: the first call of a shape compiles. The same examples every time in CI.
 hypothesis.settings.register_profile('default', deadline=None)
