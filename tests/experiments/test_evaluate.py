@@ -125,7 +125,7 @@ def test_a_network_on_a_split(tmp_path, capsys):
     dataset='scenes',
   )
   model = models.create('front_end', table.num_classes, **options)
-  variables = model.init(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
   checkpoints.save_weights(tmp_path / 'weights', card, variables)
 
   common = [f'--weights={tmp_path}/weights', f'--data_dir={tmp_path}/data']

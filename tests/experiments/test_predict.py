@@ -33,7 +33,7 @@ def weights(tmp_path_factory):
     dataset='toys',
   )
   model = models.create('front_end', len(NAMES), **OPTIONS)
-  variables = model.init(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
   checkpoints.save_weights(folder, card, variables)
   return folder
 
