@@ -1,12 +1,14 @@
 """How every command starts and how it fails: one clear line, exit status not 0, no traceback."""
 
+import logging as python_logging
 import os
 import re
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 import jax
 
+import dilated_jax
 from dilated_jax.errors import InputError
 
 
@@ -24,6 +26,7 @@ def run(main) -> None:
   def guarded(argv):
     if len(argv) > 1:
       fail(f'unexpected argument {argv[1]!r}: every option is a --flag, see --help', 2)
+    _log_plainly()
     try:
       main()
       sys.stdout.flush()
@@ -59,6 +62,37 @@ def explain(error: OSError) -> str:
   if error.strerror and error.filename is not None:
     return f'{error.filename}: {error.strerror}'
   return str(error) or type(error).__name__
+
+
+def size(text: str) -> tuple[int, int]:
+  """Parses HxW, or one number for both sides.
+
+  Raises:
+    ValueError: it is neither.
+  """
+  if not re.fullmatch(r'\d+(x\d+)?', text):
+    raise ValueError('a size is HxW, as in 480x640, or one number for both')
+  height, _, width = text.partition('x')
+  return int(height), int(width or height)
+
+
+def _log_plainly():
+  """Time and message on stderr; of other packages only warnings, since Orbax tells its life."""
+  if flags.FLAGS.verbosity < logging.INFO and 'verbosity' not in _given_flags():
+    logging.set_verbosity(logging.INFO)
+  handler = logging.get_absl_handler()
+  handler.setFormatter(python_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+  ours = {os.path.dirname(__file__), os.path.dirname(dilated_jax.__file__)}
+  handler.addFilter(
+    lambda record: (
+      record.levelno >= python_logging.WARNING
+      or any(record.pathname.startswith(folder) for folder in ours)
+    )
+  )
+
+
+def _given_flags():
+  return [name for name in flags.FLAGS if flags.FLAGS[name].present]
 
 
 def fail(message: str, status: int):

@@ -24,7 +24,8 @@ MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'i
 SIZE = flags.DEFINE_integer('size', 1, 'Pixels.', lower_bound=1)
 
 def main():
-  logging.info('a log line')
+  if MODE.value == 'good':
+    logging.warning('a log line')
   if MODE.value == 'input':
     raise InputError('a.png: found 12;\\n  store 0..11')
   if MODE.value == 'missing':
@@ -126,7 +127,7 @@ def test_failures_are_one_line(run, arguments, status, line):
 def test_success_and_log_lines(run):
   code, out, err = run('--flagfile=good.flags', '--size=4')
   assert (code, out) == (0, 'drew there 4\n')
-  assert err.endswith('] a log line\n') and err.count('\n') == 1
+  assert err.endswith(' a log line\n') and err.count('\n') == 1
 
 
 def test_help_shows_the_commands_own_flags(run):

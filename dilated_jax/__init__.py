@@ -1,0 +1,20 @@
+"""Multi-Scale Context Aggregation by Dilated Convolutions (Yu & Koltun, ICLR 2016) in JAX."""
+
+
+def load(folder):
+  """Opens a weights folder.
+
+  Args:
+    folder: with an Orbax checkpoint and `model.json`, as training and conversion leave it.
+
+  Returns:
+    (model, variables), ready for `model.apply(variables, images)`; see `models.create` for what
+    images are. `checkpoints.load_card(folder)` tells the classes, the palette and the mean.
+
+  Raises:
+    errors.InputError: it is not such a folder, or damaged.
+  """
+  from dilated_jax import checkpoints
+
+  card, variables = checkpoints.load_weights(folder)
+  return card.create(), variables

@@ -1,0 +1,238 @@
+"""Checkpoints of a run, and weights folders: what a run leaves behind for everyone else."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from dilated_jax.files import write_atomic
+
+
+def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
+  """Opens the checkpoints of a run; keeps the latest for resuming and the best by mean IoU.
+
+  `max_to_keep` with `best_fn` would delete the latest whenever it is not the best, and with it the
+  work since the best; hence the preservation policy.
+
+  Args:
+    folder: where they are.
+    async_save: write while training goes on.
+
+  Returns:
+    Orbax's manager; close it, or use `with`.
+  """
+
+  def mean_iou(metrics):
+    return metrics['mean_iou']
+
+  options = ocp.CheckpointManagerOptions(
+    best_fn=mean_iou,
+    enable_async_checkpointing=async_save,
+    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+      [
+        checkpoint_managers.LatestN(1),
+        checkpoint_managers.BestN(get_metric_fn=mean_iou, n=1),
+      ]
+    ),
+  )
+  return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+
+
+def save(checkpoints: ocp.CheckpointManager, step: int, state, mean_iou: float) -> None:
+  """Saves a state; returns before it is written, and later steps may reuse its memory.
+
+  Args:
+    checkpoints: from `manager`.
+    step: steps done.
+    state: a pytree of arrays.
+    mean_iou: of the validation split, 0..1; -1 where it was not measured.
+  """
+  if jax.process_count() > 1:  # Orbax refuses the host-local arrays that pmap returns.
+    state = jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)
+  if step not in checkpoints.all_steps():
+    checkpoints.save(step, args=ocp.args.StandardSave(state), metrics={'mean_iou': mean_iou})
+
+
+def restore(checkpoints: ocp.CheckpointManager, step: int, like):
+  """Restores a state.
+
+  Args:
+    checkpoints: from `manager`.
+    step: `checkpoints.latest_step()` or `checkpoints.best_step()`; others may be half deleted.
+    like: a state of the same structure, shapes and dtypes.
+
+  Returns:
+    The state.
+
+  Raises:
+    InputError: the checkpoint is damaged or of another network.
+  """
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  try:
+    return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise InputError(
+      f'{checkpoints.directory}/{step}: this checkpoint is damaged or of another network '
+      f'({_first_line(error)}); remove it, or take another --workdir'
+    ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What a weights folder says about itself, in `model.json`: all that prediction needs.
+
+  Attributes:
+    model: name for `models.create`.
+    options: its options.
+    classes: names of the classes, in the order of the logits.
+    palette: their RGB colours.
+    mean: RGB mean that is subtracted from pictures, 0..255.
+    channel_order: 'RGB'.
+    picture_scale: size at which the network sees pictures, relative to theirs.
+    upsampling: 'corner' or 'deconvolution', as the network was trained.
+    dataset: what it was trained on; for people.
+  """
+
+  model: str
+  options: dict
+  classes: tuple[str, ...]
+  palette: tuple[tuple[int, int, int], ...]
+  mean: tuple[float, float, float]
+  channel_order: str = 'RGB'
+  picture_scale: float = 1.0
+  upsampling: str = 'corner'
+  dataset: str = ''
+
+  def create(self):
+    """The network, from `models.create`."""
+    return models.create(self.model, len(self.classes), **self.options)
+
+
+def save_weights(folder, card: Card, variables) -> None:
+  """Writes a weights folder: an Orbax checkpoint and `model.json`.
+
+  A folder that was there is replaced in one step, after all is written.
+
+  Args:
+    folder: where to.
+    card: what the weights are.
+    variables: of the whole network.
+  """
+  folder = pathlib.Path(folder).absolute()
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  if folder.exists() and not (folder / 'model.json').exists() and any(folder.iterdir()):
+    raise InputError(f'{folder}: is not a weights folder and not empty; choose another folder')
+  temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(temporary / 'checkpoint', variables)
+    content = json.dumps(dataclasses.asdict(card), indent=2)
+    write_atomic(temporary / 'model.json', content.encode() + b'\n')
+    temporary.chmod(0o755)
+    if folder.exists():
+      old = temporary.with_name(f'{temporary.name}.old')
+      os.rename(folder, old)
+      os.rename(temporary, folder)
+      shutil.rmtree(old)
+    else:
+      os.rename(temporary, folder)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_weights(folder):
+  """Reads a weights folder.
+
+  Args:
+    folder: written by `save_weights`.
+
+  Returns:
+    (card, variables): a Card and the variables of `card.create()`.
+
+  Raises:
+    InputError: the folder is none, is damaged, or does not fit its own description.
+  """
+  folder = pathlib.Path(folder).absolute()
+  card = load_card(folder)
+  model = card.create()
+  side = 2 * model.margin + model.stride
+  like = jax.eval_shape(
+    model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  )
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      return card, checkpointer.restore(folder / 'checkpoint', like)
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise InputError(
+      f'{folder}/checkpoint: these weights are damaged or not those of a {card.model} '
+      f'({_first_line(error)})'
+    ) from error
+
+
+def graft(variables, folder):
+  """Puts the parts of a weights folder (front end, context module) in place of a network's own.
+
+  Args:
+    variables: of the whole network.
+    folder: a weights folder; its network may have fewer parts.
+
+  Returns:
+    Variables of the same structure.
+
+  Raises:
+    InputError: nothing fits, or a part has other shapes; says which array.
+  """
+  card, given = load_weights(folder)
+  result, taken = dict(variables), 0
+  for kind in variables:
+    for part in variables[kind].keys() & given.get(kind, {}).keys():
+      old, new = variables[kind][part], given[kind][part]
+      for name in sorted(old.keys() | new.keys()):
+        shapes = [jax.tree.map(lambda x: x.shape, tree.get(name)) for tree in (old, new)]
+        if shapes[0] != shapes[1]:
+          raise InputError(
+            f'{folder}: {part}/{name} of this {card.model} has shapes {shapes[1]} and the network '
+            f'wants {shapes[0]}; start from weights of the same classes and options'
+          )
+      result[kind] = {**result[kind], part: new}
+      taken += 1
+  if not taken:
+    raise InputError(f'{folder}: nothing of this {card.model} fits into the network')
+  return result
+
+
+def load_card(folder) -> Card:
+  """Reads `model.json` of a weights folder.
+
+  Raises:
+    InputError: there is none, or it is not what `save_weights` writes.
+  """
+  path = pathlib.Path(folder) / 'model.json'
+  if not path.exists():
+    raise InputError(
+      f'{folder}: is not a weights folder (it has no model.json); training leaves one in its '
+      '--workdir, named weights'
+    )
+  try:
+    content = json.loads(path.read_text())
+    content['classes'] = tuple(content['classes'])
+    content['palette'] = tuple(tuple(colour) for colour in content['palette'])
+    content['mean'] = tuple(content['mean'])
+    return Card(**content)
+  except (ValueError, KeyError, TypeError) as error:
+    raise InputError(f'{path}: not a description of weights ({_first_line(error)})') from error
+
+
+def _first_line(error) -> str:
+  """The first line of an error's message, shortened: Orbax prints whole trees."""
+  return (str(error).splitlines() or [''])[0][:200]

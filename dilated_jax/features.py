@@ -1,0 +1,114 @@
+"""The front end's maps of a whole data set, computed once and kept on disk (paper, section 5).
+
+The context module is trained on maps that do not change, so each step then costs a hundredth of
+what it costs through the front end.
+"""
+
+from collections.abc import Sequence
+import hashlib
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dilated_jax import progress
+from dilated_jax.datasets import IGNORE
+
+
+def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: int = 8) -> Sequence:
+  """The front end's class scores of every picture, with its labels.
+
+  All pictures are padded at the bottom and right to the size of the largest (pictures by
+  reflection, labels by 255), since batches need one size. The maps are kept in `folder` under a
+  name that is a digest of the weights, the network and the pictures: when any of them changes, they
+  are computed anew and the old ones removed.
+
+  Args:
+    model: from `models.create`.
+    variables: of the whole network.
+    mean: RGB mean, 0..255.
+    pictures: examples with 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
+    folder: where the maps are kept.
+    batch_size: pictures computed together.
+
+  Returns:
+    Examples with 'features' float32 (h, w, C) and 'label' uint8 (h * stride, w * stride).
+  """
+  shapes = [example['label'].shape for example in map(pictures.__getitem__, range(len(pictures)))]
+  stride = model.stride
+  height, width = (-(-max(sides) // stride) * stride for sides in zip(*shapes, strict=True))
+  path = pathlib.Path(folder) / f'{_digest(model, variables, mean, pictures, (height, width))}.npy'
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in path.parent.glob('*.npy*'):
+      old.unlink()
+    shape = (len(pictures), height // stride, width // stride, model.num_classes)
+    _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size)
+  return _Features(np.load(path, mmap_mode='r'), pictures, (height, width))
+
+
+class _Features(Sequence):
+  def __init__(self, maps, pictures, size):
+    self._maps, self._pictures, self._size = maps, pictures, size
+
+  def __len__(self):
+    return len(self._maps)
+
+  def __getitem__(self, index):
+    label = self._pictures[index]['label']
+    below, right = (whole - side for whole, side in zip(self._size, label.shape, strict=True))
+    label = np.pad(label, ((0, below), (0, right)), constant_values=IGNORE)
+    return {'features': self._maps[index], 'label': label}
+
+
+def mirrored(example: dict, rng: np.random.Generator) -> dict:
+  """Turns every other example left to right, as the authors' data layer for features does."""
+  if rng.random() < 0.5:
+    return example
+  return {name: example[name][:, ::-1] for name in ('features', 'label')}
+
+
+def unchanged(example: dict, rng: np.random.Generator) -> dict:
+  """The example as it is."""
+  del rng
+  return example
+
+
+def _compute(model, variables, mean, pictures, size, shape, path, batch_size):
+  """Writes the maps to `path`, under another name until all are there."""
+
+  @jax.jit
+  def scores(images):
+    images = images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
+    return model.apply(variables, images, method='scores')
+
+  partial = path.with_suffix('.npy.partial')
+  maps = np.lib.format.open_memmap(partial, 'w+', np.float32, shape)
+  starts = range(0, len(pictures), batch_size)
+  for start in progress.track(starts, what='batches of feature maps'):
+    batch = [pictures[i]['image'] for i in range(start, min(start + batch_size, len(pictures)))]
+    batch += batch[-1:] * (batch_size - len(batch))  # One shape, one compiled program.
+    images = np.stack([_fed(image, size, model.margin) for image in batch])
+    maps[start : start + batch_size] = np.asarray(scores(images))[: len(pictures) - start]
+  maps.flush()
+  os.replace(partial, path)
+
+
+def _fed(image, size, margin):
+  """A picture on the canvas, and the network's margin around it, all by reflection."""
+  below, right = (whole - side for whole, side in zip(size, image.shape[:2], strict=True))
+  return np.pad(image, ((margin, margin + below), (margin, margin + right), (0, 0)), mode='reflect')
+
+
+def _digest(model, variables, mean, pictures, size) -> str:
+  digest = hashlib.sha256(repr((model.front_end_table, tuple(mean), len(pictures), size)).encode())
+  front_end = {
+    kind: parts['front_end'] for kind, parts in variables.items() if 'front_end' in parts
+  }
+  for path, leaf in jax.tree_util.tree_leaves_with_path(front_end):
+    digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+  for index in (0, len(pictures) // 2, len(pictures) - 1):
+    digest.update(pictures[index]['image'].tobytes())
+  return digest.hexdigest()[:24]

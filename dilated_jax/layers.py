@@ -1,0 +1,202 @@
+"""A network is a table of layers; everything else about it is derived from the table.
+
+The tables here are those of Yu & Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions"
+(ICLR 2016): the front end (section 4) and the context module (section 3, Table 1, Appendix A).
+`geometry` reads sizes, receptive fields and parameter counts off a table, `models` turns it into a
+Flax module.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Literal
+
+from dilated_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """One row of a network.
+
+  Attributes:
+    name: the paper's (Caffe's) name; also the name of the layer's parameters.
+    kind: 'conv', 'max_pool' (rounds sizes up, as Caffe) or 'deconv' (fixed bilinear upsampling).
+    kernel: taps per axis.
+    stride: step of the output grid on the input grid; of a 'deconv', the upsampling factor.
+    dilation: distance between taps, in cells of the input grid.
+    padding: zeros added on each side.
+    channels: output channels; None keeps the number of input channels.
+    activation: 'relu' or None.
+    norm: normalisation between convolution and activation: 'none' (the paper), 'group', 'batch'.
+    dropout: share of outputs dropped in training.
+    init: 'he', 'classifier' (Gaussian of 0.001) or 'identity' (paper, equations 4 and 5).
+    groups: class groups of the identity initialisation.
+  """
+
+  name: str
+  kind: Literal['conv', 'max_pool', 'deconv'] = 'conv'
+  kernel: int = 3
+  stride: int = 1
+  dilation: int = 1
+  padding: int = 0
+  channels: int | None = None
+  activation: Literal['relu'] | None = None
+  norm: Literal['none', 'group', 'batch'] = 'none'
+  dropout: float = 0.0
+  init: Literal['he', 'classifier', 'identity'] = 'he'
+  groups: int = 1
+
+  @property
+  def extent(self) -> int:
+    """Side of the window that the dilated kernel spans: dilation * (kernel - 1) + 1."""
+    return self.dilation * (self.kernel - 1) + 1
+
+
+Table = tuple[Layer, ...]
+
+
+def vgg(
+  num_classes: int,
+  *,
+  blocks: Sequence[int] = (2, 2, 3, 3, 3),
+  width: float = 1.0,
+  norm: str = 'none',
+  fc_channels: int | None = None,
+  fc_kernel: int = 7,
+) -> Table:
+  """VGG as a fully convolutional classifier without padding; the defaults are VGG-16.
+
+  Args:
+    num_classes: output channels of the last layer.
+    blocks: 3x3 convolutions in each block; a 2x2 pooling of stride 2 follows every block.
+    width: factor on the channels 64, 128, 256, 512, 512 of the blocks and 4096 of fc6 and fc7.
+    norm: normalisation of all layers but the last: 'none' (VGG-16), 'group' or 'batch'.
+    fc_channels: channels of fc6 and fc7, instead of 4096 * width.
+    fc_kernel: taps per axis of fc6.
+
+  Returns:
+    The table, from conv1_1 to final.
+  """
+  hidden = dict(activation='relu', norm=norm)
+  table = []
+  for block, convolutions in enumerate(blocks, 1):
+    channels = max(1, round(min(64 * 2 ** (block - 1), 512) * width))
+    table += [
+      Layer(f'conv{block}_{i}', channels=channels, **hidden) for i in range(1, convolutions + 1)
+    ]
+    table.append(Layer(f'pool{block}', 'max_pool', kernel=2, stride=2))
+  channels = fc_channels or max(1, round(4096 * width))
+  return (
+    *table,
+    Layer('fc6', kernel=fc_kernel, channels=channels, dropout=0.5, **hidden),
+    Layer('fc7', kernel=1, channels=channels, dropout=0.5, **hidden),
+    Layer('final', kernel=1, channels=num_classes, init='classifier'),
+  )
+
+
+def dilate(table: Table, stride: int) -> Table:
+  """Turns a classifier into a dense predictor: the paper's rule (section 4).
+
+  Pooling layers beyond the wanted stride are removed, and each removed one doubles the dilation of
+  every later convolution, so that each tap keeps its place in the picture: VGG-16 at stride 8 has
+  dilation 2 in conv5 and 4 in fc6.
+
+  Args:
+    table: a network whose stride comes from its pooling layers.
+    stride: wanted distance between output cells in input pixels, a power of two.
+
+  Returns:
+    The table without those layers.
+
+  Raises:
+    InputError: the network has no such stride.
+  """
+  dense, jump, dilation = [], 1, 1
+  for layer in table:
+    if jump * layer.stride > stride:
+      dilation *= layer.stride
+    else:
+      jump *= layer.stride
+      if layer.kernel > 1:
+        layer = dataclasses.replace(layer, dilation=layer.dilation * dilation)
+      dense.append(layer)
+  if jump != stride:
+    raise InputError(f'stride is {stride}; this network can have a power of two up to {jump}')
+  return tuple(dense)
+
+
+def front_end(num_classes: int, *, stride: int = 8, dropout: float = 0.5, **vgg_options) -> Table:
+  """The front end: VGG-16 without pool4 and pool5, without padding (paper, section 4).
+
+  Args:
+    num_classes: output channels.
+    stride: input pixels between output cells; 8 in the paper.
+    dropout: share of the outputs of fc6 and fc7 dropped in training.
+    **vgg_options: see `vgg`, for networks that are narrower or shallower than VGG-16.
+
+  Returns:
+    The table.
+  """
+  table = dilate(vgg(num_classes, **vgg_options), stride)
+  return tuple(
+    dataclasses.replace(layer, dropout=dropout) if layer.dropout else layer for layer in table
+  )
+
+
+def context(
+  num_classes: int,
+  *,
+  layers: int = 8,
+  kind: Literal['basic', 'large'] = 'basic',
+  padding: Literal['same', 'buffer'] | None = None,
+  dilations: Sequence[int] | None = None,
+) -> Table:
+  """The context module (paper, section 3, Table 1; Appendix A for 7 and 10 layers).
+
+  Args:
+    num_classes: channels C of its input and output.
+    layers: 7 (KITTI), 8 (VOC, CamVid) or 10 (Cityscapes); each one more doubles the field.
+    kind: 'basic' keeps C channels throughout; 'large' has 2C, 2C, 4C, 8C, 16C, 32C, 32C, C.
+    padding: 'same' pads each layer with zeros by its dilation (Appendix A); 'buffer' pads the first
+      layer alone by what the module eats, 33 cells for 8 layers, and none later (section 5). The
+      two differ near the border. Default: as published, 'same' for basic, 'buffer' for large.
+    dilations: dilations of the 3x3 layers, instead of 1, 1, 2, 4, ..., 1.
+
+  Returns:
+    The table, from ctx_conv1_1 to ctx_final.
+
+  Raises:
+    InputError: an option has no such value.
+  """
+  if dilations is None:
+    if layers < 4:
+      raise InputError(f'a context module of {layers} layers; it needs at least 4')
+    dilations = (1, 1, *(2**i for i in range(1, layers - 3)), 1)
+  if kind not in ('basic', 'large'):
+    raise InputError(f'context is {kind!r}; choose basic or large')
+  padding = padding or {'basic': 'same', 'large': 'buffer'}[kind]
+  if padding not in ('same', 'buffer'):
+    raise InputError(f'context padding is {padding!r}; choose same or buffer')
+  names = ['conv1_1', 'conv1_2', *(f'conv{i}_1' for i in range(2, len(dilations) - 1)), 'fc1']
+  table = []
+  for i, (name, dilation) in enumerate(zip(names, dilations, strict=True)):
+    # Table 1, Large: the width doubles with the dilation; fc1 stays as wide as the layer before.
+    doublings = max(1, min(i, len(dilations) - 2))
+    pad = dilation if padding == 'same' else (sum(dilations) if i == 0 else 0)
+    table.append(
+      Layer(
+        f'ctx_{name}',
+        dilation=dilation,
+        padding=pad,
+        channels=num_classes * (2**doublings if kind == 'large' else 1),
+        activation='relu',
+        init='identity',
+        groups=num_classes,
+      )
+    )
+  last = Layer('ctx_final', kernel=1, channels=num_classes, init='identity', groups=num_classes)
+  return (*table, last)
+
+
+def upsample(stride: int) -> Table:
+  """The fixed bilinear deconvolution with which Dilation10 ends (paper, A.3): n -> stride * n."""
+  return (Layer('ctx_upsample', 'deconv', kernel=2 * stride, stride=stride, padding=stride // 2),)

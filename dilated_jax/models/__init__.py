@@ -1,0 +1,82 @@
+"""Networks by name. A model is a Flax module without state; see `Dilation` for its two functions."""
+
+import functools
+import inspect
+
+import jax.numpy as jnp
+
+from dilated_jax import layers
+from dilated_jax.errors import InputError
+from dilated_jax.models.dilation import Dilation
+
+_FRONT_END = {
+  name for function in (layers.front_end, layers.vgg) for name in
+  inspect.signature(function).parameters
+} - {'num_classes', 'vgg_options'}  # fmt: skip
+_CONTEXT = {'padding', 'dilations'}
+_RUN = {'dtype', 'remat', 'axis_name'}
+
+
+def _dilation(num_classes, *, context_layers=0, upsample=False, context='basic', **options):
+  def take(names):
+    return {name: options[name] for name in names & options.keys()}
+
+  front_end = layers.front_end(num_classes, **take(_FRONT_END))
+  context_table = ()
+  if context_layers:
+    context_table = layers.context(
+      num_classes, layers=context_layers, kind=context, **take(_CONTEXT)
+    )
+  if upsample:
+    context_table += layers.upsample(options.get('stride', 8))
+  return Dilation(num_classes, front_end, context_table, **take(_RUN))
+
+
+_MODELS = {
+  'front_end': _dilation,
+  'dilation7': functools.partial(_dilation, context_layers=7),
+  'dilation8': functools.partial(_dilation, context_layers=8),
+  'dilation10': functools.partial(_dilation, context_layers=10, upsample=True),
+}
+NAMES = tuple(_MODELS)
+
+
+def create(name: str, num_classes: int, **options):
+  """Makes a network of the paper.
+
+  Args:
+    name: 'front_end' alone, or with the context module of 'dilation7' (KITTI), 'dilation8' (VOC,
+      CamVid) or 'dilation10' (Cityscapes; ends in its deconvolution, so its logits are full size).
+    num_classes: number of classes.
+    **options: `context` ('basic' or 'large'), `padding` ('same' or 'buffer') and `dilations`, see
+      `layers.context`; `stride`, `width`, `blocks`, `norm`, `fc_channels`, `fc_kernel` and
+      `dropout`, see `layers.front_end`; `dtype` ('float32' or 'bfloat16'), `remat` and `axis_name`,
+      see `Dilation`. The defaults are the paper's.
+
+  Returns:
+    A Flax module, see `Dilation`.
+
+  Raises:
+    InputError: there is no such network or option.
+
+  >>> import jax
+  >>> model = create('dilation8', 21, context='large')
+  >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 900, 900, 3)))
+  >>> model.apply(variables, images).shape
+  (1, 66, 66, 21)
+  """
+  if name not in _MODELS:
+    raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)}')
+  known = _FRONT_END | _RUN
+  if name != 'front_end':
+    known = known | _CONTEXT | {'context'}
+  for option in options:
+    if option not in known:
+      raise InputError(f'model {name} has no option {option!r}; it has {", ".join(sorted(known))}')
+  if num_classes < 2:
+    raise InputError(f'a model of {num_classes} classes; it needs at least 2')
+  # Lists come from JSON; tables must be hashable.
+  options = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+  if 'dtype' in options:
+    options['dtype'] = jnp.dtype(options['dtype'])
+  return _MODELS[name](num_classes, **options)

@@ -1,0 +1,132 @@
+"""Pure array functions: the dilated convolution and what surrounds it. Arrays are N x H x W x C."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+
+
+def dilated_conv(x, kernel, dilation=1, padding=0):
+  """Dilated convolution, as deep-learning frameworks mean it.
+
+  out[n, p, q, o] = sum over i, j, c of x[n, p + dilation i, q + dilation j, c] kernel[i, j, c, o]
+
+  This is a cross-correlation: it reads x at p + l t. The paper (section 2, equation 2) defines the
+  true convolution, which reads F at p - l t; the two are one after turning the kernel by 180
+  degrees, `kernel[::-1, ::-1]`. Published weights are stored for the correlation.
+
+  Args:
+    x: (N, H, W, C) input.
+    kernel: (kh, kw, C, O) weights, of the dtype of `x`.
+    dilation: distance between taps in cells of `x`, one number or (vertical, horizontal).
+    padding: zeros on each side: a number, 'VALID', 'SAME', or ((top, bottom), (left, right)).
+
+  Returns:
+    (N, H', W', O) with H' = H + padding - dilation (kh - 1), likewise W'.
+  """
+  dilation = (dilation, dilation) if isinstance(dilation, int) else tuple(dilation)
+  if isinstance(padding, int):
+    padding = ((padding, padding), (padding, padding))
+  elif padding == 'VALID':
+    padding = ((0, 0), (0, 0))
+  elif padding == 'SAME':
+    spans = [d * (k - 1) for d, k in zip(dilation, kernel.shape[:2], strict=True)]
+    padding = tuple((span // 2, span - span // 2) for span in spans)
+  conv = functools.partial(
+    jax.lax.conv_general_dilated,
+    window_strides=(1, 1),
+    rhs_dilation=dilation,
+    dimension_numbers=_DIMENSIONS,
+  )
+  padding = tuple(map(tuple, padding))
+  if padding != ((0, 0), (0, 0)):
+    return conv(x, kernel, padding=padding)
+  # XLA's CPU back end has a slow path for convolutions without any padding: one needless column of
+  # zeros makes the forward pass and the derived kernel gradient two to three times as fast
+  # (`python -m experiments.benchmark --suite=conv`).
+  return jax.lax.platform_dependent(
+    x,
+    kernel,
+    cpu=lambda x, kernel: conv(x, kernel, padding=((0, 0), (0, 1)))[:, :, :-1],
+    default=lambda x, kernel: conv(x, kernel, padding=padding),
+  )
+
+
+def max_pool(x, size=2, stride=2):
+  """Max pooling that rounds the output size up, as Caffe does: the last window is clipped.
+
+  Args:
+    x: (N, H, W, C).
+    size: side of the window.
+    stride: step of the window.
+
+  Returns:
+    (N, ceil((H - size) / stride) + 1, likewise W, C).
+  """
+  rest = [-(n - size) % stride for n in x.shape[1:3]]
+  return jax.lax.reduce_window(
+    x,
+    -jnp.inf,
+    jax.lax.max,
+    (1, size, size, 1),
+    (1, stride, stride, 1),
+    ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)),
+  )
+
+
+def deconvolution(x, stride):
+  """Bilinear upsampling by a transposed convolution: the authors' `ctx_upsample`, n -> stride n.
+
+  Kernel 2 * stride, padding stride / 2, one kernel for every channel, no bias. Cell i is centred at
+  stride i + (stride - 1) / 2. Beyond the border the input is zero, so the outermost stride / 2 rows
+  fade; all channels alike, which leaves the argmax as it is.
+
+  Args:
+    x: (N, h, w, C).
+    stride: upsampling factor, even or 1.
+
+  Returns:
+    (N, h * stride, w * stride, C).
+  """
+  # The kernel is a product of two tents, so the operator is two small matrices; XLA runs these as
+  # matrix products, which is much faster than a grouped convolution of a diluted input.
+  return _along_both(x, functools.partial(_tent_matrix, stride=stride))
+
+
+def resize_corner(x, stride):
+  """Bilinear upsampling with the value of cell i at pixel stride * i: the authors' `interp_map`.
+
+  The last cell is repeated beyond its pixel (the original reads outside the array there).
+
+  Args:
+    x: (N, h, w, C).
+    stride: upsampling factor.
+
+  Returns:
+    (N, h * stride, w * stride, C).
+  """
+  return _along_both(x, functools.partial(_corner_matrix, stride=stride))
+
+
+def _along_both(x, matrix):
+  """Applies the linear map matrix(n) to axes 1 and 2."""
+  for axis in (1, 2):
+    m = jnp.asarray(matrix(x.shape[axis]), x.dtype)
+    x = jnp.moveaxis(jnp.tensordot(m, x, ((1,), (axis,)), precision='highest'), 0, axis)
+  return x
+
+
+def _tent_matrix(n, stride):
+  """(n * stride, n) weights of a tent of half-width `stride` around each cell's centre."""
+  pixels = np.arange(n * stride)[:, None]
+  centers = np.arange(n) * stride + (stride - 1) / 2
+  return np.maximum(0.0, 1.0 - np.abs(pixels - centers) / stride)
+
+
+def _corner_matrix(n, stride):
+  """(n * stride, n) weights of linear interpolation between cells at pixels 0, stride, ..."""
+  pixels = np.minimum(np.arange(n * stride), (n - 1) * stride)[:, None]
+  return np.maximum(0.0, 1.0 - np.abs(pixels - np.arange(n) * stride) / stride)

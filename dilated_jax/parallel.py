@@ -1,0 +1,115 @@
+"""The one file that knows devices: a pure step in, a step on all devices out.
+
+Two ways, equal to rounding. `pmap` gives every device a share of the batch. `mesh` lets the
+compiler divide the batch and, with height > 1, each picture into bands of rows, whose borders the
+devices exchange: for pictures larger than one device.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import NamedTuple
+
+import jax
+from jax.sharding import AxisType
+import numpy as np
+
+from dilated_jax.errors import InputError
+
+
+class Runner(NamedTuple):
+  """A step on all devices.
+
+  Attributes:
+    step: (state, batch) -> (state, metrics), for a batch from `put`. The state's memory is reused:
+      do not touch the state that was passed in.
+    put: moves this process's share of a batch (NumPy arrays, examples first) to the devices.
+    put_state: moves a state to all devices.
+  """
+
+  step: Callable
+  put: Callable
+  put_state: Callable
+
+
+def pmap(make: Callable, devices=None) -> Runner:
+  """Data parallelism by `jax.pmap`, over the devices of all processes.
+
+  The state has no device axis: it goes in and comes out whole (`in_axes`, `out_axes` None).
+
+  Args:
+    make: `make(axis_name=...) -> step`, see `training.make_step`.
+    devices: devices of this process to use; None takes all.
+
+  Returns:
+    A Runner. Its `put` raises InputError where the devices don't divide the share.
+  """
+  devices = devices or jax.local_devices()
+  mapped = jax.pmap(
+    make(axis_name='data'),
+    axis_name='data',
+    in_axes=(None, 0),
+    out_axes=(None, None),
+    devices=devices if jax.process_count() == 1 else None,
+    donate_argnums=(0,),
+  )
+
+  def put(batch):
+    for x in batch.values():
+      _check_divides(len(x), len(devices), 'pictures a process', 'devices')
+    return {k: x.reshape(len(devices), -1, *x.shape[1:]) for k, x in batch.items()}
+
+  return Runner(mapped, put, lambda state: state)
+
+
+def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
+  """Data and picture parallelism by `jax.jit` over a `data` x `height` mesh.
+
+  Args:
+    make: `make(axis_name=...) -> step`, see `training.make_step`.
+    devices: devices to use; None takes all of all processes.
+    height: bands of rows into which a picture is divided; divides the number of devices.
+
+  Returns:
+    A Runner. Its `put` raises InputError where the batch or the rows can't be divided.
+
+  Raises:
+    InputError: `height` does not divide the number of devices.
+  """
+  devices = devices or jax.devices()
+  _check_divides(len(devices), height, 'devices', 'bands of the mesh')
+  grid = jax.make_mesh(
+    (len(devices) // height, height),
+    ('data', 'height'),
+    axis_types=(AxisType.Auto,) * 2,
+    devices=devices,
+  )
+  whole = jax.NamedSharding(grid, jax.P())
+  split = jax.NamedSharding(grid, jax.P('data', 'height'))
+  step = jax.jit(make(axis_name=None), donate_argnums=0, out_shardings=(whole, whole))
+
+  def put(batch):
+    for x in batch.values():
+      _check_divides(
+        len(x) * jax.process_count(), len(devices) // height, 'pictures a batch', 'groups'
+      )
+      _check_divides(x.shape[1], height, 'rows of the input (crop and margins)', 'bands')
+    return {k: jax.make_array_from_process_local_data(split, x) for k, x in batch.items()}
+
+  return Runner(step, put, functools.partial(jax.device_put, device=whole))
+
+
+def gather_sum(array: np.ndarray) -> np.ndarray:
+  """Sum of an integer array over all processes; on one process, the array."""
+  if jax.process_count() == 1:
+    return array
+  from jax.experimental import multihost_utils
+
+  # JAX has no 64-bit integers by default: two halves of 32 bits travel.
+  halves = np.stack([array >> 31, array & (2**31 - 1)]).astype(np.int32)
+  high, low = multihost_utils.process_allgather(halves).astype(np.int64).sum(0)
+  return (high << 31) + low
+
+
+def _check_divides(total, parts, what, of):
+  if total % parts:
+    raise InputError(f'{total} {what} can not be divided among {parts} {of}; take a multiple')

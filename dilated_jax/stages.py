@@ -1,0 +1,384 @@
+"""A run: the stages of training one after the other, each with its checkpoints and scores.
+
+A workdir holds `config.json` (what the run is), `metrics.jsonl` (a line a report), and for each
+stage a folder with `checkpoints` and `weights`; `weights` of the workdir itself are those of the
+last stage.
+"""
+
+from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import shutil
+import signal
+import sys
+import threading
+
+from absl import logging
+import jax
+import numpy as np
+import tqdm
+
+from dilated_jax import (
+  checkpoints,
+  features,
+  inference,
+  input as pipeline,
+  metrics,
+  optimizers,
+  parallel,
+  training,
+)
+from dilated_jax.checkpoints import Card
+from dilated_jax.datasets import Classes
+from dilated_jax.errors import InputError
+from dilated_jax.files import write_atomic
+from dilated_jax.progress import Meter
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """One stage of training.
+
+  Attributes:
+    stage: 'front_end', 'context' or 'joint', see `training.STAGES`.
+    num_steps: optimizer steps.
+    batch_size: pictures a step, over all devices and processes.
+    crop: height and width of the label area of a training picture; the network sees its margin on
+      every side besides. (0, 0) takes the size of the first picture. Not used on feature maps.
+    optimizer: see `optimizers.Options`.
+    labels: 'grid' or 'full', see `training.make_step`.
+    accumulate: parts into which a batch is cut to save memory.
+    mirror, scale, colour: augmentation, see `input.Augmentation`.
+    seed: of the weights, the order of the pictures, augmentation and dropout.
+    parallelism: 'pmap' or 'mesh', see `parallel`.
+    mesh_height: bands of rows into which 'mesh' divides a picture.
+    log_every, eval_every: steps between reports, and between checkpoints with their scores on the
+      validation pictures; eval_every 0 does that at the end alone.
+    threads: that read and transform pictures.
+  """
+
+  stage: str
+  num_steps: int
+  batch_size: int = 8
+  crop: tuple[int, int] = (0, 0)
+  optimizer: optimizers.Options = optimizers.Options()  # noqa: RUF009 (frozen)
+  labels: str = 'grid'
+  accumulate: int = 1
+  mirror: bool = True
+  scale: tuple[float, float] = (1.0, 1.0)
+  colour: float = 0.0
+  seed: int = 0
+  parallelism: str = 'pmap'
+  mesh_height: int = 1
+  log_every: int = 20
+  eval_every: int = 0
+  threads: int = 4
+
+
+class Preempted(Exception):
+  """The run was asked to end (SIGTERM); its state is saved, the same command goes on with it."""
+
+
+def initialise(model, seed: int):
+  """Fresh variables of a network, made in one compiled program.
+
+  Args:
+    model: from `models.create`.
+    seed: of the weights.
+
+  Returns:
+    Its variables.
+  """
+  side = 2 * model.margin + model.stride
+  return jax.jit(model.init)(jax.random.key(seed), np.zeros((1, side, side, 3), np.float32))
+
+
+def run(
+  configs: Sequence[Config],
+  card: Card,
+  variables,
+  train: Sequence,
+  val: Sequence,
+  classes: Classes,
+  workdir,
+  *,
+  class_weights=None,
+) -> dict:
+  """Trains the stages one after the other; stages that are finished already are skipped.
+
+  Args:
+    configs: the stages.
+    card: of the network; its model, mean and upsampling are used, and it goes into the weights.
+    variables: to start from.
+    train: pictures to learn from, at the size the network sees them.
+    val: pictures to choose the best checkpoint by, at their own size; may be empty.
+    classes: of the data set.
+    workdir: folder of the run.
+    class_weights: (C,) weights of the classes in the loss, or None.
+
+  Returns:
+    The variables of the best checkpoint of the last stage.
+
+  Raises:
+    InputError: wrong options or data, or the loss is not finite.
+    Preempted: SIGTERM came.
+  """
+  workdir = pathlib.Path(workdir)
+  for config in configs:
+    folder = workdir / config.stage
+    if (folder / 'weights' / 'model.json').exists():
+      logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
+      _, variables = checkpoints.load_weights(folder / 'weights')
+    else:
+      variables = run_stage(
+        config, card, variables, train, val, classes, workdir, class_weights=class_weights
+      )
+    if jax.process_index() == 0:
+      _copy_weights(folder / 'weights', workdir / 'weights')
+  return variables
+
+
+def run_stage(
+  config: Config, card: Card, variables, train, val, classes, workdir, *, class_weights=None
+) -> dict:
+  """Trains one stage; see `run`."""
+  model, stage = card.create(), training.STAGES[config.stage]
+  if 'context' in stage.trains and 'context' not in variables['params']:
+    raise InputError(
+      f'stage {stage.name} trains a context module and {card.model} has none; take --model=dilation8'
+    )
+  folder = pathlib.Path(workdir) / stage.name
+  source, transform = _examples(config, model, stage, card, variables, train, folder)
+  optimizer = optimizers.create(config.optimizer, config.num_steps)
+  rate = optimizers.schedule(config.optimizer, config.num_steps)
+  make = functools.partial(
+    training.make_step,
+    model,
+    stage,
+    optimizer,
+    card.mean,
+    labels=config.labels,
+    class_weights=class_weights,
+    accumulate=config.accumulate,
+  )
+  runner = _runner(config, make)
+  state = training.create_state(variables, stage, optimizer, jax.random.key(config.seed))
+  report = Report(workdir, stage.name, config.num_steps)
+
+  def score(state):
+    """Mean IoU on the validation pictures; -1 without them."""
+    if not len(val):
+      return -1.0
+    scores = evaluate(model, training.merge(variables, state), card, val, classes)
+    report(int(state.step), val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
+    return scores['mean_iou']
+
+  with checkpoints.manager(folder / 'checkpoints') as manager, _terminated() as terminated:
+    first = manager.latest_step() or 0
+    if first:
+      logging.info('%s goes on after step %d', stage.name, first)
+      state = checkpoints.restore(manager, first, state)
+    report.forget_after(first)
+    state = runner.put_state(state)
+    batches = pipeline.batches(
+      source,
+      transform,
+      batch_size=config.batch_size,
+      seed=config.seed,
+      first=first,
+      process=jax.process_index(),
+      processes=jax.process_count(),
+      threads=config.threads,
+    )
+    with contextlib.closing(batches):
+      meter = Meter(config.num_steps, done=first)
+      for step in range(first + 1, config.num_steps + 1):
+        state, measured = runner.step(state, runner.put(next(batches)))
+        jax.block_until_ready(measured['loss'])
+        meter.update()
+        last = step == config.num_steps
+        due = last or (bool(config.eval_every) and step % config.eval_every == 0)
+        stop = terminated() or manager.reached_preemption(step)
+        if step == 1 or step % config.log_every == 0 or due or stop:
+          values = {name: float(value) for name, value in measured.items()}
+          _check_finite(values, step, folder, manager, config)
+          report(step, **values, learning_rate=float(rate(step - 1)), meter=meter)
+        if due or stop:
+          mean_iou = score(state) if due else -1.0
+          checkpoints.save(manager, step, state, mean_iou)
+        if stop and not last:
+          manager.wait_until_finished()
+          raise Preempted(f'asked to end: {stage.name} is saved after step {step}')
+    manager.wait_until_finished()
+    best = manager.best_step() if len(val) else manager.latest_step()
+    state = checkpoints.restore(manager, best, jax.device_get(state))
+  logging.info('%s: weights of step %d of %d', stage.name, best, config.num_steps)
+  variables = training.merge(variables, state)
+  if jax.process_index() == 0:
+    checkpoints.save_weights(folder / 'weights', card, variables)
+  return variables
+
+
+def evaluate(model, variables, card, source, classes, **options) -> dict:
+  """Scores a network, every process on its share of the pictures; see `inference.evaluate`."""
+  share = range(jax.process_index(), len(source), jax.process_count())
+  scores = inference.evaluate(
+    model, variables, card, [source[i] for i in share], classes, show_progress=False, **options
+  )
+  total = parallel.gather_sum(np.array(scores['confusion'], np.int64))
+  return metrics.scores(total, classes.names)
+
+
+def _examples(config, model, stage, card, variables, train, folder):
+  """The source of a stage's examples, and what is done to each."""
+  if stage.reads == 'features':
+    maps = features.source(model, variables, card.mean, train, folder / 'features')
+    return maps, features.mirrored if config.mirror else features.unchanged
+  crop = config.crop if any(config.crop) else train[0]['label'].shape
+  # The whole picture where no crop is asked for: the next multiple of the stride.
+  if not any(config.crop):
+    crop = tuple(-(-side // model.stride) * model.stride for side in crop)
+  if crop[0] % model.stride or crop[1] % model.stride:
+    raise InputError(f'crop is {crop[0]}x{crop[1]}; both must be multiples of {model.stride}')
+  options = pipeline.Augmentation(crop, model.margin, config.mirror, config.scale, config.colour)
+  return train, functools.partial(pipeline.augment, options=options)
+
+
+def _runner(config: Config, make: Callable) -> parallel.Runner:
+  if config.batch_size % config.accumulate:
+    raise InputError(
+      f'batch_size {config.batch_size} can not be cut into {config.accumulate} equal parts'
+    )
+  if config.parallelism == 'mesh':
+    return parallel.mesh(make, height=config.mesh_height)
+  # As many devices as share the batch evenly: a laptop with one picture a step works too.
+  share = config.batch_size // jax.process_count() // config.accumulate
+  devices = jax.local_devices()
+  used = math.gcd(share, len(devices)) or 1
+  if used < len(devices):
+    logging.warning('%d of %d devices: batch %d', used, len(devices), config.batch_size)
+  return parallel.pmap(make, devices[:used])
+
+
+def _check_finite(values, step, folder, manager, config):
+  """Ends a run that has diverged; the last good checkpoint stays."""
+  if all(map(math.isfinite, values.values())):
+    return
+  good = manager.latest_step()
+  kept = (
+    f'the state after step {good} is kept in {folder}/checkpoints' if good else 'none was saved'
+  )
+  raise InputError(
+    f'{config.stage} diverged at step {step}: the loss is {values["loss"]}; most likely the '
+    f'learning rate {config.optimizer.learning_rate:g} is too high (try a tenth, --warmup or --clip);'
+    f' {kept}'
+  )
+
+
+class Report:
+  """Progress for people (a bar on a terminal, else log lines) and for programs (JSON lines)."""
+
+  def __init__(self, workdir, stage: str, num_steps: int):
+    """Opens the report of a stage; TensorBoard's too, when tensorboardX is installed."""
+    self._path = pathlib.Path(workdir) / 'metrics.jsonl'
+    self._stage, self._total = stage, num_steps
+    self._silent = jax.process_index() != 0
+    self._bar, self._board = None, None
+    if self._silent:
+      return
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    if sys.stderr.isatty():
+      self._bar = tqdm.tqdm(total=num_steps, desc=stage, dynamic_ncols=True)
+    with contextlib.suppress(ImportError):
+      import tensorboardX
+
+      self._board = tensorboardX.SummaryWriter(str(self._path.parent / 'tensorboard'))
+
+  def __call__(self, step: int, meter: Meter | None = None, **values):
+    """Reports measured values after a step."""
+    if self._silent:
+      return
+    speed = {'steps_per_second': round(meter.rate, 3)} if meter and meter.rate else {}
+    line = {'stage': self._stage, 'step': step, **values, **speed}
+    with open(self._path, 'a') as file:
+      file.write(json.dumps(line) + '\n')
+    for name, value in values.items() if self._board else ():
+      self._board.add_scalar(f'{self._stage}/{name}', value, step)
+    text = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
+    if self._bar:
+      self._bar.n = step
+      self._bar.set_postfix_str(text)
+    elif meter:
+      logging.info(
+        '%s %d/%d  %s  %.2f steps/s, %s left',
+        self._stage, step, self._total, text, meter.rate, meter.left,
+      )  # fmt: skip
+    else:
+      logging.info('%s %d/%d  %s', self._stage, step, self._total, text)
+
+  def forget_after(self, step: int):
+    """Drops lines of this stage after `step`: a resumed run writes them again."""
+    if self._silent or not self._path.exists():
+      return
+    kept = [
+      line
+      for line in self._path.read_text().splitlines(keepends=True)
+      if (entry := json.loads(line))['stage'] != self._stage or entry['step'] <= step
+    ]
+    write_atomic(self._path, ''.join(kept).encode())
+
+
+def remember(workdir, config: dict, free: Sequence[str] = ()) -> None:
+  """Writes what a run is into its workdir, or checks that it is the same run.
+
+  Args:
+    workdir: folder of the run.
+    config: JSON-able settings, by name.
+    free: names of settings that may change when a run is taken up again.
+
+  Raises:
+    InputError: the workdir holds a run with other settings; says which.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  config = json.loads(json.dumps(config))
+  if path.exists():
+    old = json.loads(path.read_text())
+    differences = [
+      f'{name} is {config.get(name)!r} and was {old.get(name)!r}'
+      for name in sorted(old.keys() | config.keys())
+      if name not in free and old.get(name) != config.get(name)
+    ]
+    if differences:
+      raise InputError(
+        f'{workdir}: holds another run: {"; ".join(differences)}; take another --workdir, or the '
+        'same settings to go on'
+      )
+  if jax.process_index() == 0:
+    write_atomic(path, json.dumps(config, indent=2).encode() + b'\n')
+
+
+def _copy_weights(source, target):
+  """Makes `target` the same weights folder as `source`."""
+  temporary = target.with_name(f'.{target.name}.new')
+  shutil.rmtree(temporary, ignore_errors=True)
+  shutil.copytree(source, temporary)
+  shutil.rmtree(target, ignore_errors=True)
+  temporary.rename(target)
+
+
+@contextlib.contextmanager
+def _terminated():
+  """Within, SIGTERM sets a flag instead of ending the process; yields a function that tells it."""
+  event = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield event.is_set  # Only the main thread may set handlers: a notebook's worker, say.
+    return
+  before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+  try:
+    yield event.is_set
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,223 @@
+"""Trains a network in the paper's stages, evaluates it, and resumes where it stopped.
+
+  python -m experiments.train --workdir=/tmp/run --dataset=scenes --stage=front_end,context
+
+The same command goes on with a run that was interrupted. Options of a stage take one value for all
+stages, or one for each, separated by commas.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import flags, logging
+import jax
+
+from dilated_jax import checkpoints, datasets, input as pipeline, models, optimizers, stages
+from dilated_jax.errors import InputError
+from dilated_jax.files import write_atomic
+from experiments import cli
+
+_STAGES = ('front_end', 'context', 'joint')
+
+# What is run
+flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
+flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set.')
+flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets (default: as TFDS).')
+flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it from.')
+flags.DEFINE_string('train_split', 'train', 'Pictures to learn from.')
+flags.DEFINE_string('val_split', 'val', 'Pictures to choose the best weights by; empty: none.')
+flags.DEFINE_multi_string('init', None, 'Weights folder to start from, wholly or in parts.')
+flags.DEFINE_list('stage', ['front_end'], f'Stages, in order: {", ".join(_STAGES)}.')
+flags.DEFINE_integer('seed', 0, 'Of weights, order, augmentation and dropout.')
+
+# The network; what is not given is as in the paper
+flags.DEFINE_enum('model', 'dilation8', models.NAMES, 'Network.')
+flags.DEFINE_enum('context', None, ('basic', 'large'), 'Context module.')
+flags.DEFINE_enum('padding', None, ('same', 'buffer'), 'Padding of the context module.')
+flags.DEFINE_list('dilations', None, 'Dilations of the 3x3 layers of the context module.')
+flags.DEFINE_float('width', None, 'Factor on the channels of the front end.', lower_bound=0.001)
+flags.DEFINE_list('blocks', None, 'Convolutions in each block of the front end.')
+flags.DEFINE_integer('stride', None, 'Pixels between cells of the output grid.', lower_bound=1)
+flags.DEFINE_integer('fc_channels', None, 'Channels of fc6 and fc7.', lower_bound=1)
+flags.DEFINE_integer('fc_kernel', None, 'Taps per axis of fc6.', lower_bound=1)
+flags.DEFINE_float('dropout', None, 'Share of fc6 and fc7 dropped.', 0.0, 1.0)
+flags.DEFINE_enum('norm', None, ('none', 'group', 'batch'), 'Normalisation of the front end.')
+flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.')
+flags.DEFINE_bool('remat', None, 'Recompute activations in the backward pass: less memory.')
+
+# The stages
+flags.DEFINE_list('num_steps', ['1000'], 'Steps.')
+flags.DEFINE_list('batch_size', ['8'], 'Pictures a step, over all devices.')
+flags.DEFINE_list('crop', ['0'], 'Label area of a training picture, HxW; 0: the whole picture.')
+flags.DEFINE_list('learning_rate', ['1e-3'], 'Highest learning rate.')
+flags.DEFINE_list('momentum', ['0.9'], 'Momentum of sgd and caffe.')
+flags.DEFINE_enum('optimizer', 'caffe', ('caffe', 'sgd', 'adamw'), 'See dilated_jax/optimizers.py.')
+flags.DEFINE_enum('schedule', 'constant', ('constant', 'step', 'poly', 'cosine'), 'Learning rate.')
+flags.DEFINE_integer('step_size', 100_000, 'Steps of the schedule "step".', lower_bound=1)
+flags.DEFINE_integer('warmup', 0, 'Steps in which the rate rises from 0.', lower_bound=0)
+flags.DEFINE_float('weight_decay', 5e-4, 'On kernels.', lower_bound=0.0)
+flags.DEFINE_float('bias_rate', 2.0, 'Factor on the learning rate of biases.', lower_bound=0.0)
+flags.DEFINE_float('clip', 0.0, 'Largest norm of the gradient; 0: no limit.', lower_bound=0.0)
+flags.DEFINE_integer('accumulate', 1, 'Parts of a batch, to save memory.', lower_bound=1)
+flags.DEFINE_enum('labels', 'grid', ('grid', 'full'), 'Loss on the network grid, or on all pixels.')
+flags.DEFINE_enum('class_weights', 'none', ('none', 'median', 'log'), 'From frequencies in train.')
+flags.DEFINE_float('picture_scale', 1.0, 'Size at which the network sees pictures.', 0.01, 1.0)
+flags.DEFINE_bool('mirror', True, 'Mirror every other picture.')
+flags.DEFINE_list('scale', ['1', '1'], 'Range of the random zoom.')
+flags.DEFINE_float('colour', 0.0, 'Strength of the colour jitter.', 0.0, 1.0)
+
+# How it is run
+flags.DEFINE_enum('parallelism', 'pmap', ('pmap', 'mesh'), 'How devices share the work.')
+flags.DEFINE_integer('mesh_height', 1, 'Bands of rows of a picture with mesh.', lower_bound=1)
+flags.DEFINE_bool('distributed', False, 'Run on several hosts, this command on each.')
+flags.DEFINE_integer('log_every', 20, 'Steps between reports.', lower_bound=1)
+flags.DEFINE_integer('eval_every', 0, 'Steps between checkpoints; 0: at the end.', lower_bound=0)
+flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1)
+
+FLAGS = flags.FLAGS
+_MODEL_OPTIONS = (
+  'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
+  'dropout', 'norm', 'dtype', 'remat',
+)  # fmt: skip
+# These may change when a run is taken up again.
+_FREE = (
+  'data_dir',
+  'manual_dir',
+  'parallelism',
+  'mesh_height',
+  'distributed',
+  'log_every',
+  'threads',
+)
+
+
+def main():
+  if FLAGS.distributed:
+    jax.distributed.initialize()
+  workdir = pathlib.Path(FLAGS.workdir).absolute()
+  configs = stage_configs()
+  options = model_options()
+  classes = datasets.classes(FLAGS.dataset)
+  models.create(FLAGS.model, classes.num_classes, **options)  # Wrong options end here.
+  settings = {flag.name: flag.value for flag in _own_flags() if flag.name != 'workdir'}
+  stages.remember(workdir, settings, _FREE)
+  if jax.process_index() == 0:
+    lines = [flag.serialize() for flag in _own_flags() if flag.value is not None]
+    write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
+
+  # Data
+  load = dict(data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir)
+  train = datasets.load(FLAGS.dataset, FLAGS.train_split, **load)
+  val = datasets.load(FLAGS.dataset, FLAGS.val_split, **load) if FLAGS.val_split else []
+  train = pipeline.in_memory(pipeline.shrink(train, FLAGS.picture_scale))
+  weights = None
+  if FLAGS.class_weights != 'none':
+    weights = pipeline.class_weights(train, classes.num_classes, FLAGS.class_weights)
+
+  # Network
+  card = checkpoints.Card(
+    model=FLAGS.model,
+    options=options,
+    classes=classes.names,
+    palette=classes.palette,
+    mean=classes.mean,
+    picture_scale=FLAGS.picture_scale,
+    upsampling='deconvolution' if FLAGS.labels == 'full' else 'corner',
+    dataset=FLAGS.dataset,
+  )
+  variables = stages.initialise(card.create(), FLAGS.seed)
+  for folder in FLAGS.init or ():
+    variables = checkpoints.graft(variables, folder)
+  logging.info(
+    '%s: %d parameters, %d training pictures, %d devices',
+    FLAGS.model,
+    sum(x.size for x in jax.tree.leaves(variables['params'])),
+    len(train),
+    jax.device_count(),
+  )
+
+  try:
+    stages.run(configs, card, variables, train, val, classes, workdir, class_weights=weights)
+  except stages.Preempted as reason:
+    logging.info('%s; the same command goes on from there', reason)
+    return
+  print(f'weights: {workdir / "weights"}')
+
+
+def stage_configs() -> list[stages.Config]:
+  """The stages of the flags."""
+  names = FLAGS.stage
+  for name in names:
+    if name not in _STAGES:
+      raise InputError(f'--stage={name}: no such stage; choose among {", ".join(_STAGES)}')
+  if len(set(names)) < len(names):
+    raise InputError(f'--stage={",".join(names)}: a stage can be run once')
+  shared = {f.name for f in dataclasses.fields(stages.Config)} & set(FLAGS)
+  shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale'}
+  optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(FLAGS)
+  optimizer -= {'learning_rate', 'momentum'}
+  columns = zip(
+    names,
+    _each('num_steps', len(names), _count),
+    _each('batch_size', len(names), _count),
+    _each('crop', len(names), cli.size),
+    _each('learning_rate', len(names), float),
+    _each('momentum', len(names), float),
+    strict=True,
+  )
+  return [
+    stages.Config(
+      stage=name,
+      num_steps=steps,
+      batch_size=batch,
+      crop=crop,
+      scale=tuple(_parsed('scale', text, float) for text in FLAGS.scale),
+      optimizer=optimizers.Options(
+        name=FLAGS.optimizer,
+        learning_rate=rate,
+        momentum=momentum,
+        **{option: FLAGS[option].value for option in optimizer},
+      ),
+      **{option: FLAGS[option].value for option in shared},
+    )
+    for name, steps, batch, crop, rate, momentum in columns
+  ]
+
+
+def model_options() -> dict:
+  """The network's options of the flags, as `models.create` takes them."""
+  options = {name: FLAGS[name].value for name in _MODEL_OPTIONS if FLAGS[name].value is not None}
+  for name in ('dilations', 'blocks'):
+    if name in options:
+      options[name] = [_parsed(name, text, _count) for text in options[name]]
+  return options
+
+
+def _each(name, count, convert):
+  """The values of a list flag, one for each stage."""
+  values = [_parsed(name, text, convert) for text in FLAGS[name].value]
+  if len(values) not in (1, count):
+    raise InputError(f'--{name} has {len(values)} values for {count} stages; give 1 or {count}')
+  return values * count if len(values) == 1 else values
+
+
+def _parsed(name, text, convert):
+  try:
+    return convert(text)
+  except ValueError as error:
+    raise InputError(f'--{name}={text}: {error}') from error
+
+
+def _count(text):
+  value = int(text)
+  if value < 1:
+    raise ValueError('must be 1 or more')
+  return value
+
+
+def _own_flags():
+  return FLAGS.get_key_flags_for_module('__main__' if __name__ == '__main__' else __name__)
+
+
+if __name__ == '__main__':
+  cli.run(main)
