@@ -108,7 +108,7 @@ def sizes(table: Table, size: int) -> list[int]:
 
 
 def output_size(table: Table, size: int) -> int:
-  """Output size for an input of `size` pixels along one axis: (size - 372) / 8 for the front end."""
+  """Output size for an input of `size` pixels: (size - 372) / 8 for the paper's front end."""
   return sizes(table, size)[-1]
 
 

@@ -8,6 +8,7 @@ Flax module.
 
 from collections.abc import Sequence
 import dataclasses
+import math
 from typing import Literal
 
 from dilated_jax.errors import InputError
@@ -120,7 +121,8 @@ def dilate(table: Table, stride: int) -> Table:
         layer = dataclasses.replace(layer, dilation=layer.dilation * dilation)
       dense.append(layer)
   if jump != stride:
-    raise InputError(f'stride is {stride}; this network can have a power of two up to {jump}')
+    most = math.prod(layer.stride for layer in table)
+    raise InputError(f'stride is {stride}; this network can have a power of two up to {most}')
   return tuple(dense)
 
 
@@ -171,6 +173,8 @@ def context(
     if layers < 4:
       raise InputError(f'a context module of {layers} layers; it needs at least 4')
     dilations = (1, 1, *(2**i for i in range(1, layers - 3)), 1)
+  if len(dilations) < 3:
+    raise InputError(f'{len(dilations)} dilations; a context module needs at least 3')
   if kind not in ('basic', 'large'):
     raise InputError(f'context is {kind!r}; choose basic or large')
   padding = padding or {'basic': 'same', 'large': 'buffer'}[kind]
@@ -199,4 +203,5 @@ def context(
 
 def upsample(stride: int) -> Table:
   """The fixed bilinear deconvolution with which Dilation10 ends (paper, A.3): n -> stride * n."""
-  return (Layer('ctx_upsample', 'deconv', kernel=2 * stride, stride=stride, padding=stride // 2),)
+  kernel = 2 * stride - stride % 2  # 1 at stride 1, where nothing is left to do.
+  return (Layer('ctx_upsample', 'deconv', kernel=kernel, stride=stride, padding=stride // 2),)

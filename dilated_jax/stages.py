@@ -149,7 +149,7 @@ def run_stage(
   model, stage = card.create(), training.STAGES[config.stage]
   if 'context' in stage.trains and 'context' not in variables['params']:
     raise InputError(
-      f'stage {stage.name} trains a context module and {card.model} has none; take --model=dilation8'
+      f'stage {stage.name} trains a context module; {card.model} has none, --model=dilation8 has'
     )
   folder = pathlib.Path(workdir) / stage.name
   source, transform = _examples(config, model, stage, card, variables, train, folder)
@@ -274,8 +274,8 @@ def _check_finite(values, step, folder, manager, config):
   )
   raise InputError(
     f'{config.stage} diverged at step {step}: the loss is {values["loss"]}; most likely the '
-    f'learning rate {config.optimizer.learning_rate:g} is too high (try a tenth, --warmup or --clip);'
-    f' {kept}'
+    f'learning rate {config.optimizer.learning_rate:g} is too high (try a tenth, --warmup or '
+    f'--clip); {kept}'
   )
 
 

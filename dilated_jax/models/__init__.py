@@ -1,4 +1,4 @@
-"""Networks by name. A model is a Flax module without state; see `Dilation` for its two functions."""
+"""Networks by name. A model is a Flax module; see `Dilation` for how it is applied."""
 
 import functools
 import inspect

@@ -12,8 +12,8 @@ class Dilation(nn.Module):
   """A front end that scores classes on a coarse grid, and a context module that refines the scores.
 
   `model.init(key, images) -> variables`, `model.apply(variables, images, train=False) -> logits`.
-  With `train=True` pass `rngs={'dropout': key}`, and `mutable=['batch_stats']` where the tables have
-  batch normalisation. Parameters: `front_end/conv1_1/kernel`, ..., `context/ctx_conv1_1/kernel`, ...
+  With `train=True` pass `rngs={'dropout': key}`, and `mutable=['batch_stats']` where the tables
+  have batch normalisation. Parameters: `front_end/conv1_1/kernel`, `context/ctx_conv1_1/kernel`.
 
   Attributes:
     num_classes: channels of the logits.
