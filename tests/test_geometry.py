@@ -1,0 +1,178 @@
+"""geometry.py: against the sizes, fields and counts of the paper and of the published networks."""
+
+from fractions import Fraction
+
+from hypothesis import given, strategies as st
+import pytest
+
+from dilated_jax import geometry, layers, models
+from dilated_jax.errors import InputError
+
+FRONT_END = layers.front_end(21)
+RELEASED = {
+  'pascal_voc': ('dilation8', 21, {'context': 'large'}),
+  'camvid': ('dilation8', 11, {}),
+  'kitti': ('dilation7', 11, {}),
+  'cityscapes': ('dilation10', 19, {}),
+}
+
+
+@pytest.mark.parametrize(
+  'size, cells',
+  [
+    (380, 1), (500, 16), (628, 32), (852, 60), (884, 64), (900, 66), (1100, 91), (1396, 128),
+    (1640, 159),  # KITTI's width: 158 if poolings rounded down.
+  ],
+)  # fmt: skip
+def test_front_end_sizes(size, cells):
+  assert geometry.output_size(FRONT_END, size) == cells
+  assert size % 8 != 4 or cells == (size - 372) // 8
+
+
+def test_kitti_has_an_odd_map_before_the_third_pooling():
+  names = [layer.name for layer in FRONT_END]
+  sizes = dict(zip(names, geometry.sizes(FRONT_END, 1640)))
+  assert (sizes['conv3_3'], sizes['pool3']) == (401, 201)
+
+
+def test_front_end_fields():
+  """Receptive field, jump and centre after each layer (VGG-16 with the paper's dilations)."""
+  expected = """
+    conv1_1 3 1 1      conv1_2 5 1 2       pool1 6 2 2.5
+    conv2_1 10 2 4.5   conv2_2 14 2 6.5    pool2 16 4 7.5
+    conv3_1 24 4 11.5  conv3_2 32 4 15.5   conv3_3 40 4 19.5   pool3 44 8 21.5
+    conv4_1 60 8 29.5  conv4_2 76 8 37.5   conv4_3 92 8 45.5
+    conv5_1 124 8 61.5 conv5_2 156 8 77.5  conv5_3 188 8 93.5
+    fc6 380 8 189.5    fc7 380 8 189.5     final 380 8 189.5
+  """
+  words = expected.split()
+  rows = {words[i]: tuple(map(Fraction, words[i + 1 : i + 4])) for i in range(0, len(words), 4)}
+  found = {f.layer.name: (f.size, f.jump, f.center) for f in geometry.fields(FRONT_END)}
+  assert found == rows
+  assert geometry.margin(FRONT_END) == 186 and geometry.stride(FRONT_END) == 8
+
+
+def test_context_fields():
+  sizes = [field.size for field in geometry.fields(layers.context(21))]
+  assert sizes == [3, 5, 9, 17, 33, 65, 67, 67]
+  for kind in ('basic', 'large'):
+    found = [geometry.receptive_field(layers.context(21, layers=n, kind=kind)) for n in (7, 8, 10)]
+    assert found == [35, 67, 259]
+
+
+@pytest.mark.parametrize('padding', ['same', 'buffer'])
+@pytest.mark.parametrize('count', [7, 8, 10])
+def test_context_keeps_size_and_place(count, padding):
+  table = layers.context(5, layers=count, padding=padding)
+  assert geometry.output_size(table, 66) == 66
+  assert geometry.margin(table) == 0 and geometry.stride(table) == 1
+  assert list(geometry.fields(table))[-1].center == 0
+
+
+def test_voc_context_shrinks_back():
+  table = layers.context(21, kind='large')
+  assert table[0].padding * 2 + 66 == 132
+  assert geometry.sizes(table, 66) == [130, 128, 124, 116, 100, 68, 66, 66]
+
+
+@pytest.mark.parametrize(
+  'data, field, height, width, rows, columns',
+  [
+    ('pascal_voc', 908, 900, 900, 66, 66),
+    ('camvid', 908, 900, 1100, 66, 91),
+    ('kitti', 652, 852, 1640, 60, 159),
+    ('cityscapes', 2444, 1396, 1396, 1024, 1024),
+  ],
+)
+def test_released_networks(data, field, height, width, rows, columns):
+  name, classes, options = RELEASED[data]
+  model = models.create(name, classes, **options)
+  assert geometry.receptive_field(model) == geometry.receptive_field(model.table) == field
+  assert geometry.output_size(model, height) == rows
+  assert geometry.output_size(model, width) == columns
+  assert (model.margin, model.stride) == (186, 8)
+
+
+def test_deconvolution_ends_at_the_label_pixels():
+  model = models.create('dilation10', 19)
+  before, after = list(geometry.fields(model))[-2:]
+  # Cell 0 is centred 3.5 pixels into the label area, and output pixel 0 on its first pixel.
+  assert (before.center, before.jump) == (Fraction(379, 2), 8)
+  assert (after.center, after.jump, after.size) == (model.margin, 1, before.size + 8)
+
+
+@pytest.mark.parametrize('stride', [1, 2, 4, 8, 16])
+def test_upsampling_multiplies_the_size(stride):
+  assert geometry.output_size(layers.upsample(stride), 7) == 7 * stride
+
+
+def test_parameters_of_the_paper():
+  conv = sum(
+    geometry.parameters((layer,), before)
+    for layer, before in zip(
+      (layer for layer in FRONT_END if layer.name.startswith('conv')),
+      [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512],
+    )
+  )
+  assert conv == 14_714_688
+  table = {layer.name: layer for layer in FRONT_END}
+  assert geometry.parameters((table['fc6'],), 512) == 102_764_544
+  assert geometry.parameters((table['fc7'],), 4096) == 16_781_312
+  totals = [geometry.parameters(layers.front_end(c)) for c in (21, 11, 19)]
+  assert totals == [134_346_581, 134_305_611, 134_338_387]
+  for c in (2, 11, 21):
+    assert geometry.parameters(layers.context(c), c) == 64 * c * c + 8 * c
+    assert geometry.parameters(layers.context(c, layers=7), c) == 55 * c * c + 7 * c
+    assert geometry.parameters(layers.context(c, layers=10), c) == 82 * c * c + 10 * c
+    assert geometry.parameters(layers.context(c, kind='large'), c) == 15_422 * c * c + 97 * c
+  assert geometry.parameters(layers.context(21, kind='large'), 21) == 6_803_139
+  whole = models.create('dilation8', 21, context='large')
+  assert geometry.parameters(whole) == 141_149_720
+
+
+def test_flops_count_every_tap_twice():
+  table = layers.front_end(4, blocks=(1,), width=1 / 16, stride=2, fc_kernel=1, fc_channels=5)
+  height, width = 12, 16
+  expected = 2 * (height - 2) * (width - 2) * 9 * 3 * 4  # conv1_1: 4 channels
+  cells = (height - 2) // 2 * ((width - 2) // 2)
+  expected += 2 * cells * (4 * 5 + 5 * 5 + 5 * 4)
+  assert geometry.flops(table, height, width) == expected
+
+
+def test_too_small_an_input_names_the_least():
+  with pytest.raises(InputError, match=r'vanishes in .*; 380 pixels at least'):
+    geometry.sizes(FRONT_END, 372)
+  # Poolings round up, so a few pixels less than the receptive field still give one cell.
+  assert geometry.output_size(FRONT_END, 373) == 1
+
+
+convolutions = st.builds(
+  layers.Layer,
+  name=st.just('conv'),
+  kernel=st.sampled_from([1, 3, 5]),
+  dilation=st.integers(1, 4),
+  channels=st.just(1),
+)
+poolings = st.just(layers.Layer('pool', 'max_pool', kernel=2, stride=2))
+
+
+@given(st.lists(convolutions | poolings, min_size=1, max_size=7), st.integers(1, 4))
+def test_margin_field_and_center_agree(table, cells):
+  """An input of cells * stride pixels and two margins gives the cells and just their fields."""
+  table = tuple(table)
+  stride, margin = geometry.stride(table), geometry.margin(table)
+  size = cells * stride + 2 * margin
+  assert geometry.output_size(table, size) == cells
+  field = list(geometry.fields(table))[-1]
+  # Field of cell 0 begins with the first pixel, and that of the last ends with the last.
+  assert field.center == Fraction(field.size - 1, 2)
+  assert field.size + (cells - 1) * stride == size
+  assert field.jump == stride
+
+
+@given(st.integers(2, 9))
+def test_doubling_dilations_square_the_field(count):
+  """Equation 3: the field of F_{i+1} is 2^{i+2} - 1 wide."""
+  table = tuple(layers.Layer(f'{i}', dilation=2**i, channels=1) for i in range(count))
+  found = [field.size for field in geometry.fields(table)]
+  assert found == [2 ** (i + 2) - 1 for i in range(count)]
