@@ -76,7 +76,12 @@ def vgg(
 
   Returns:
     The table, from conv1_1 to final.
+
+  Raises:
+    InputError: there is no such normalisation.
   """
+  if norm not in ('none', 'group', 'batch'):
+    raise InputError(f'norm is {norm!r}; choose none, group or batch')
   hidden = dict(activation='relu', norm=norm)
   table = []
   for block, convolutions in enumerate(blocks, 1):

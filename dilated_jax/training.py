@@ -185,7 +185,7 @@ def make_step(
     metrics = {
       'loss': sums['loss'] / weight,
       'accuracy': sums['hits'] / jnp.maximum(sums['valid'], 1.0),
-      'gradient_norm': optax.global_norm(grads),
+      'gradient_norm': optax.tree.norm(grads),
     }
     params = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, batch_stats, opt_state, state.key), metrics

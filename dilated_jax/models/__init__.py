@@ -78,5 +78,8 @@ def create(name: str, num_classes: int, **options):
   # Lists come from JSON; tables must be hashable.
   options = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
   if 'dtype' in options:
-    options['dtype'] = jnp.dtype(options['dtype'])
+    try:
+      options['dtype'] = jnp.dtype(options['dtype'])
+    except TypeError as error:
+      raise InputError(f'dtype is {options["dtype"]!r}; choose float32 or bfloat16') from error
   return _MODELS[name](num_classes, **options)

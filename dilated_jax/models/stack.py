@@ -98,6 +98,7 @@ def _normalise(stack: Stack, layer: Layer, x, train: bool):
     )(x)
   if layer.norm == 'group':
     # At least 8 channels a group: with fewer, a group of one map would lose its mean.
-    groups = max(g for g in (1, 2, 4, 8, 16, 32) if x.shape[-1] % g == 0 and x.shape[-1] >= 8 * g)
+    fitting = (g for g in (2, 4, 8, 16, 32) if x.shape[-1] % g == 0 and x.shape[-1] >= 8 * g)
+    groups = max(fitting, default=1)
     return nn.GroupNorm(num_groups=groups, dtype=stack.dtype, name=f'{layer.name}_norm')(x)
   return x
