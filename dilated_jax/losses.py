@@ -41,5 +41,5 @@ def correct(logits, labels):
     (hits, count), float32 scalars.
   """
   valid = labels != IGNORE
-  hits = (logits.argmax(-1) == labels) & valid
+  hits = (logits.argmax(-1) == labels.astype(jnp.int32)) & valid
   return hits.sum(dtype=jnp.float32), valid.sum(dtype=jnp.float32)
