@@ -162,7 +162,10 @@ def load_weights(folder):
   """
   folder = pathlib.Path(folder).absolute()
   card = load_card(folder)
-  model = card.create()
+  try:
+    model = card.create()
+  except (TypeError, ValueError) as error:
+    raise InputError(f'{folder}/model.json: {_first_line(error)}') from error
   side = 2 * model.margin + model.stride
   like = jax.eval_shape(
     model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')

@@ -39,10 +39,11 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
   shapes = [example['label'].shape for example in map(pictures.__getitem__, range(len(pictures)))]
   stride = model.stride
   height, width = (-(-max(sides) // stride) * stride for sides in zip(*shapes, strict=True))
-  path = pathlib.Path(folder) / f'{_digest(model, variables, mean, pictures, (height, width))}.npy'
+  digest = _digest(model, variables, mean, pictures, (height, width))
+  path = pathlib.Path(folder) / f'features-{digest}.npy'
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob('*.npy*'):
+    for old in path.parent.glob('features-*.npy*'):
       old.unlink()
     shape = (len(pictures), height // stride, width // stride, model.num_classes)
     _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size)
