@@ -98,6 +98,20 @@ def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
   return Runner(step, put, functools.partial(jax.device_put, device=whole))
 
 
+def local(tree):
+  """Arrays that every device holds whole, and others, on the first device of this process.
+
+  Trained parts are on all devices and parts that were read from a file are on one; a compiled
+  function takes either, not both.
+  """
+  first = jax.local_devices()[0]
+
+  def one(x):
+    return jax.device_put(x.addressable_data(0) if isinstance(x, jax.Array) else x, first)
+
+  return jax.tree.map(one, tree)
+
+
 def gather_sum(array: np.ndarray) -> np.ndarray:
   """Sum of an integer array over all processes; on one process, the array."""
   if jax.process_count() == 1:

@@ -59,6 +59,7 @@ class Config:
     log_every, eval_every: steps between reports, and between checkpoints with their scores on the
       validation pictures; eval_every 0 does that at the end alone.
     threads: that read and transform pictures.
+    feature_dir: folder of the front end's maps; None: a folder of the stage.
   """
 
   stage: str
@@ -77,6 +78,7 @@ class Config:
   log_every: int = 20
   eval_every: int = 0
   threads: int = 4
+  feature_dir: str | None = None
 
 
 class Preempted(Exception):
@@ -128,6 +130,10 @@ def run(
     Preempted: SIGTERM came.
   """
   workdir = pathlib.Path(workdir)
+  if not len(train):
+    raise InputError('there is no picture to learn from')
+  for config in configs:
+    _check(config, card, variables)
   for config in configs:
     folder = workdir / config.stage
     if (folder / 'weights' / 'model.json').exists():
@@ -147,10 +153,6 @@ def run_stage(
 ) -> dict:
   """Trains one stage; see `run`."""
   model, stage = card.create(), training.STAGES[config.stage]
-  if 'context' in stage.trains and 'context' not in variables['params']:
-    raise InputError(
-      f'stage {stage.name} trains a context module; {card.model} has none, --model=dilation8 has'
-    )
   folder = pathlib.Path(workdir) / stage.name
   source, transform = _examples(config, model, stage, card, variables, train, folder)
   optimizer = optimizers.create(config.optimizer, config.num_steps)
@@ -173,7 +175,8 @@ def run_stage(
     """Mean IoU on the validation pictures; -1 without them."""
     if not len(val):
       return -1.0
-    scores = evaluate(model, training.merge(variables, state), card, val, classes)
+    whole = parallel.local(training.merge(variables, state))
+    scores = evaluate(model, whole, card, val, classes)
     report(int(state.step), val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
     return scores['mean_iou']
 
@@ -220,6 +223,8 @@ def run_stage(
   variables = training.merge(variables, state)
   if jax.process_index() == 0:
     checkpoints.save_weights(folder / 'weights', card, variables)
+  if terminated():  # After the last step: too late to stop this stage, in time for the next.
+    raise Preempted(f'asked to end: {stage.name} is finished')
   return variables
 
 
@@ -233,26 +238,38 @@ def evaluate(model, variables, card, source, classes, **options) -> dict:
   return metrics.scores(total, classes.names)
 
 
+def _check(config, card, variables):
+  """Refuses, before anything is trained, what could not be trained when its turn comes."""
+  model, stage = card.create(), training.STAGES[config.stage]
+  if 'context' in stage.trains and 'context' not in variables['params']:
+    raise InputError(
+      f'stage {stage.name} trains a context module; {card.model} has none, --model=dilation8 has'
+    )
+  height, width = config.crop
+  if stage.reads == 'image' and (height % model.stride or width % model.stride):
+    raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}')
+  if config.batch_size % config.accumulate:
+    raise InputError(
+      f'batch_size {config.batch_size} can not be cut into {config.accumulate} equal parts'
+    )
+
+
 def _examples(config, model, stage, card, variables, train, folder):
   """The source of a stage's examples, and what is done to each."""
   if stage.reads == 'features':
-    maps = features.source(model, variables, card.mean, train, folder / 'features')
+    maps = features.source(
+      model, variables, card.mean, train, config.feature_dir or folder / 'features'
+    )
     return maps, features.mirrored if config.mirror else features.unchanged
   crop = config.crop if any(config.crop) else train[0]['label'].shape
   # The whole picture where no crop is asked for: the next multiple of the stride.
   if not any(config.crop):
     crop = tuple(-(-side // model.stride) * model.stride for side in crop)
-  if crop[0] % model.stride or crop[1] % model.stride:
-    raise InputError(f'crop is {crop[0]}x{crop[1]}; both must be multiples of {model.stride}')
   options = pipeline.Augmentation(crop, model.margin, config.mirror, config.scale, config.colour)
   return train, functools.partial(pipeline.augment, options=options)
 
 
 def _runner(config: Config, make: Callable) -> parallel.Runner:
-  if config.batch_size % config.accumulate:
-    raise InputError(
-      f'batch_size {config.batch_size} can not be cut into {config.accumulate} equal parts'
-    )
   if config.parallelism == 'mesh':
     return parallel.mesh(make, height=config.mesh_height)
   # As many devices as share the batch evenly: a laptop with one picture a step works too.
@@ -324,16 +341,19 @@ class Report:
     """Drops lines of this stage after `step`: a resumed run writes them again."""
     if self._silent or not self._path.exists():
       return
-    kept = [
-      line
-      for line in self._path.read_text().splitlines(keepends=True)
-      if (entry := json.loads(line))['stage'] != self._stage or entry['step'] <= step
-    ]
+    kept = []
+    for line in self._path.read_text().splitlines(keepends=True):
+      with contextlib.suppress(ValueError):  # A run that was killed may leave half a line.
+        entry = json.loads(line)
+        if entry['stage'] != self._stage or entry['step'] <= step:
+          kept.append(line)
     write_atomic(self._path, ''.join(kept).encode())
 
 
 def remember(workdir, config: dict, free: Sequence[str] = ()) -> None:
   """Writes what a run is into its workdir, or checks that it is the same run.
+
+  A run that ended before its first step has left nothing to protect: its settings may change.
 
   Args:
     workdir: folder of the run.
@@ -345,7 +365,7 @@ def remember(workdir, config: dict, free: Sequence[str] = ()) -> None:
   """
   path = pathlib.Path(workdir) / 'config.json'
   config = json.loads(json.dumps(config))
-  if path.exists():
+  if path.exists() and path.with_name('metrics.jsonl').exists():
     old = json.loads(path.read_text())
     differences = [
       f'{name} is {config.get(name)!r} and was {old.get(name)!r}'

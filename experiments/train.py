@@ -72,6 +72,7 @@ flags.DEFINE_integer('mesh_height', 1, 'Bands of rows of a picture with mesh.', 
 flags.DEFINE_bool('distributed', False, 'Run on several hosts, this command on each.')
 flags.DEFINE_integer('log_every', 20, 'Steps between reports.', lower_bound=1)
 flags.DEFINE_integer('eval_every', 0, 'Steps between checkpoints; 0: at the end.', lower_bound=0)
+flags.DEFINE_string('feature_dir', None, 'Folder of the maps of a frozen front end.')
 flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1)
 
 FLAGS = flags.FLAGS
@@ -88,6 +89,7 @@ _FREE = (
   'distributed',
   'log_every',
   'threads',
+  'feature_dir',
 )
 
 
@@ -152,6 +154,11 @@ def stage_configs() -> list[stages.Config]:
       raise InputError(f'--stage={name}: no such stage; choose among {", ".join(_STAGES)}')
   if len(set(names)) < len(names):
     raise InputError(f'--stage={",".join(names)}: a stage can be run once')
+  if not names:
+    raise InputError(f'--stage names none; choose among {", ".join(_STAGES)}')
+  scale = tuple(_parsed('scale', text, float) for text in FLAGS.scale)
+  if len(scale) != 2:
+    raise InputError(f'--scale has {len(scale)} values; give the smallest and the largest')
   shared = {f.name for f in dataclasses.fields(stages.Config)} & set(FLAGS)
   shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale'}
   optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(FLAGS)
@@ -171,7 +178,7 @@ def stage_configs() -> list[stages.Config]:
       num_steps=steps,
       batch_size=batch,
       crop=crop,
-      scale=tuple(_parsed('scale', text, float) for text in FLAGS.scale),
+      scale=scale,
       optimizer=optimizers.Options(
         name=FLAGS.optimizer,
         learning_rate=rate,
