@@ -6,6 +6,7 @@ import signal
 
 from absl import logging
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -26,6 +27,24 @@ OPTIONS = {
   'dilations': [1, 2, 1],
 }  # fmt: skip
 CARD = Card('dilation8', OPTIONS, CLASSES.names, CLASSES.palette, MEAN, dataset='toys')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def compile_once(tmp_path_factory):
+  """These runs compile the same few programs over and over, which takes most of their time."""
+  settings = {
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+    'jax_persistent_cache_min_compile_time_secs': 0.1,
+    'jax_persistent_cache_min_entry_size_bytes': -1,
+  }
+  before = {name: getattr(jax.config, name) for name in settings}
+  compilation_cache.reset_cache()
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
 
 
 def pictures(count, seed=0):
@@ -264,9 +283,9 @@ def test_initialise_is_the_models_own_and_depends_on_the_seed():
   options = {'blocks': [1], 'width': 1 / 32, 'stride': 1, 'fc_kernel': 1, 'fc_channels': 2}
   model = Card('front_end', options, CLASSES.names, CLASSES.palette, MEAN).create()
   kernels = [
-    stages.initialise(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 0, 1)
+    stages.initialise(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 1, 0)
   ]
-  assert (kernels[0] == kernels[1]).all() and (kernels[0] != kernels[2]).all()
+  assert (kernels[0] == kernels[2]).all() and (kernels[0] != kernels[1]).all()
 
 
 def test_progress_is_logged(unbroken, caplog):
