@@ -44,9 +44,13 @@ def dilated_conv(x, kernel, dilation=1, padding=0):
   padding = tuple(map(tuple, padding))
   if padding != ((0, 0), (0, 0)):
     return conv(x, kernel, padding=padding)
+  if kernel.shape[:2] == (1, 1):
+    return jnp.tensordot(x, kernel[0, 0], 1)
+  if x.shape[-1] < 8:
+    return conv(x, kernel, padding=padding)
   # XLA's CPU back end has a slow path for convolutions without any padding: one needless column of
-  # zeros makes the forward pass and the derived kernel gradient two to three times as fast
-  # (`python -m experiments.benchmark --suite=conv`).
+  # zeros makes the forward pass and the derived kernel gradient two to five times as fast, except
+  # for very few channels (`python -m experiments.benchmark --suite=conv`).
   return jax.lax.platform_dependent(
     x,
     kernel,

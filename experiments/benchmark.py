@@ -1,0 +1,197 @@
+"""Speed, side by side with what one would use instead, in turn (A B A B ...) in one process.
+
+  python -m experiments.benchmark --suite=conv --output=conv.json
+  python -m experiments.benchmark --suite=train
+
+conv: `ops.dilated_conv` and its gradients against `lax.conv_general_dilated` as it is.
+pool: `ops.max_pool` and its gradient against `lax.reduce_window`.
+train: one training step of the full-width front end against PyTorch, where that is installed.
+
+Times are medians; quote the ratios, and leave the machine alone while it runs.
+"""
+
+import json
+import platform
+import statistics
+import time
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dilated_jax import files, models, ops, optimizers, training
+from dilated_jax.errors import InputError
+
+SUITES = ('conv', 'pool', 'train')
+
+
+def define_flags(values=flags.FLAGS):
+  flags.DEFINE_enum('suite', 'conv', SUITES, 'What is measured.', flag_values=values)
+  flags.DEFINE_string('output', None, 'JSON file for the figures.', flag_values=values)
+  flags.DEFINE_integer('repeats', 7, 'Runs of each.', lower_bound=1, flag_values=values)
+
+
+def main(values=flags.FLAGS):
+  rows = {'conv': conv, 'pool': pool, 'train': train}[values.suite](values.repeats)
+  machine = f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
+  print(machine)
+  for row in rows:
+    print('{what:52} {ours_ms:9.1f} ms  {theirs}: {theirs_ms:9.1f} ms  x{ratio:.2f}'.format(**row))
+  if values.output:
+    content = {'machine': machine, 'repeats': values.repeats, 'rows': rows}
+    files.write_atomic(values.output, json.dumps(content, indent=2).encode() + b'\n')
+
+
+def conv(repeats) -> list[dict]:
+  """Layers of the front end and the context module, forward and backward."""
+
+  def plain(x, kernel, dilation):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (1, 1),
+      'VALID',
+      rhs_dilation=(dilation, dilation),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+  def passes(function, dilation):
+    def forward(x, kernel):
+      return function(x, kernel, dilation)
+
+    def loss(x, kernel):
+      return forward(x, kernel).sum()
+
+    return {
+      'forward': jax.jit(forward),
+      'gradient to x': jax.jit(jax.grad(loss, 0)),
+      'gradient to kernel': jax.jit(jax.grad(loss, 1)),
+    }
+
+  rows = []
+  for batch, side, inputs, outputs, size, dilation in (
+    (1, 226, 64, 64, 3, 1),
+    (1, 66, 256, 256, 3, 1),
+    (1, 68, 512, 512, 3, 2),
+    (1, 56, 512, 1024, 7, 4),
+    (8, 72, 64, 128, 3, 2),
+    (8, 72, 21, 21, 3, 4),
+    (8, 64, 128, 128, 1, 1),
+  ):
+    keys = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(keys[0], (batch, side, side, inputs))
+    kernel = jax.random.normal(keys[1], (size, size, inputs, outputs)) / size
+    name = f'{batch}x{side}x{side}x{inputs} -> {outputs}, {size}x{size} dilation {dilation}'
+    theirs = passes(plain, dilation)
+    for what, ours in passes(ops.dilated_conv, dilation).items():
+      rows.append(compare(f'{name}, {what}', 'XLA', ours, theirs[what], (x, kernel), repeats))
+  return rows
+
+
+def pool(repeats) -> list[dict]:
+  """2x2 pooling at the front end's sizes, forward and gradient."""
+
+  def plain(x):
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID')
+
+  def passes(function):
+    return {
+      'forward': jax.jit(function),
+      'gradient': jax.jit(jax.grad(lambda x: (function(x) ** 2).sum())),
+    }
+
+  rows = []
+  for shape in ((1, 624, 624, 64), (8, 128, 128, 32)):
+    x = jax.random.normal(jax.random.key(0), shape)
+    theirs = passes(plain)
+    for what, ours in passes(ops.max_pool).items():
+      name = f'{"x".join(map(str, shape))}, 2x2, {what}'
+      rows.append(compare(name, 'XLA', ours, theirs[what], (x,), repeats))
+  return rows
+
+
+def train(repeats, side: int = 404, num_classes: int = 21) -> list[dict]:
+  """Forward, backward and update of the VGG-16 front end on one picture."""
+  try:
+    import torch
+  except ImportError:
+    raise InputError('suite train compares with PyTorch; pip install torch') from None
+  model = models.create('front_end', num_classes)
+  optimizer = optimizers.create(optimizers.Options('sgd', 1e-4, weight_decay=0.0), 1000)
+  shape = (1, side, side, 3)
+  variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
+  state = training.create_state(
+    variables, training.STAGES['front_end'], optimizer, jax.random.key(0)
+  )
+  del variables
+  step = jax.jit(
+    training.make_step(model, training.STAGES['front_end'], optimizer, (104.0, 117.0, 123.0)),
+    donate_argnums=0,
+  )
+  rng = np.random.default_rng(0)
+  inner = side - 2 * model.margin
+  batch = {
+    'image': rng.integers(0, 256, shape).astype(np.uint8),
+    'label': rng.integers(0, num_classes, (1, inner, inner)).astype(np.uint8),
+  }
+  states = [state]
+
+  def ours():
+    states[0], metrics = step(states[0], batch)
+    return metrics
+
+  network = torch_network(model.table)
+  descent = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9)
+  image = torch.from_numpy(batch['image']).permute(0, 3, 1, 2).float() - 115
+  label = torch.from_numpy(batch['label'][:, :: model.stride, :: model.stride]).long()
+
+  def theirs():
+    descent.zero_grad()
+    loss = torch.nn.functional.cross_entropy(network(image), label)
+    loss.backward()
+    descent.step()
+    return loss.item()
+
+  return [compare(f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), repeats)]
+
+
+def torch_network(table):
+  """The same layers in PyTorch."""
+  from torch import nn
+
+  layers, channels = [], 3
+  for layer in table:
+    if layer.kind == 'max_pool':
+      layers.append(nn.MaxPool2d(layer.kernel, layer.stride, ceil_mode=True))
+      continue
+    options = dict(dilation=layer.dilation, padding=layer.padding)
+    layers.append(nn.Conv2d(channels, layer.channels, layer.kernel, **options))
+    if layer.activation:
+      layers.append(nn.ReLU(inplace=True))
+    if layer.dropout:
+      layers.append(nn.Dropout(layer.dropout))
+    channels = layer.channels
+  return nn.Sequential(*layers)
+
+
+def compare(what: str, name: str, ours, theirs, arguments: tuple, repeats: int) -> dict:
+  """Median times of two functions, run in turn after one run each that is not counted."""
+  times = {ours: [], theirs: []}
+  for repeat in range(repeats + 1):
+    for function in (ours, theirs):
+      start = time.perf_counter()
+      jax.block_until_ready(function(*arguments))
+      if repeat:
+        times[function].append(1000 * (time.perf_counter() - start))
+  mine, other = (statistics.median(times[function]) for function in (ours, theirs))
+  return {
+    'what': what, 'theirs': name, 'ours_ms': mine, 'theirs_ms': other, 'ratio': other / mine,
+  }  # fmt: skip
+
+
+if __name__ == '__main__':
+  from experiments import cli
+
+  define_flags()
+  cli.run(main)

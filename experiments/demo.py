@@ -1,0 +1,194 @@
+"""The whole of it on the embedded data set: train, evaluate, predict, look (`make demo`).
+
+Trains a front end on `scenes`, then on its maps the context modules basic and large, and a control
+of as many weights as basic but with every dilation 1. Each step is a command that you can run
+yourself; it is printed before it runs. Ends with the scores on the test pictures, the evidence that
+they come from the far field, and a sheet of pictures. A second call goes on where one stopped.
+"""
+
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+
+from absl import flags
+import jax
+import numpy as np
+from scipy import ndimage
+
+from dilated_jax import checkpoints, datasets, geometry, inference, pictures
+from dilated_jax.datasets import scenes
+from dilated_jax.errors import InputError
+from dilated_jax.files import write_atomic
+
+PRESET = pathlib.Path(__file__).parent / 'presets' / 'scenes.flags'
+
+# Name of the folder -> title, and the flags of its training.
+SYSTEMS = {
+  'front_end': (
+    'front end',
+    '--model=front_end --stage=front_end --num_steps=300 --learning_rate=5e-3',
+  ),
+  'control': (
+    '+ control',
+    '--stage=context --dilations=1,1,1,1,1,1,1 --num_steps=700 --learning_rate=5e-3',
+  ),
+  'basic': ('+ basic', '--stage=context --num_steps=700 --learning_rate=5e-3'),
+  'large': (
+    '+ large',
+    '--stage=context --context=large --num_steps=400 --batch_size=4 --learning_rate=2e-3 --clip=1',
+  ),
+}
+# Rings around the landmark that decides what everything else is, in pixels.
+RINGS = (0, 17, 40, 80, 200)
+
+
+def define_flags(values=flags.FLAGS):
+  flags.DEFINE_string('workdir', 'demo', 'Folder of all results.', flag_values=values)
+  flags.DEFINE_integer('seed', 0, 'Of the weights and the order of pictures.', flag_values=values)
+  flags.DEFINE_list(
+    'systems', list(SYSTEMS), f'Which of {", ".join(SYSTEMS)}, in this order.', flag_values=values
+  )
+
+
+def main(values=flags.FLAGS):
+  workdir = pathlib.Path(values.workdir)
+  for name in values.systems:
+    if name not in SYSTEMS:
+      raise InputError(f'--systems: no {name!r}; choose among {", ".join(SYSTEMS)}')
+  for name in values.systems:
+    train(name, workdir, values.seed)
+  show(values.systems[-1], workdir)
+  report(values.systems, workdir)
+
+
+def train(name: str, workdir: pathlib.Path, seed: int):
+  """Trains one system and scores it on the test pictures."""
+  data = f'--data_dir={workdir / "data"}'
+  options = [*shlex.split(SYSTEMS[name][1]), f'--seed={seed}', f'--workdir={workdir / name}', data]
+  if name != 'front_end':
+    options.append(f'--init={workdir / "front_end" / "weights"}')
+    options.append(f'--feature_dir={workdir / "features"}')
+  run('train', f'--flagfile={PRESET}', '--log_every=100', *options)
+  weights, output = f'--weights={workdir / name / "weights"}', f'--output={workdir / name}.json'
+  run('evaluate', weights, '--split=test', output, data)
+
+
+def show(name: str, workdir: pathlib.Path):
+  """Labels a folder of pictures, as a user would."""
+  source = datasets.load('scenes', 'test', workdir / 'data')
+  for example in (source[i] for i in range(6)):
+    path = workdir / 'pictures' / f'{example["name"]}.png'
+    write_atomic(path, pictures.encode_png(example['image']))
+  folders = [f'--inputs={workdir / "pictures"}', f'--output={workdir / "predictions"}']
+  run('predict', f'--weights={workdir / name / "weights"}', *folders, '--save=labels,overlays')
+
+
+def run(command: str, *options: str):
+  """Prints a command of the project and runs it."""
+  line = ['-m', f'experiments.{command}', *options]
+  print('\n$', shlex.join(['python', *line]), flush=True)
+  status = subprocess.run([sys.executable, *line]).returncode
+  if status:
+    raise InputError(f'experiments.{command} ended with status {status}')
+
+
+def report(names, workdir: pathlib.Path):
+  """Prints the tables and draws the sheet."""
+  systems = [
+    (SYSTEMS[name][0], *checkpoints.load_weights(workdir / name / 'weights')) for name in names
+  ]
+  source = datasets.load('scenes', 'test', workdir / 'data')
+  examples = [source[i] for i in range(len(source))]
+  images = np.stack([example['image'] for example in examples])
+  labels = np.stack([example['label'] for example in examples])
+  predictions = [predict(card, variables, images) for _, card, variables in systems]
+
+  others = np.stack([exchanged(i, label) for i, label in enumerate(labels)])
+  changed = [
+    prediction != predict(card, variables, others)
+    for prediction, (_, card, variables) in zip(predictions, systems, strict=True)
+  ]
+
+  rings = np.stack([distance(label) for label in labels])
+  decided = labels < 4  # Sea, snow, sail, tent: what the landmark alone decides.
+  titles = [title for title, *_ in systems]
+  scores = [json.loads((workdir / f'{name}.json').read_text()) for name in names]
+  fields = [geometry.receptive_field(card.create()) for _, card, _ in systems]
+  rows = [('receptive field, pixels', [f'{field}' for field in fields])]
+  rows.append(('mean IoU', [percent(score['mean_iou']) for score in scores]))
+  for name in scores[0]['per_class_iou']:
+    rows.append((f'IoU {name}', [percent(score['per_class_iou'][name]) for score in scores]))
+  for near, far in zip(RINGS, RINGS[1:], strict=False):
+    ring = decided & (rings >= near) & (rings < far)
+    right = [percent((prediction == labels)[ring].mean()) for prediction in predictions]
+    rows.append((f'right, {near} to {far - 1} pixels from the landmark', right))
+  ring = decided & (rings >= RINGS[1])
+  follows = [percent(change[ring].mean()) for change in changed]
+  rows.append((f'changes with the landmark, {RINGS[1]} pixels and farther', follows))
+  text = '\n'.join(markdown([f'scenes, {len(images)} test pictures', *titles], rows))
+  print(f'\n{text}\n')
+  write_atomic(workdir / 'table.md', text.encode() + b'\n')
+
+  palette = datasets.classes('scenes').palette
+  shown = range(0, len(images), max(1, len(images) // 6))[:6]
+  sheet = pictures.sheet(
+    [
+      [images[i], *(pictures.colourise(ids[i], palette) for ids in (labels, *predictions))]
+      for i in shown
+    ],
+    ['picture', 'truth', *titles],
+  )
+  write_atomic(workdir / 'sheet.png', pictures.encode_png(sheet))
+  print(f'tables: {workdir / "table.md"}\npictures: {workdir / "sheet.png"}')
+
+
+def predict(card, variables, images) -> np.ndarray:
+  """Labels pictures of one size, a few at a time; (N, H, W) uint8."""
+  model, variables = card.create(), jax.device_put(variables)
+  return np.concatenate(
+    [
+      inference.label_maps(model, variables, card, images[i : i + 8])
+      for i in range(0, len(images), 8)
+    ]
+  )
+
+
+def distance(label: np.ndarray) -> np.ndarray:
+  """Pixels from each pixel to the landmark, along the farther axis (as square fields see it)."""
+  names = datasets.classes('scenes').names
+  landmark = np.isin(label, [names.index('lighthouse'), names.index('cabin')])
+  return ndimage.distance_transform_cdt(~landmark, metric='chessboard')
+
+
+def exchanged(index: int, label: np.ndarray) -> np.ndarray:
+  """Test picture `index` with the other landmark in the place of its own, and nothing else new."""
+  world = 'snow' if 0 in label else 'sea'
+  return scenes.draw(scenes.FIRST_SEED['test'] + index, world)[0]
+
+
+def markdown(head, rows) -> list[str]:
+  """A table in Markdown, its columns aligned for reading as it is."""
+  cells = [list(head), *([name, *values] for name, values in rows)]
+  widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+  lines = [
+    '| ' + ' | '.join(
+      cell.ljust(width) if i == 0 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ) + ' |'
+    for row in cells
+  ]  # fmt: skip
+  rule = '|' + '|'.join('-' * (w + 1) + (':' if i else '-') for i, w in enumerate(widths)) + '|'
+  return [lines[0], rule, *lines[1:]]
+
+
+def percent(value: float | None) -> str:
+  return '-' if value is None else f'{100 * value:.1f}'
+
+
+if __name__ == '__main__':
+  from experiments import cli
+
+  define_flags()
+  cli.run(main)
