@@ -1,0 +1,192 @@
+"""train: one run from the flags to the weights, and every wrong flag in one line."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from absl import flags
+from absl.testing import flagsaver
+import jax
+import numpy as np
+import pytest
+
+import dilated_jax
+from dilated_jax import checkpoints, datasets, files
+from dilated_jax.errors import InputError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NARROW = [
+  '--model=dilation8', '--blocks=1', '--width=0.0625', '--stride=2', '--fc_kernel=3',
+  '--fc_channels=4', '--dilations=1,2,1', '--norm=none',
+]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data')
+  datasets.prepare('scenes', folder, counts={'train': 4, 'val': 2, 'test': 2})
+  datasets.load('scenes', 'val', folder)  # Imports what defines flags: flagsaver would undo that.
+  return folder
+
+
+def start(*arguments, **environment):
+  return subprocess.run(
+    [sys.executable, '-m', 'experiments.train', *map(str, arguments)],
+    cwd=ROOT,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', **environment},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def test_from_flags_to_weights(data_dir, tmp_path):
+  arguments = [
+    f'--workdir={tmp_path}/run', f'--data_dir={data_dir}', *NARROW, '--stage=front_end,context',
+    '--num_steps=2,3', '--batch_size=2', '--crop=16x32', '--learning_rate=1e-3,1e-2',
+    '--class_weights=median', '--picture_scale=0.5', '--labels=full', '--log_every=1',
+  ]  # fmt: skip
+  cache = {'JAX_COMPILATION_CACHE_DIR': f'{tmp_path}/cache'}
+  done = start(*arguments, **cache)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[-1] == f'weights: {tmp_path}/run/weights'
+
+  classes = datasets.classes('scenes')
+  card = checkpoints.load_card(tmp_path / 'run/weights')
+  assert (card.model, card.classes, card.palette) == ('dilation8', classes.names, classes.palette)
+  assert (card.mean, card.picture_scale, card.upsampling) == (classes.mean, 0.5, 'deconvolution')
+  model, variables = dilated_jax.load(tmp_path / 'run/weights')
+  side = 2 * model.margin + 8
+  logits = model.apply(variables, np.zeros((1, side, side, 3), np.float32))
+  assert logits.shape == (1, 4, 4, classes.num_classes)
+  lines = [json.loads(line) for line in (tmp_path / 'run/metrics.jsonl').read_text().splitlines()]
+  rates = [(line['stage'], line['step'], line['learning_rate']) for line in lines if 'loss' in line]
+  assert [(stage, step) for stage, step, _ in rates] == [
+    ('front_end', 1), ('front_end', 2), ('context', 1), ('context', 2), ('context', 3),
+  ]  # fmt: skip
+  assert [rate for _, _, rate in rates] == pytest.approx([1e-3, 1e-3, 1e-2, 1e-2, 1e-2])
+
+  # What it leaves behind starts the same run again, which is finished; another one is refused.
+  again = start(f'--flagfile={tmp_path}/run/flags.txt', **cache)
+  assert again.returncode == 0, again.stderr
+  assert 'stage context is finished' in again.stderr
+  other = start(*arguments, '--num_steps=9', '--threads=1')
+  assert other.returncode == 1 and 'Traceback' not in other.stderr
+  (line,) = [line for line in other.stderr.splitlines() if line.startswith('error: ')]
+  assert "num_steps is ['9'] and was ['2', '3']" in line and 'threads' not in line
+
+
+@pytest.fixture(scope='module')
+def train():
+  """The command, whose flags belong to this module's tests alone."""
+  from experiments import train
+
+  return train
+
+
+@pytest.mark.parametrize(
+  'flag, value',
+  [('model', 'unet'), ('dataset', 'imagenet'), ('stride', '0'), ('parallelism', 'tpu'),
+   ('dropout', '2')],
+)  # fmt: skip
+def test_a_wrong_value_of_a_flag(train, flag, value):
+  with pytest.raises(flags.IllegalFlagValueError, match=f'flag --{flag}={value}: '):
+    train.FLAGS[flag].parse(value)
+
+
+def test_wrong_flags_from_outside(tmp_path):
+  done = start(f'--workdir={tmp_path}/run', '--stage=frontend')
+  assert done.returncode == 1 and not (tmp_path / 'run').exists()
+  (line,) = done.stderr.splitlines()
+  assert line == 'error: --stage=frontend: no such stage; choose among front_end, context, joint'
+
+
+@pytest.mark.parametrize(
+  'arguments, words',
+  [
+    ({'stage': ['front_end', 'end']}, '--stage=end: no such stage'),
+    ({'stage': ['joint', 'joint']}, '--stage=joint,joint: a stage can be run once'),
+    ({'stage': []}, '--stage names none'),
+    ({'num_steps': ['0']}, '--num_steps=0: must be 1 or more'),
+    ({'num_steps': ['many']}, '--num_steps=many: '),
+    ({'num_steps': ['1', '2']}, '--num_steps has 2 values for 1 stages'),
+    ({'num_steps': []}, '--num_steps has 0 values'),
+    ({'batch_size': ['8', '8', '1']}, '--batch_size has 3 values'),
+    ({'batch_size': ['-1']}, '--batch_size=-1: must be 1 or more'),
+    ({'learning_rate': ['1e-3', '1e-4']}, '--learning_rate has 2 values'),
+    ({'learning_rate': ['fast']}, '--learning_rate=fast: '),
+    ({'crop': ['16x']}, '--crop=16x: a size is HxW'),
+    ({'crop': ['16x31']}, 'crop is 16x31; both must be multiples of 2'),
+    ({'scale': ['1']}, '--scale has 1 values'),
+    ({'scale': ['2', '1']}, r'scale .* the smaller first'),
+    ({'blocks': ['1', 'x']}, '--blocks=x: '),
+    ({'stride': 3}, 'stride is 3; this network can have a power of two up to 2'),
+    ({'model': 'front_end', 'stage': ['context'], 'dilations': None}, 'front_end has none'),
+    ({'model': 'front_end', 'dilations': None, 'padding': 'same'}, "has no option 'padding'"),
+    ({'dilations': ['1']}, 'at least 3'),
+    ({'init': ['/nowhere']}, '/nowhere: is not a weights folder'),
+    ({'accumulate': 3}, 'batch_size 8 can not be cut into 3'),
+    ({'val_split': 'tset'}, "no split 'tset'"),
+    ({'dataset': 'camvid'}, 'camvid: neither prepared in'),
+  ],
+)
+def test_wrong_flags_are_one_line(train, data_dir, tmp_path, monkeypatch, arguments, words):
+  monkeypatch.setattr(train.stages, 'initialise', zeros)
+  settings = {
+    'workdir': str(tmp_path / 'run'), 'data_dir': str(data_dir), 'model': 'dilation8',
+    'blocks': ['1'], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
+    'dilations': ['1', '2', '1'], 'crop': ['16x32'], 'stage': ['front_end'],
+  }  # fmt: skip
+  with (
+    flagsaver.flagsaver(**{**settings, **arguments}),
+    pytest.raises(InputError, match=words) as raised,
+  ):
+    train.main()
+  assert '\n' not in str(raised.value)
+  # Nothing was trained, so a corrected command may take the same folder.
+  assert not (tmp_path / 'run/metrics.jsonl').exists()
+
+
+def zeros(model, seed):
+  """In place of drawn weights, which take seconds to compile."""
+  side = 2 * model.margin + model.stride
+  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(seed), images)
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
+def test_grafts_and_ends_quietly_when_preempted(train, data_dir, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(train.stages, 'initialise', zeros)
+  seen = []
+
+  def preempted(configs, card, variables, *arguments, **options):
+    seen.append((configs, variables))
+    raise train.stages.Preempted('asked to end')
+
+  monkeypatch.setattr(train.stages, 'run', preempted)
+  options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
+  classes = datasets.classes('scenes')
+  card = checkpoints.Card('front_end', options, classes.names, classes.palette, classes.mean)
+  given = zeros(card.create(), 0)
+  given['params']['front_end']['conv1_1']['bias'] += 7
+  checkpoints.save_weights(tmp_path / 'given', card, given)
+  with flagsaver.flagsaver(
+    workdir=str(tmp_path / 'run'), data_dir=str(data_dir), init=[str(tmp_path / 'given')],
+    model='dilation8', blocks=['1'], width=0.0625, stride=2, fc_kernel=3, fc_channels=4,
+    stage=['context', 'joint'], num_steps=['5'], batch_size=['8', '2'], crop=['0', '16'],
+    scale=['0.5', '2'], optimizer='sgd', momentum=['0.9', '0.99'], mesh_height=2,
+  ):  # fmt: skip
+    train.main()
+  assert capsys.readouterr().out == ''
+  ((configs, variables),) = seen
+  assert (np.asarray(variables['params']['front_end']['conv1_1']['bias']) == 7).all()
+  assert not np.asarray(variables['params']['context']['ctx_final']['bias']).any()
+  assert [(c.stage, c.num_steps, c.batch_size, c.crop) for c in configs] == [
+    ('context', 5, 8, (0, 0)), ('joint', 5, 2, (16, 16)),
+  ]  # fmt: skip
+  assert [c.optimizer.momentum for c in configs] == [0.9, 0.99]
+  assert {(c.scale, c.optimizer.name, c.mesh_height) for c in configs} == {((0.5, 2.0), 'sgd', 2)}
+  settings = files.pathlib.Path(tmp_path / 'run/config.json').read_text()
+  assert json.loads(settings)['momentum'] == ['0.9', '0.99']
