@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+_INTEGER = (int, np.integer)
 
 
 def dilated_conv(x, kernel, dilation=1, padding=0):
@@ -27,8 +28,8 @@ def dilated_conv(x, kernel, dilation=1, padding=0):
   Returns:
     (N, H', W', O) with H' = H + padding - dilation (kh - 1), likewise W'.
   """
-  dilation = (dilation, dilation) if isinstance(dilation, int) else tuple(dilation)
-  if isinstance(padding, int):
+  dilation = (dilation, dilation) if isinstance(dilation, _INTEGER) else tuple(dilation)
+  if isinstance(padding, _INTEGER):
     padding = ((padding, padding), (padding, padding))
   elif padding == 'VALID':
     padding = ((0, 0), (0, 0))
@@ -77,7 +78,7 @@ def max_pool(x, size=2, stride=2):
 
   def best(a, b):
     # The first of equals takes the gradient, as in Caffe; NaN is passed on.
-    return jnp.where(a < b, b, a)
+    return jnp.where((a >= b) | (a != a), a, b)
 
   # As element-wise choices among shifted grids, whose gradient is as cheap as they are; that of
   # `reduce_window` (a scatter) takes ten times as long on a CPU.
