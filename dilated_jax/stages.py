@@ -397,6 +397,11 @@ def _terminated():
   if threading.current_thread() is not threading.main_thread():
     yield event.is_set  # Only the main thread may set handlers: a notebook's worker, say.
     return
+  if jax.process_count() > 1:
+    # JAX's own handler lets all processes agree on a step (`reached_preemption`); ours would hide
+    # the signal from it, and each process would stop at a step of its own.
+    yield lambda: False
+    return
   before = signal.signal(signal.SIGTERM, lambda *_: event.set())
   try:
     yield event.is_set

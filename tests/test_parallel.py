@@ -104,6 +104,17 @@ def test_what_can_not_be_divided_is_refused():
     parallel.mesh(plain, height=3)
 
 
+def test_local_brings_all_to_one_device():
+  everywhere = jax.device_put(
+    np.arange(3.0, dtype=np.float32),
+    jax.NamedSharding(jax.make_mesh((8,), ('data',)), jax.P()),
+  )
+  last = jax.device_put(np.ones(3, np.float32), jax.devices()[-1])
+  found = parallel.local({'a': everywhere, 'b': last, 'c': np.full(3, 2.0, np.float32)})
+  assert {device for x in found.values() for device in x.devices()} == {jax.devices()[0]}
+  np.testing.assert_array_equal(sum(found.values()), np.arange(3) + 3)
+
+
 def test_gather_sum_of_one_process():
   array = np.array([[2**40, 1], [0, 7]])
   np.testing.assert_array_equal(parallel.gather_sum(array), array)

@@ -213,6 +213,13 @@ def test_a_signal_in_the_last_step_ends_the_run_before_the_next_stage(tmp_path, 
   assert (tmp_path / 'front_end/weights').exists() and not (tmp_path / 'context').exists()
 
 
+def test_several_processes_leave_the_signal_to_jax(monkeypatch):
+  before = signal.getsignal(signal.SIGTERM)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with stages._terminated() as terminated:
+    assert signal.getsignal(signal.SIGTERM) is before and not terminated()
+
+
 def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
   wild = optimizers.Options(learning_rate=1e30)
   config = Config('front_end', 9, optimizer=wild, **{**COMMON, 'eval_every': 1})
