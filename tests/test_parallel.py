@@ -14,6 +14,14 @@ NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_chan
 STEPS = 3
 
 
+@pytest.fixture(autouse=True, scope='module')
+def compile_quickly():
+  """Compiling takes most of the time here."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def setup(norm):
   model = models.create('front_end', 3, dropout=0, norm=norm, **NARROW)
   rng = np.random.default_rng(0)

@@ -34,6 +34,7 @@ def compile_once(tmp_path_factory):
   """These runs compile the same few programs over and over, which takes most of their time."""
   settings = {
     'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+    'jax_disable_most_optimizations': True,
     'jax_persistent_cache_min_compile_time_secs': 0.1,
     'jax_persistent_cache_min_entry_size_bytes': -1,
   }

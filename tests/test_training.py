@@ -15,6 +15,14 @@ NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_chan
 OPTIONS = optimizers.Options('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_rate=1.0)
 
 
+@pytest.fixture(autouse=True, scope='module')
+def compile_quickly():
+  """Compiling takes most of the time here."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def started(model):
   rng = np.random.default_rng(0)
   side = 2 * model.margin + model.stride
@@ -36,8 +44,7 @@ def stepped(model, variables, batch, stage='front_end', steps=1, options=OPTIONS
   stage = training.STAGES[stage]
   optimizer = optimizers.create(options, steps)
   make = training.make_step(model, stage, optimizer, MEAN, **extra)
-  # Compiling takes most of the time here.
-  step = jax.jit(make, compiler_options={'xla_backend_optimization_level': 0})
+  step = jax.jit(make)
   state = training.create_state(variables, stage, optimizer, jax.random.key(1))
   for _ in range(steps):
     state, metrics = step(state, batch)
