@@ -34,15 +34,16 @@ def compile_once(tmp_path_factory):
   """These runs compile the same few programs over and over, which takes most of their time."""
   settings = {
     'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-    'jax_disable_most_optimizations': True,
     'jax_persistent_cache_min_compile_time_secs': 0.1,
     'jax_persistent_cache_min_entry_size_bytes': -1,
   }
   before = {name: getattr(jax.config, name) for name in settings}
+  jax.config.update('jax_disable_most_optimizations', True)
   compilation_cache.reset_cache()
   for name, value in settings.items():
     jax.config.update(name, value)
   yield
+  jax.config.update('jax_disable_most_optimizations', False)
   for name, value in before.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()
