@@ -115,6 +115,11 @@ class Card:
     """The network, from `models.create`."""
     return models.create(self.model, len(self.classes), **self.options)
 
+  def front_end(self) -> 'Card':
+    """The card of its front end alone."""
+    options = models.front_end_options(self.options)
+    return dataclasses.replace(self, model='front_end', options=options)
+
 
 def save_weights(folder, card: Card, variables) -> None:
   """Writes a weights folder: an Orbax checkpoint and `model.json`.

@@ -10,6 +10,7 @@ import os
 import pathlib
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,17 +37,23 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
   Returns:
     Examples with 'features' float32 (h, w, C) and 'label' uint8 (h * stride, w * stride).
   """
-  shapes = [example['label'].shape for example in map(pictures.__getitem__, range(len(pictures)))]
-  stride = model.stride
+  stride, digest, shapes = model.stride, _digest(model, variables, mean), []
+  for index in range(len(pictures)):
+    example = pictures[index]
+    shapes.append(example['label'].shape)
+    digest.update(np.ascontiguousarray(example['image']))
   height, width = (-(-max(sides) // stride) * stride for sides in zip(*shapes, strict=True))
-  digest = _digest(model, variables, mean, pictures, (height, width))
-  path = pathlib.Path(folder) / f'features-{digest}.npy'
-  if not path.exists():
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob('features-*.npy*'):
-      old.unlink()
-    shape = (len(pictures), height // stride, width // stride, model.num_classes)
-    _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size)
+  shape = (len(pictures), height // stride, width // stride, model.num_classes)
+  path = pathlib.Path(folder) / f'features-{digest.hexdigest()[:24]}.npy'
+  for process in range(jax.process_count()):
+    # One host after the other: they may share the folder.
+    if process == jax.process_index() and not path.exists():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      for old in path.parent.glob('features-*.npy*'):
+        old.unlink()
+      _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices(f'features of process {process}')
   return _Features(np.load(path, mmap_mode='r'), pictures, (height, width))
 
 
@@ -103,13 +110,11 @@ def _fed(image, size, margin):
   return np.pad(image, ((margin, margin + below), (margin, margin + right), (0, 0)), mode='reflect')
 
 
-def _digest(model, variables, mean, pictures, size) -> str:
-  digest = hashlib.sha256(repr((model.front_end_table, tuple(mean), len(pictures), size)).encode())
-  front_end = {
-    kind: parts['front_end'] for kind, parts in variables.items() if 'front_end' in parts
-  }
-  for path, leaf in jax.tree_util.tree_leaves_with_path(front_end):
+def _digest(model, variables, mean):
+  """A hash of the front end, to be continued with the pictures."""
+  network = (model.front_end_table, str(jnp.dtype(model.dtype)), tuple(mean))
+  digest = hashlib.sha256(repr(network).encode())
+  weights = {kind: parts.get('front_end') for kind, parts in variables.items()}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
     digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-  for index in (0, len(pictures) // 2, len(pictures) - 1):
-    digest.update(pictures[index]['image'].tobytes())
-  return digest.hexdigest()[:24]
+  return digest

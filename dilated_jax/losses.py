@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import optax
 
-IGNORE = 255
+from dilated_jax.datasets.classes import IGNORE
 
 
 def cross_entropy(logits, labels, class_weights=None):

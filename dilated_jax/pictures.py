@@ -12,9 +12,9 @@ import warnings
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from dilated_jax.datasets.classes import IGNORE
 from dilated_jax.errors import InputError
 
-IGNORE = 255  # In a label map: no class; drawn black, or left as it is in an overlay.
 SUFFIXES = (
   '.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
 )  # fmt: skip

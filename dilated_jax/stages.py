@@ -30,6 +30,7 @@ from dilated_jax import (
   metrics,
   optimizers,
   parallel,
+  pictures,
   training,
 )
 from dilated_jax.checkpoints import Card
@@ -96,7 +97,10 @@ def initialise(model, seed: int):
     Its variables.
   """
   side = 2 * model.margin + model.stride
-  return jax.jit(model.init)(jax.random.key(seed), np.zeros((1, side, side, 3), np.float32))
+  # This generator compiles in a tenth of the time of JAX's default, which matters for a program
+  # of as many random arrays as layers.
+  key = jax.random.key(seed, impl='rbg')
+  return jax.jit(model.init)(key, np.zeros((1, side, side, 3), np.float32))
 
 
 def run(
@@ -128,6 +132,9 @@ def run(
   Raises:
     InputError: wrong options or data, or the loss is not finite.
     Preempted: SIGTERM came.
+
+  What a stage leaves in `weights` is what it has made: after 'front_end' the front end alone, after
+  the others the whole network.
   """
   workdir = pathlib.Path(workdir)
   if not len(train):
@@ -138,7 +145,7 @@ def run(
     folder = workdir / config.stage
     if (folder / 'weights' / 'model.json').exists():
       logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
-      _, variables = checkpoints.load_weights(folder / 'weights')
+      variables = checkpoints.graft(variables, folder / 'weights')
     else:
       variables = run_stage(
         config, card, variables, train, val, classes, workdir, class_weights=class_weights
@@ -171,13 +178,27 @@ def run_stage(
   state = training.create_state(variables, stage, optimizer, jax.random.key(config.seed))
   report = Report(workdir, stage.name, config.num_steps)
 
+  def result(state):
+    """The card and the variables of the network that this stage has made so far."""
+    whole = training.merge(variables, state)
+    if stage.method == 'scores':
+      return card.front_end(), {kind: {'front_end': whole[kind]['front_end']} for kind in whole}
+    return card, whole
+
   def score(state):
     """Mean IoU on the validation pictures; -1 without them."""
     if not len(val):
       return -1.0
-    whole = parallel.local(training.merge(variables, state))
-    scores = evaluate(model, whole, card, val, classes)
-    report(int(state.step), val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
+    made, weights = result(state)
+    network, weights = made.create(), parallel.local(weights)
+    scores = evaluate(network, weights, made, val, classes)
+    step = int(state.step)
+    report(step, val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
+    if report.board:
+      shown = [val[i] for i in range(min(4, len(val)))]
+      report.board.add_image(
+        f'{stage.name}/val', _sheet(network, weights, made, shown), step, dataformats='HWC'
+      )
     return scores['mean_iou']
 
   with checkpoints.manager(folder / 'checkpoints') as manager, _terminated() as terminated:
@@ -220,22 +241,34 @@ def run_stage(
     best = manager.best_step() if len(val) else manager.latest_step()
     state = checkpoints.restore(manager, best, jax.device_get(state))
   logging.info('%s: weights of step %d of %d', stage.name, best, config.num_steps)
-  variables = training.merge(variables, state)
   if jax.process_index() == 0:
-    checkpoints.save_weights(folder / 'weights', card, variables)
+    checkpoints.save_weights(folder / 'weights', *result(state))
   if terminated():  # After the last step: too late to stop this stage, in time for the next.
     raise Preempted(f'asked to end: {stage.name} is finished')
-  return variables
+  return training.merge(variables, state)
 
 
 def evaluate(model, variables, card, source, classes, **options) -> dict:
   """Scores a network, every process on its share of the pictures; see `inference.evaluate`."""
-  share = range(jax.process_index(), len(source), jax.process_count())
-  scores = inference.evaluate(
-    model, variables, card, [source[i] for i in share], classes, show_progress=False, **options
-  )
-  total = parallel.gather_sum(np.array(scores['confusion'], np.int64))
+  share = [source[i] for i in range(jax.process_index(), len(source), jax.process_count())]
+  total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
+  if share:
+    scores = inference.evaluate(
+      model, variables, card, share, classes, show_progress=False, **options
+    )
+    total += np.array(scores['confusion'], np.int64)
+  total = parallel.gather_sum(total)
   return metrics.scores(total, classes.names)
+
+
+def _sheet(model, variables, card, examples):
+  """Pictures, truths and predictions, for TensorBoard."""
+  rows = []
+  for example in examples:
+    labels = inference.label_maps(model, variables, card, example['image'][None])[0]
+    maps = (pictures.colourise(ids, card.palette) for ids in (example['label'], labels))
+    rows.append([example['image'], *maps])
+  return pictures.sheet(rows, ['picture', 'truth', 'prediction'])
 
 
 def _check(config, card, variables):
@@ -275,9 +308,14 @@ def _runner(config: Config, make: Callable) -> parallel.Runner:
   # As many devices as share the batch evenly: a laptop with one picture a step works too.
   share = config.batch_size // jax.process_count() // config.accumulate
   devices = jax.local_devices()
-  used = math.gcd(share, len(devices)) or 1
+  used = math.gcd(share, len(devices)) if jax.process_count() == 1 else len(devices)
   if used < len(devices):
-    logging.warning('%d of %d devices: batch %d', used, len(devices), config.batch_size)
+    logging.warning(
+      'only %d of %d devices are used: they must divide the batch of %d evenly',
+      used,
+      len(devices),
+      config.batch_size,
+    )
   return parallel.pmap(make, devices[:used])
 
 
@@ -304,7 +342,7 @@ class Report:
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
     self._stage, self._total = stage, num_steps
     self._silent = jax.process_index() != 0
-    self._bar, self._board = None, None
+    self._bar, self.board = None, None
     if self._silent:
       return
     self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -313,7 +351,7 @@ class Report:
     with contextlib.suppress(ImportError):
       import tensorboardX
 
-      self._board = tensorboardX.SummaryWriter(str(self._path.parent / 'tensorboard'))
+      self.board = tensorboardX.SummaryWriter(str(self._path.parent / 'tensorboard'))
 
   def __call__(self, step: int, meter: Meter | None = None, **values):
     """Reports measured values after a step."""
@@ -323,8 +361,8 @@ class Report:
     line = {'stage': self._stage, 'step': step, **values, **speed}
     with open(self._path, 'a') as file:
       file.write(json.dumps(line) + '\n')
-    for name, value in values.items() if self._board else ():
-      self._board.add_scalar(f'{self._stage}/{name}', value, step)
+    for name, value in values.items() if self.board else ():
+      self.board.add_scalar(f'{self._stage}/{name}', value, step)
     text = '  '.join(f'{name} {value:.4g}' for name, value in values.items())
     if self._bar:
       self._bar.n = step

@@ -80,7 +80,7 @@ def test_interrupted_work_leaves_no_maps(tmp_path):
 
     def __getitem__(self, index):
       self.reads += 1
-      if self.reads > 7:
+      if self.reads > 4:
         raise KeyboardInterrupt
       return super().__getitem__(index)
 

@@ -41,6 +41,11 @@ _MODELS = {
 NAMES = tuple(_MODELS)
 
 
+def front_end_options(options: dict) -> dict:
+  """Those options of a network that its front end alone has too."""
+  return {name: value for name, value in options.items() if name in _FRONT_END | _RUN}
+
+
 def create(name: str, num_classes: int, **options):
   """Makes a network of the paper.
 
