@@ -28,20 +28,21 @@ PRESET = pathlib.Path(__file__).parent / 'presets' / 'scenes.flags'
 SYSTEMS = {
   'front_end': (
     'front end',
-    '--model=front_end --stage=front_end --num_steps=300 --learning_rate=5e-3',
+    '--model=front_end --stage=front_end --num_steps=400 --learning_rate=5e-3',
   ),
   'control': (
     '+ control',
-    '--stage=context --dilations=1,1,1,1,1,1,1 --num_steps=700 --learning_rate=5e-3',
+    '--stage=context --dilations=1,1,1,1,1,1,1 --num_steps=900 --learning_rate=5e-3',
   ),
-  'basic': ('+ basic', '--stage=context --num_steps=700 --learning_rate=5e-3'),
+  'basic': ('+ basic', '--stage=context --num_steps=900 --learning_rate=5e-3'),
   'large': (
     '+ large',
-    '--stage=context --context=large --num_steps=400 --batch_size=4 --learning_rate=2e-3 --clip=1',
+    '--stage=context --context=large --padding=same --num_steps=300 --learning_rate=5e-4',
   ),
 }
-# Rings around the landmark that decides what everything else is, in pixels.
-RINGS = (0, 17, 40, 80, 200)
+# Rings around the landmark that decides what everything else is, in pixels: half the receptive field
+# (38 of the front end, 150 of the control) and a cell that upsampling blends in.
+RINGS = (0, 27, 83, 160)
 
 
 def define_flags(values=flags.FLAGS):

@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
+from dilated_jax.datasets import records
 from dilated_jax.datasets.classes import CAMVID
 from dilated_jax.errors import InputError
 
@@ -106,16 +107,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
   )
 
   def _info(self):
-    features = tfds.features.FeaturesDict(
-      {
-        'image': tfds.features.Image(shape=(None, None, 3), encoding_format='png'),
-        'label': tfds.features.Image(shape=(None, None, 1), encoding_format='png'),
-        'name': tfds.features.Text(),
-      }
-    )
-    return tfds.core.DatasetInfo(
-      builder=self, features=features, description=self.__doc__, disable_shuffling=True
-    )
+    return records.info(self)
 
   def _split_generators(self, dl_manager):
     root = find(dl_manager.manual_dir)

@@ -16,6 +16,7 @@ import PIL.Image
 import PIL.ImageDraw
 import tensorflow_datasets as tfds
 
+from dilated_jax.datasets import records
 from dilated_jax.datasets.classes import SCENES
 
 HEIGHT, WIDTH = 128, 160
@@ -280,16 +281,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
     super().__init__(**kwargs)
 
   def _info(self):
-    features = tfds.features.FeaturesDict(
-      {
-        'image': tfds.features.Image(shape=(HEIGHT, WIDTH, 3), encoding_format='png'),
-        'label': tfds.features.Image(shape=(HEIGHT, WIDTH, 1), encoding_format='png'),
-        'name': tfds.features.Text(),
-      }
-    )
-    return tfds.core.DatasetInfo(
-      builder=self, features=features, description=self.__doc__, disable_shuffling=True
-    )
+    return records.info(self, HEIGHT, WIDTH)
 
   def _split_generators(self, dl_manager):
     return {split: self._generate_examples(split, count) for split, count in self._counts.items()}
