@@ -40,8 +40,8 @@ SYSTEMS = {
     '--stage=context --context=large --padding=same --num_steps=300 --learning_rate=5e-4',
   ),
 }
-# Rings around the landmark that decides what everything else is, in pixels: half the receptive field
-# (38 of the front end, 150 of the control) and a cell that upsampling blends in.
+# Rings around the landmark that decides what all else is, in pixels: half the receptive field (of
+# the front end 38, of the control 150) and a cell that upsampling blends in.
 RINGS = (0, 27, 83, 160)
 
 

@@ -19,63 +19,99 @@ from experiments import cli
 
 _STAGES = ('front_end', 'context', 'joint')
 
-# What is run
-flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True)
-flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set.')
-flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets (default: as TFDS).')
-flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it from.')
-flags.DEFINE_string('train_split', 'train', 'Pictures to learn from.')
-flags.DEFINE_string('val_split', 'val', 'Pictures to choose the best weights by; empty: none.')
-flags.DEFINE_multi_string('init', None, 'Weights folder to start from, wholly or in parts.')
-flags.DEFINE_list('stage', ['front_end'], f'Stages, in order: {", ".join(_STAGES)}.')
-flags.DEFINE_integer('seed', 0, 'Of weights, order, augmentation and dropout.')
 
-# The network; what is not given is as in the paper
-flags.DEFINE_enum('model', 'dilation8', models.NAMES, 'Network.')
-flags.DEFINE_enum('context', None, ('basic', 'large'), 'Context module.')
-flags.DEFINE_enum('padding', None, ('same', 'buffer'), 'Padding of the context module.')
-flags.DEFINE_list('dilations', None, 'Dilations of the 3x3 layers of the context module.')
-flags.DEFINE_float('width', None, 'Factor on the channels of the front end.', lower_bound=0.001)
-flags.DEFINE_list('blocks', None, 'Convolutions in each block of the front end.')
-flags.DEFINE_integer('stride', None, 'Pixels between cells of the output grid.', lower_bound=1)
-flags.DEFINE_integer('fc_channels', None, 'Channels of fc6 and fc7.', lower_bound=1)
-flags.DEFINE_integer('fc_kernel', None, 'Taps per axis of fc6.', lower_bound=1)
-flags.DEFINE_float('dropout', None, 'Share of fc6 and fc7 dropped.', 0.0, 1.0)
-flags.DEFINE_enum('norm', None, ('none', 'group', 'batch'), 'Normalisation of the front end.')
-flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.')
-flags.DEFINE_bool('remat', None, 'Recompute activations in the backward pass: less memory.')
+def define_flags(values=flags.FLAGS):
+  into = {'flag_values': values}
 
-# The stages
-flags.DEFINE_list('num_steps', ['1000'], 'Steps.')
-flags.DEFINE_list('batch_size', ['8'], 'Pictures a step, over all devices.')
-flags.DEFINE_list('crop', ['0'], 'Label area of a training picture, HxW; 0: the whole picture.')
-flags.DEFINE_list('learning_rate', ['1e-3'], 'Highest learning rate.')
-flags.DEFINE_list('momentum', ['0.9'], 'Momentum of sgd and caffe.')
-flags.DEFINE_enum('optimizer', 'caffe', ('caffe', 'sgd', 'adamw'), 'See dilated_jax/optimizers.py.')
-flags.DEFINE_enum('schedule', 'constant', ('constant', 'step', 'poly', 'cosine'), 'Learning rate.')
-flags.DEFINE_integer('step_size', 100_000, 'Steps of the schedule "step".', lower_bound=1)
-flags.DEFINE_integer('warmup', 0, 'Steps in which the rate rises from 0.', lower_bound=0)
-flags.DEFINE_float('weight_decay', 5e-4, 'On kernels.', lower_bound=0.0)
-flags.DEFINE_float('bias_rate', 2.0, 'Factor on the learning rate of biases.', lower_bound=0.0)
-flags.DEFINE_float('clip', 0.0, 'Largest norm of the gradient; 0: no limit.', lower_bound=0.0)
-flags.DEFINE_integer('accumulate', 1, 'Parts of a batch, to save memory.', lower_bound=1)
-flags.DEFINE_enum('labels', 'grid', ('grid', 'full'), 'Loss on the network grid, or on all pixels.')
-flags.DEFINE_enum('class_weights', 'none', ('none', 'median', 'log'), 'From frequencies in train.')
-flags.DEFINE_float('picture_scale', 1.0, 'Size at which the network sees pictures.', 0.01, 1.0)
-flags.DEFINE_bool('mirror', True, 'Mirror every other picture.')
-flags.DEFINE_list('scale', ['1', '1'], 'Range of the random zoom.')
-flags.DEFINE_float('colour', 0.0, 'Strength of the colour jitter.', 0.0, 1.0)
+  # What is run
+  flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True, **into)
+  flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set.', **into)
+  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets (default: as TFDS).', **into)
+  flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it from.', **into)
+  flags.DEFINE_string('train_split', 'train', 'Pictures to learn from.', **into)
+  flags.DEFINE_string(
+    'val_split', 'val', 'Pictures to choose the best weights by; empty: none.', **into
+  )
+  flags.DEFINE_multi_string(
+    'init', None, 'Weights folder to start from, wholly or in parts.', **into
+  )
+  flags.DEFINE_list('stage', ['front_end'], f'Stages, in order: {", ".join(_STAGES)}.', **into)
+  flags.DEFINE_integer('seed', 0, 'Of weights, order, augmentation and dropout.', **into)
 
-# How it is run
-flags.DEFINE_enum('parallelism', 'pmap', ('pmap', 'mesh'), 'How devices share the work.')
-flags.DEFINE_integer('mesh_height', 1, 'Bands of rows of a picture with mesh.', lower_bound=1)
-flags.DEFINE_bool('distributed', False, 'Run on several hosts, this command on each.')
-flags.DEFINE_integer('log_every', 20, 'Steps between reports.', lower_bound=1)
-flags.DEFINE_integer('eval_every', 0, 'Steps between checkpoints; 0: at the end.', lower_bound=0)
-flags.DEFINE_string('feature_dir', None, 'Folder of the maps of a frozen front end.')
-flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1)
+  # The network; what is not given is as in the paper
+  flags.DEFINE_enum('model', 'dilation8', models.NAMES, 'Network.', **into)
+  flags.DEFINE_enum('context', None, ('basic', 'large'), 'Context module.', **into)
+  flags.DEFINE_enum('padding', None, ('same', 'buffer'), 'Padding of the context module.', **into)
+  flags.DEFINE_list('dilations', None, 'Dilations of the 3x3 layers of the context module.', **into)
+  flags.DEFINE_float(
+    'width', None, 'Factor on the channels of the front end.', lower_bound=0.001, **into
+  )
+  flags.DEFINE_list('blocks', None, 'Convolutions in each block of the front end.', **into)
+  flags.DEFINE_integer(
+    'stride', None, 'Pixels between cells of the output grid.', lower_bound=1, **into
+  )
+  flags.DEFINE_integer('fc_channels', None, 'Channels of fc6 and fc7.', lower_bound=1, **into)
+  flags.DEFINE_integer('fc_kernel', None, 'Taps per axis of fc6.', lower_bound=1, **into)
+  flags.DEFINE_float('dropout', None, 'Share of fc6 and fc7 dropped.', 0.0, 1.0, **into)
+  flags.DEFINE_enum(
+    'norm', None, ('none', 'group', 'batch'), 'Normalisation of the front end.', **into
+  )
+  flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.', **into)
+  flags.DEFINE_bool(
+    'remat', None, 'Recompute activations in the backward pass: less memory.', **into
+  )
 
-FLAGS = flags.FLAGS
+  # The stages
+  flags.DEFINE_list('num_steps', ['1000'], 'Steps.', **into)
+  flags.DEFINE_list('batch_size', ['8'], 'Pictures a step, over all devices.', **into)
+  flags.DEFINE_list(
+    'crop', ['0'], 'Label area of a training picture, HxW; 0: the whole picture.', **into
+  )
+  flags.DEFINE_list('learning_rate', ['1e-3'], 'Highest learning rate.', **into)
+  flags.DEFINE_list('momentum', ['0.9'], 'Momentum of sgd and caffe.', **into)
+  flags.DEFINE_enum(
+    'optimizer', 'caffe', ('caffe', 'sgd', 'adamw'), 'See dilated_jax/optimizers.py.', **into
+  )
+  flags.DEFINE_enum(
+    'schedule', 'constant', ('constant', 'step', 'poly', 'cosine'), 'Learning rate.', **into
+  )
+  flags.DEFINE_integer('step_size', 100_000, 'Steps of the schedule "step".', lower_bound=1, **into)
+  flags.DEFINE_integer('warmup', 0, 'Steps in which the rate rises from 0.', lower_bound=0, **into)
+  flags.DEFINE_float('weight_decay', 5e-4, 'On kernels.', lower_bound=0.0, **into)
+  flags.DEFINE_float(
+    'bias_rate', 2.0, 'Factor on the learning rate of biases.', lower_bound=0.0, **into
+  )
+  flags.DEFINE_float(
+    'clip', 0.0, 'Largest norm of the gradient; 0: no limit.', lower_bound=0.0, **into
+  )
+  flags.DEFINE_integer('accumulate', 1, 'Parts of a batch, to save memory.', lower_bound=1, **into)
+  flags.DEFINE_enum(
+    'labels', 'grid', ('grid', 'full'), 'Loss on the network grid, or on all pixels.', **into
+  )
+  flags.DEFINE_enum(
+    'class_weights', 'none', ('none', 'median', 'log'), 'From frequencies in train.', **into
+  )
+  flags.DEFINE_float(
+    'picture_scale', 1.0, 'Size at which the network sees pictures.', 0.01, 1.0, **into
+  )
+  flags.DEFINE_bool('mirror', True, 'Mirror every other picture.', **into)
+  flags.DEFINE_list('scale', ['1', '1'], 'Range of the random zoom.', **into)
+  flags.DEFINE_float('colour', 0.0, 'Strength of the colour jitter.', 0.0, 1.0, **into)
+
+  # How it is run
+  flags.DEFINE_enum('parallelism', 'pmap', ('pmap', 'mesh'), 'How devices share the work.', **into)
+  flags.DEFINE_integer(
+    'mesh_height', 1, 'Bands of rows of a picture with mesh.', lower_bound=1, **into
+  )
+  flags.DEFINE_bool('distributed', False, 'Run on several hosts, this command on each.', **into)
+  flags.DEFINE_integer('log_every', 20, 'Steps between reports.', lower_bound=1, **into)
+  flags.DEFINE_integer(
+    'eval_every', 0, 'Steps between checkpoints; 0: at the end.', lower_bound=0, **into
+  )
+  flags.DEFINE_string('feature_dir', None, 'Folder of the maps of a frozen front end.', **into)
+  flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1, **into)
+
+
 _MODEL_OPTIONS = (
   'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
   'dropout', 'norm', 'dtype', 'remat',
@@ -93,46 +129,46 @@ _FREE = (
 )
 
 
-def main():
-  if FLAGS.distributed:
+def main(values=flags.FLAGS):
+  if values.distributed:
     jax.distributed.initialize()
-  workdir = pathlib.Path(FLAGS.workdir).absolute()
-  configs = stage_configs()
-  options = model_options()
-  classes = datasets.classes(FLAGS.dataset)
-  models.create(FLAGS.model, classes.num_classes, **options)  # Wrong options end here.
-  settings = {flag.name: flag.value for flag in _own_flags() if flag.name != 'workdir'}
+  workdir = pathlib.Path(values.workdir).absolute()
+  configs = stage_configs(values)
+  options = model_options(values)
+  classes = datasets.classes(values.dataset)
+  models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
+  settings = {flag.name: flag.value for flag in _own_flags(values) if flag.name != 'workdir'}
   stages.remember(workdir, settings, _FREE)
   if jax.process_index() == 0:
-    lines = [flag.serialize() for flag in _own_flags() if flag.value is not None]
+    lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
 
   # Data
-  load = dict(data_dir=FLAGS.data_dir, manual_dir=FLAGS.manual_dir)
-  train = datasets.load(FLAGS.dataset, FLAGS.train_split, **load)
-  val = datasets.load(FLAGS.dataset, FLAGS.val_split, **load) if FLAGS.val_split else []
-  train = pipeline.in_memory(pipeline.shrink(train, FLAGS.picture_scale))
+  load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
+  train = datasets.load(values.dataset, values.train_split, **load)
+  val = datasets.load(values.dataset, values.val_split, **load) if values.val_split else []
+  train = pipeline.in_memory(pipeline.shrink(train, values.picture_scale))
   weights = None
-  if FLAGS.class_weights != 'none':
-    weights = pipeline.class_weights(train, classes.num_classes, FLAGS.class_weights)
+  if values.class_weights != 'none':
+    weights = pipeline.class_weights(train, classes.num_classes, values.class_weights)
 
   # Network
   card = checkpoints.Card(
-    model=FLAGS.model,
+    model=values.model,
     options=options,
     classes=classes.names,
     palette=classes.palette,
     mean=classes.mean,
-    picture_scale=FLAGS.picture_scale,
-    upsampling='deconvolution' if FLAGS.labels == 'full' else 'corner',
-    dataset=FLAGS.dataset,
+    picture_scale=values.picture_scale,
+    upsampling='deconvolution' if values.labels == 'full' else 'corner',
+    dataset=values.dataset,
   )
-  variables = stages.initialise(card.create(), FLAGS.seed)
-  for folder in FLAGS.init or ():
+  variables = stages.initialise(card.create(), values.seed)
+  for folder in values.init or ():
     variables = checkpoints.graft(variables, folder)
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
-    FLAGS.model,
+    values.model,
     sum(x.size for x in jax.tree.leaves(variables['params'])),
     len(train),
     jax.device_count(),
@@ -146,9 +182,9 @@ def main():
   print(f'weights: {workdir / "weights"}')
 
 
-def stage_configs() -> list[stages.Config]:
+def stage_configs(values) -> list[stages.Config]:
   """The stages of the flags."""
-  names = FLAGS.stage
+  names = values.stage
   for name in names:
     if name not in _STAGES:
       raise InputError(f'--stage={name}: no such stage; choose among {", ".join(_STAGES)}')
@@ -156,20 +192,20 @@ def stage_configs() -> list[stages.Config]:
     raise InputError(f'--stage={",".join(names)}: a stage can be run once')
   if not names:
     raise InputError(f'--stage names none; choose among {", ".join(_STAGES)}')
-  scale = tuple(_parsed('scale', text, float) for text in FLAGS.scale)
+  scale = tuple(_parsed('scale', text, float) for text in values.scale)
   if len(scale) != 2:
     raise InputError(f'--scale has {len(scale)} values; give the smallest and the largest')
-  shared = {f.name for f in dataclasses.fields(stages.Config)} & set(FLAGS)
+  shared = {f.name for f in dataclasses.fields(stages.Config)} & set(values)
   shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale'}
-  optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(FLAGS)
+  optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(values)
   optimizer -= {'learning_rate', 'momentum'}
   columns = zip(
     names,
-    _each('num_steps', len(names), _count),
-    _each('batch_size', len(names), _count),
-    _each('crop', len(names), cli.size),
-    _each('learning_rate', len(names), float),
-    _each('momentum', len(names), float),
+    _each(values, 'num_steps', len(names), _count),
+    _each(values, 'batch_size', len(names), _count),
+    _each(values, 'crop', len(names), cli.size),
+    _each(values, 'learning_rate', len(names), float),
+    _each(values, 'momentum', len(names), float),
     strict=True,
   )
   return [
@@ -180,32 +216,32 @@ def stage_configs() -> list[stages.Config]:
       crop=crop,
       scale=scale,
       optimizer=optimizers.Options(
-        name=FLAGS.optimizer,
+        name=values.optimizer,
         learning_rate=rate,
         momentum=momentum,
-        **{option: FLAGS[option].value for option in optimizer},
+        **{option: values[option].value for option in optimizer},
       ),
-      **{option: FLAGS[option].value for option in shared},
+      **{option: values[option].value for option in shared},
     )
     for name, steps, batch, crop, rate, momentum in columns
   ]
 
 
-def model_options() -> dict:
+def model_options(values) -> dict:
   """The network's options of the flags, as `models.create` takes them."""
-  options = {name: FLAGS[name].value for name in _MODEL_OPTIONS if FLAGS[name].value is not None}
+  options = {name: values[name].value for name in _MODEL_OPTIONS if values[name].value is not None}
   for name in ('dilations', 'blocks'):
     if name in options:
       options[name] = [_parsed(name, text, _count) for text in options[name]]
   return options
 
 
-def _each(name, count, convert):
+def _each(values, name, count, convert):
   """The values of a list flag, one for each stage."""
-  values = [_parsed(name, text, convert) for text in FLAGS[name].value]
-  if len(values) not in (1, count):
-    raise InputError(f'--{name} has {len(values)} values for {count} stages; give 1 or {count}')
-  return values * count if len(values) == 1 else values
+  given = [_parsed(name, text, convert) for text in values[name].value]
+  if len(given) not in (1, count):
+    raise InputError(f'--{name} has {len(given)} values for {count} stages; give 1 or {count}')
+  return given * count if len(given) == 1 else given
 
 
 def _parsed(name, text, convert):
@@ -222,9 +258,10 @@ def _count(text):
   return value
 
 
-def _own_flags():
-  return FLAGS.get_key_flags_for_module('__main__' if __name__ == '__main__' else __name__)
+def _own_flags(values):
+  return values.get_key_flags_for_module('__main__' if __name__ == '__main__' else __name__)
 
 
 if __name__ == '__main__':
+  define_flags()
   cli.run(main)

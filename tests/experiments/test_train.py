@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 from absl import flags
-from absl.testing import flagsaver
 import jax
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import pytest
 import dilated_jax
 from dilated_jax import checkpoints, datasets, files
 from dilated_jax.errors import InputError
+from experiments import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NARROW = [
@@ -27,7 +27,6 @@ NARROW = [
 def data_dir(tmp_path_factory):
   folder = tmp_path_factory.mktemp('data')
   datasets.prepare('scenes', folder, counts={'train': 4, 'val': 2, 'test': 2})
-  datasets.load('scenes', 'val', folder)  # Imports what defines flags: flagsaver would undo that.
   return folder
 
 
@@ -81,12 +80,14 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   assert "num_steps is ['9'] and was ['2', '3']" in line and 'threads' not in line
 
 
-@pytest.fixture(scope='module')
-def train():
-  """The command, whose flags belong to this module's tests alone."""
-  from experiments import train
-
-  return train
+def values_of(**settings):
+  """Flags of their own, set as a command line would."""
+  values = flags.FlagValues()
+  train.define_flags(values)
+  values.mark_as_parsed()
+  for name, value in settings.items():
+    setattr(values, name, value)
+  return values
 
 
 @pytest.mark.parametrize(
@@ -94,9 +95,9 @@ def train():
   [('model', 'unet'), ('dataset', 'imagenet'), ('stride', '0'), ('parallelism', 'tpu'),
    ('dropout', '2')],
 )  # fmt: skip
-def test_a_wrong_value_of_a_flag(train, flag, value):
+def test_a_wrong_value_of_a_flag(flag, value):
   with pytest.raises(flags.IllegalFlagValueError, match=f'flag --{flag}={value}: '):
-    train.FLAGS[flag].parse(value)
+    values_of()[flag].parse(value)
 
 
 def test_wrong_flags_from_outside(tmp_path):
@@ -135,18 +136,15 @@ def test_wrong_flags_from_outside(tmp_path):
     ({'dataset': 'camvid'}, 'camvid: neither prepared in'),
   ],
 )
-def test_wrong_flags_are_one_line(train, data_dir, tmp_path, monkeypatch, arguments, words):
+def test_wrong_flags_are_one_line(data_dir, tmp_path, monkeypatch, arguments, words):
   monkeypatch.setattr(train.stages, 'initialise', zeros)
   settings = {
     'workdir': str(tmp_path / 'run'), 'data_dir': str(data_dir), 'model': 'dilation8',
     'blocks': ['1'], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
     'dilations': ['1', '2', '1'], 'crop': ['16x32'], 'stage': ['front_end'],
   }  # fmt: skip
-  with (
-    flagsaver.flagsaver(**{**settings, **arguments}),
-    pytest.raises(InputError, match=words) as raised,
-  ):
-    train.main()
+  with pytest.raises(InputError, match=words) as raised:
+    train.main(values_of(**{**settings, **arguments}))
   assert '\n' not in str(raised.value)
   # Nothing was trained, so a corrected command may take the same folder.
   assert not (tmp_path / 'run/metrics.jsonl').exists()
@@ -160,7 +158,7 @@ def zeros(model, seed):
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
-def test_grafts_and_ends_quietly_when_preempted(train, data_dir, tmp_path, monkeypatch, capsys):
+def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(train.stages, 'initialise', zeros)
   seen = []
 
@@ -175,13 +173,13 @@ def test_grafts_and_ends_quietly_when_preempted(train, data_dir, tmp_path, monke
   given = zeros(card.create(), 0)
   given['params']['front_end']['conv1_1']['bias'] += 7
   checkpoints.save_weights(tmp_path / 'given', card, given)
-  with flagsaver.flagsaver(
+  values = values_of(
     workdir=str(tmp_path / 'run'), data_dir=str(data_dir), init=[str(tmp_path / 'given')],
     model='dilation8', blocks=['1'], width=0.0625, stride=2, fc_kernel=3, fc_channels=4,
     stage=['context', 'joint'], num_steps=['5'], batch_size=['8', '2'], crop=['0', '16'],
     scale=['0.5', '2'], optimizer='sgd', momentum=['0.9', '0.99'], mesh_height=2,
-  ):  # fmt: skip
-    train.main()
+  )  # fmt: skip
+  train.main(values)
   assert capsys.readouterr().out == ''
   ((configs, variables),) = seen
   assert (np.asarray(variables['params']['front_end']['conv1_1']['bias']) == 7).all()
