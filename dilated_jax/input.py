@@ -321,7 +321,8 @@ def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> n
     num_classes: C.
     kind: 'median', the median class frequency by that of the class, where the frequency of a
       class is its share of all pixels of the pictures it occurs in (SegNet, after Eigen & Fergus
-      2015); or 'log', 1 / ln(1.02 + share of all labelled pixels) (ENet).
+      2015); 'log', 1 / ln(1.02 + share of all labelled pixels) (ENet); or 'sqrt_log', the square
+      root of that: rare classes are found, and less is taken for them that is not.
 
   Returns:
     float32 (C,), 0 for a class that never occurs.
@@ -335,10 +336,12 @@ def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> n
   if kind == 'median':
     frequency = pixels[seen] / beside[seen]
     weights[seen] = np.median(frequency) / frequency
-  elif kind == 'log':
+  elif kind in ('log', 'sqrt_log'):
     weights[seen] = 1 / np.log(1.02 + pixels[seen] / pixels.sum())
+    if kind == 'sqrt_log':
+      weights = np.sqrt(weights)
   else:
-    raise InputError(f'no class weights {kind!r}: choose median or log')
+    raise InputError(f'no class weights {kind!r}: choose median, log or sqrt_log')
   return weights.astype(np.float32)
 
 

@@ -52,6 +52,7 @@ class Config:
       every side besides. (0, 0) takes the size of the first picture. Not used on feature maps.
     optimizer: see `optimizers.Options`.
     labels: 'grid' or 'full', see `training.make_step`.
+    class_weights: 'none', or a kind of `input.class_weights`.
     accumulate: parts into which a batch is cut to save memory.
     mirror, scale, colour: augmentation, see `input.Augmentation`.
     seed: of the weights, the order of the pictures, augmentation and dropout.
@@ -69,6 +70,7 @@ class Config:
   crop: tuple[int, int] = (0, 0)
   optimizer: optimizers.Options = optimizers.Options()  # noqa: RUF009 (frozen)
   labels: str = 'grid'
+  class_weights: str = 'none'
   accumulate: int = 1
   mirror: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
@@ -111,8 +113,6 @@ def run(
   val: Sequence,
   classes: Classes,
   workdir,
-  *,
-  class_weights=None,
 ) -> dict:
   """Trains the stages one after the other; stages that are finished already are skipped.
 
@@ -124,7 +124,6 @@ def run(
     val: pictures to choose the best checkpoint by, at their own size; may be empty.
     classes: of the data set.
     workdir: folder of the run.
-    class_weights: (C,) weights of the classes in the loss, or None.
 
   Returns:
     The variables of the best checkpoint of the last stage.
@@ -147,21 +146,20 @@ def run(
       logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
       variables = checkpoints.graft(variables, folder / 'weights')
     else:
-      variables = run_stage(
-        config, card, variables, train, val, classes, workdir, class_weights=class_weights
-      )
+      variables = run_stage(config, card, variables, train, val, classes, workdir)
     if jax.process_index() == 0:
       _copy_weights(folder / 'weights', workdir / 'weights')
   return variables
 
 
-def run_stage(
-  config: Config, card: Card, variables, train, val, classes, workdir, *, class_weights=None
-) -> dict:
+def run_stage(config: Config, card: Card, variables, train, val, classes, workdir) -> dict:
   """Trains one stage; see `run`."""
   model, stage = card.create(), training.STAGES[config.stage]
   folder = pathlib.Path(workdir) / stage.name
   source, transform = _examples(config, model, stage, card, variables, train, folder)
+  weights = None
+  if config.class_weights != 'none':
+    weights = pipeline.class_weights(train, classes.num_classes, config.class_weights)
   optimizer = optimizers.create(config.optimizer, config.num_steps)
   rate = optimizers.schedule(config.optimizer, config.num_steps)
   make = functools.partial(
@@ -171,7 +169,7 @@ def run_stage(
     optimizer,
     card.mean,
     labels=config.labels,
-    class_weights=class_weights,
+    class_weights=weights,
     accumulate=config.accumulate,
   )
   runner = _runner(config, make)
@@ -189,15 +187,15 @@ def run_stage(
     """Mean IoU on the validation pictures; -1 without them."""
     if not len(val):
       return -1.0
-    made, weights = result(state)
-    network, weights = made.create(), parallel.local(weights)
-    scores = evaluate(network, weights, made, val, classes)
+    made, found = result(state)
+    network, found = made.create(), parallel.local(found)
+    scores = evaluate(network, found, made, val, classes)
     step = int(state.step)
     report(step, val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
     if report.board:
       shown = [val[i] for i in range(min(4, len(val)))]
       report.board.add_image(
-        f'{stage.name}/val', _sheet(network, weights, made, shown), step, dataformats='HWC'
+        f'{stage.name}/val', _sheet(network, found, made, shown), step, dataformats='HWC'
       )
     return scores['mean_iou']
 

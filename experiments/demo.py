@@ -37,7 +37,7 @@ SYSTEMS = {
   'basic': ('+ basic', '--stage=context --num_steps=900 --learning_rate=5e-3'),
   'large': (
     '+ large',
-    '--stage=context --context=large --padding=same --num_steps=300 --learning_rate=5e-4',
+    '--stage=context --context=large --padding=same --num_steps=600 --learning_rate=5e-4',
   ),
 }
 # Rings around the landmark that decides what all else is, in pixels: half the receptive field (of

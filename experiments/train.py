@@ -18,6 +18,7 @@ from dilated_jax.files import write_atomic
 from experiments import cli
 
 _STAGES = ('front_end', 'context', 'joint')
+_CLASS_WEIGHTS = ('none', 'median', 'log', 'sqrt_log')
 
 
 def define_flags(values=flags.FLAGS):
@@ -88,9 +89,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum(
     'labels', 'grid', ('grid', 'full'), 'Loss on the network grid, or on all pixels.', **into
   )
-  flags.DEFINE_enum(
-    'class_weights', 'none', ('none', 'median', 'log'), 'From frequencies in train.', **into
-  )
+  flags.DEFINE_list('class_weights', ['none'], f'In the loss: {", ".join(_CLASS_WEIGHTS)}.', **into)
   flags.DEFINE_float(
     'picture_scale', 1.0, 'Size at which the network sees pictures.', 0.01, 1.0, **into
   )
@@ -148,9 +147,6 @@ def main(values=flags.FLAGS):
   train = datasets.load(values.dataset, values.train_split, **load)
   val = datasets.load(values.dataset, values.val_split, **load) if values.val_split else []
   train = pipeline.in_memory(pipeline.shrink(train, values.picture_scale))
-  weights = None
-  if values.class_weights != 'none':
-    weights = pipeline.class_weights(train, classes.num_classes, values.class_weights)
 
   # Network
   card = checkpoints.Card(
@@ -175,7 +171,7 @@ def main(values=flags.FLAGS):
   )
 
   try:
-    stages.run(configs, card, variables, train, val, classes, workdir, class_weights=weights)
+    stages.run(configs, card, variables, train, val, classes, workdir)
   except stages.Preempted as reason:
     logging.info('%s; the same command goes on from there', reason)
     return
@@ -196,7 +192,7 @@ def stage_configs(values) -> list[stages.Config]:
   if len(scale) != 2:
     raise InputError(f'--scale has {len(scale)} values; give the smallest and the largest')
   shared = {f.name for f in dataclasses.fields(stages.Config)} & set(values)
-  shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale'}
+  shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale', 'class_weights'}
   optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(values)
   optimizer -= {'learning_rate', 'momentum'}
   columns = zip(
@@ -206,6 +202,7 @@ def stage_configs(values) -> list[stages.Config]:
     _each(values, 'crop', len(names), cli.size),
     _each(values, 'learning_rate', len(names), float),
     _each(values, 'momentum', len(names), float),
+    _each(values, 'class_weights', len(names), _weights),
     strict=True,
   )
   return [
@@ -215,6 +212,7 @@ def stage_configs(values) -> list[stages.Config]:
       batch_size=batch,
       crop=crop,
       scale=scale,
+      class_weights=class_weights,
       optimizer=optimizers.Options(
         name=values.optimizer,
         learning_rate=rate,
@@ -223,7 +221,7 @@ def stage_configs(values) -> list[stages.Config]:
       ),
       **{option: values[option].value for option in shared},
     )
-    for name, steps, batch, crop, rate, momentum in columns
+    for name, steps, batch, crop, rate, momentum, class_weights in columns
   ]
 
 
@@ -256,6 +254,12 @@ def _count(text):
   if value < 1:
     raise ValueError('must be 1 or more')
   return value
+
+
+def _weights(text):
+  if text not in _CLASS_WEIGHTS:
+    raise ValueError(f'choose {", ".join(_CLASS_WEIGHTS)}')
+  return text
 
 
 def _own_flags(values):

@@ -351,9 +351,11 @@ def test_class_weights_follow_their_definitions():
   shares = np.array([9, 2, 4]) / 15
   expected = [*(1 / np.log(1.02 + shares)), 0]
   np.testing.assert_allclose(pipeline.class_weights(source, 4, 'log'), expected, rtol=1e-6)
+  milder = pipeline.class_weights(source, 4, 'sqrt_log')
+  np.testing.assert_allclose(milder, np.sqrt(expected), rtol=1e-6)
   with pytest.raises(InputError, match='label 2 of only 2'):
     pipeline.class_weights(source, 2)
-  with pytest.raises(InputError, match='median or log'):
+  with pytest.raises(InputError, match='median, log or sqrt_log'):
     pipeline.class_weights(source, 4, 'mean')
   nothing = [{'label': np.full((2, 2), 255, np.uint8)}]
   assert pipeline.class_weights(nothing, 3).tolist() == [0, 0, 0]
