@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -137,8 +138,8 @@ def save_weights(folder, card: Card, variables) -> None:
     raise InputError(f'{folder}: is not a weights folder and not empty; choose another folder')
   temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(temporary / 'checkpoint', variables)
+    with _checkpointer() as checkpointer:
+      checkpointer.save(temporary / 'checkpoint', jax.tree.map(np.asarray, variables))
     content = json.dumps(dataclasses.asdict(card), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
     temporary.chmod(0o755)
@@ -178,13 +179,23 @@ def load_weights(folder):
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
       return card, checkpointer.restore(folder / 'checkpoint', like)
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise InputError(
       f'{folder}/checkpoint: these weights are damaged or not those of a {card.model} '
       f'({_first_line(error)})'
     ) from error
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+  """Reads and writes for this process alone: Orbax would wait for all processes to join in."""
+  own = ocp.options.MultiprocessingOptions(
+    primary_host=jax.process_index(),
+    active_processes={jax.process_index()},
+    barrier_sync_key_prefix=f'weights_{jax.process_index()}',
+  )
+  return ocp.StandardCheckpointer(multiprocessing_options=own)
 
 
 def graft(variables, folder):

@@ -28,7 +28,7 @@ PRESET = pathlib.Path(__file__).parent / 'presets' / 'scenes.flags'
 SYSTEMS = {
   'front_end': (
     'front end',
-    '--model=front_end --stage=front_end --num_steps=400 --learning_rate=5e-3',
+    '--model=front_end --stage=front_end --num_steps=500 --learning_rate=5e-3 --class_weights=log',
   ),
   'control': (
     '+ control',
@@ -141,7 +141,8 @@ def report(names, workdir: pathlib.Path):
     ],
     ['picture', 'truth', *titles],
   )
-  write_atomic(workdir / 'sheet.png', pictures.encode_png(sheet))
+  legend = pictures.legend(datasets.classes('scenes').names, palette, width=sheet.shape[1])
+  write_atomic(workdir / 'sheet.png', pictures.encode_png(np.concatenate([sheet, legend])))
   print(f'tables: {workdir / "table.md"}\npictures: {workdir / "sheet.png"}')
 
 

@@ -103,6 +103,9 @@ def define_flags(values=flags.FLAGS):
     'mesh_height', 1, 'Bands of rows of a picture with mesh.', lower_bound=1, **into
   )
   flags.DEFINE_bool('distributed', False, 'Run on several hosts, this command on each.', **into)
+  flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, off a TPU pod.', **into)
+  flags.DEFINE_integer('processes', None, 'Number of processes, off a TPU pod.', **into)
+  flags.DEFINE_integer('process', None, 'Number of this process, off a TPU pod.', **into)
   flags.DEFINE_integer('log_every', 20, 'Steps between reports.', lower_bound=1, **into)
   flags.DEFINE_integer(
     'eval_every', 0, 'Steps between checkpoints; 0: at the end.', lower_bound=0, **into
@@ -122,6 +125,9 @@ _FREE = (
   'parallelism',
   'mesh_height',
   'distributed',
+  'coordinator',
+  'processes',
+  'process',
   'log_every',
   'threads',
   'feature_dir',
@@ -130,7 +136,7 @@ _FREE = (
 
 def main(values=flags.FLAGS):
   if values.distributed:
-    jax.distributed.initialize()
+    jax.distributed.initialize(values.coordinator, values.processes, values.process)
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
   options = model_options(values)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -191,3 +192,37 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
   assert {(c.scale, c.optimizer.name, c.mesh_height) for c in configs} == {((0.5, 2.0), 'sgd', 2)}
   settings = files.pathlib.Path(tmp_path / 'run/config.json').read_text()
   assert json.loads(settings)['momentum'] == ['0.9', '0.99']
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(data_dir, tmp_path):
+  """Two hosts of one device each against one host of two; the weights agree to the last bit."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  arguments = [
+    f'--data_dir={data_dir}', *NARROW[:-1], '--norm=batch', '--stage=front_end,context',
+    '--num_steps=3', '--batch_size=4', '--crop=16x32', '--log_every=1', '--picture_scale=0.5',
+  ]  # fmt: skip
+  hosts = [
+    subprocess.Popen(
+      [sys.executable, '-m', 'experiments.train', *arguments, f'--workdir={tmp_path}/two',
+       '--distributed', f'--coordinator=localhost:{port}', '--processes=2', f'--process={i}'],
+      cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    for i in range(2)
+  ]  # fmt: skip
+  for host in hosts:
+    _, errors = host.communicate(timeout=300)
+    assert host.returncode == 0, errors
+  done = start(*arguments, f'--workdir={tmp_path}/one', JAX_NUM_CPU_DEVICES='2')
+  assert done.returncode == 0, done.stderr
+  lines = [
+    [{key: value for key, value in json.loads(line).items() if key != 'steps_per_second'}
+     for line in (tmp_path / run / 'metrics.jsonl').read_text().splitlines()]
+    for run in ('two', 'one')
+  ]  # fmt: skip
+  assert lines[0] == lines[1] and len(lines[0]) == 8
+  two, one = (checkpoints.load_weights(tmp_path / run / 'weights')[1] for run in ('two', 'one'))
+  jax.tree.map(np.testing.assert_array_equal, two, one)
