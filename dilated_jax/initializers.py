@@ -8,6 +8,10 @@ from dilated_jax.errors import InputError
 # For training without ImageNet weights: keeps the variance through ReLU layers (He et al., 2015).
 he = jax.nn.initializers.he_normal()
 
+# The same for a first layer that sees 0..255 minus the mean, whose spread is about 64: without
+# normalisation that factor would come out at the class scores, and the first loss be far off ln C.
+he_image = jax.nn.initializers.variance_scaling(2.0 / 64**2, 'fan_in', 'truncated_normal')
+
 # The class scores, from almost nothing (authors' network.py: Gaussian filler of 0.001).
 classifier = jax.nn.initializers.normal(0.001)
 

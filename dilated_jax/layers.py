@@ -29,7 +29,8 @@ class Layer:
     activation: 'relu' or None.
     norm: normalisation between convolution and activation: 'none' (the paper), 'group', 'batch'.
     dropout: share of outputs dropped in training.
-    init: 'he', 'classifier' (Gaussian of 0.001) or 'identity' (paper, equations 4 and 5).
+    init: 'he', 'he_image' (of a first layer), 'classifier' (Gaussian of 0.001) or 'identity'
+      (paper, equations 4 and 5).
     groups: class groups of the identity initialisation.
   """
 
@@ -43,7 +44,7 @@ class Layer:
   activation: Literal['relu'] | None = None
   norm: Literal['none', 'group', 'batch'] = 'none'
   dropout: float = 0.0
-  init: Literal['he', 'classifier', 'identity'] = 'he'
+  init: Literal['he', 'he_image', 'classifier', 'identity'] = 'he'
   groups: int = 1
 
   @property
@@ -90,6 +91,8 @@ def vgg(
       Layer(f'conv{block}_{i}', channels=channels, **hidden) for i in range(1, convolutions + 1)
     ]
     table.append(Layer(f'pool{block}', 'max_pool', kernel=2, stride=2))
+  if norm == 'none':
+    table[0] = dataclasses.replace(table[0], init='he_image')
   channels = fc_channels or max(1, round(4096 * width))
   return (
     *table,

@@ -199,7 +199,11 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
       )
     return scores['mean_iou']
 
-  with checkpoints.manager(folder / 'checkpoints') as manager, _terminated() as terminated:
+  with (
+    contextlib.closing(report),
+    checkpoints.manager(folder / 'checkpoints') as manager,
+    _terminated() as terminated,
+  ):
     first = manager.latest_step() or 0
     if first:
       logging.info('%s goes on after step %d', stage.name, first)
@@ -372,6 +376,12 @@ class Report:
       )  # fmt: skip
     else:
       logging.info('%s %d/%d  %s', self._stage, step, self._total, text)
+
+  def close(self):
+    """Writes what is still in memory."""
+    for writer in (self._bar, self.board):
+      if writer is not None:
+        writer.close()
 
   def forget_after(self, step: int):
     """Drops lines of this stage after `step`: a resumed run writes them again."""

@@ -25,7 +25,7 @@ def test_front_end_is_vgg_16_without_its_last_two_poolings():
   assert column(table, 'dropout') == [0] * 13 + [0.5, 0.5, 0]
   assert column(table, 'activation') == ['relu'] * 15 + [None]
   assert set(column(table, 'padding')) == {0} and set(column(table, 'stride')) == {1}
-  assert column(table, 'init') == ['he'] * 15 + ['classifier']
+  assert column(table, 'init') == ['he_image'] + ['he'] * 14 + ['classifier']
 
 
 @pytest.mark.parametrize(

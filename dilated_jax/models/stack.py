@@ -9,6 +9,7 @@ from dilated_jax.layers import Layer, Table
 
 _INITIALIZERS = {
   'he': lambda layer: initializers.he,
+  'he_image': lambda layer: initializers.he_image,
   'classifier': lambda layer: initializers.classifier,
   'identity': lambda layer: initializers.identity(layer.groups),
 }
