@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.files import write_atomic
+from dilated_jax.files import replace_folder, write_atomic
 
 
 def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
@@ -125,7 +124,7 @@ class Card:
 def save_weights(folder, card: Card, variables) -> None:
   """Writes a weights folder: an Orbax checkpoint and `model.json`.
 
-  A folder that was there is replaced in one step, after all is written.
+  A folder that was there is replaced after all is written.
 
   Args:
     folder: where to.
@@ -143,13 +142,7 @@ def save_weights(folder, card: Card, variables) -> None:
     content = json.dumps(dataclasses.asdict(card), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
     temporary.chmod(0o755)
-    if folder.exists():
-      old = temporary.with_name(f'{temporary.name}.old')
-      os.rename(folder, old)
-      os.rename(temporary, folder)
-      shutil.rmtree(old)
-    else:
-      os.rename(temporary, folder)
+    replace_folder(temporary, folder)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
 
@@ -247,7 +240,16 @@ def load_card(folder) -> Card:
     content['classes'] = tuple(content['classes'])
     content['palette'] = tuple(tuple(colour) for colour in content['palette'])
     content['mean'] = tuple(content['mean'])
-    return Card(**content)
+    card = Card(**content)
+    if card.channel_order != 'RGB':
+      raise ValueError(f'channel_order is {card.channel_order!r}, not RGB')
+    if card.upsampling not in ('corner', 'deconvolution'):
+      raise ValueError(f'upsampling is {card.upsampling!r}, not corner or deconvolution')
+    if not 0 < card.picture_scale <= 1:
+      raise ValueError(f'picture_scale is {card.picture_scale}, not above 0 and at most 1')
+    if len(card.palette) != len(card.classes) or len(card.mean) != 3:
+      raise ValueError('classes, palette and mean do not fit together')
+    return card
   except (ValueError, KeyError, TypeError) as error:
     raise InputError(f'{path}: not a description of weights ({_first_line(error)})') from error
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import hashlib
 import os
 import pathlib
+import tempfile
 
 import jax
 from jax.experimental import multihost_utils
@@ -16,6 +17,7 @@ import numpy as np
 
 from dilated_jax import progress
 from dilated_jax.datasets import IGNORE
+from dilated_jax.input import reflect
 
 
 def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: int = 8) -> Sequence:
@@ -24,7 +26,7 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
   All pictures are padded at the bottom and right to the size of the largest (pictures by
   reflection, labels by 255), since batches need one size. The maps are kept in `folder` under a
   name that is a digest of the weights, the network and the pictures: when any of them changes, they
-  are computed anew and the old ones removed.
+  are computed anew.
 
   Args:
     model: from `models.create`.
@@ -49,8 +51,6 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
     # One host after the other: they may share the folder.
     if process == jax.process_index() and not path.exists():
       path.parent.mkdir(parents=True, exist_ok=True)
-      for old in path.parent.glob('features-*.npy*'):
-        old.unlink()
       _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size)
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices(f'features of process {process}')
@@ -92,22 +92,29 @@ def _compute(model, variables, mean, pictures, size, shape, path, batch_size):
     images = images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
     return model.apply(variables, images, method='scores')
 
-  partial = path.with_suffix('.npy.partial')
-  maps = np.lib.format.open_memmap(partial, 'w+', np.float32, shape)
-  starts = range(0, len(pictures), batch_size)
-  for start in progress.track(starts, what='batches of feature maps'):
-    batch = [pictures[i]['image'] for i in range(start, min(start + batch_size, len(pictures)))]
-    batch += batch[-1:] * (batch_size - len(batch))  # One shape, one compiled program.
-    images = np.stack([_fed(image, size, model.margin) for image in batch])
-    maps[start : start + batch_size] = np.asarray(scores(images))[: len(pictures) - start]
-  maps.flush()
-  os.replace(partial, path)
+  # A name of its own: two runs may share the folder.
+  handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  os.close(handle)
+  try:
+    maps = np.lib.format.open_memmap(partial, 'w+', np.float32, shape)
+    starts = range(0, len(pictures), batch_size)
+    for start in progress.track(starts, what='batches of feature maps'):
+      batch = [pictures[i]['image'] for i in range(start, min(start + batch_size, len(pictures)))]
+      batch += batch[-1:] * (batch_size - len(batch))  # One shape, one compiled program.
+      images = np.stack([_fed(image, size, model.margin, model.stride) for image in batch])
+      maps[start : start + batch_size] = np.asarray(scores(images))[: len(pictures) - start]
+    maps.flush()
+    os.replace(partial, path)
+  except BaseException:
+    os.unlink(partial)
+    raise
 
 
-def _fed(image, size, margin):
-  """A picture on the canvas, and the network's margin around it, all by reflection."""
-  below, right = (whole - side for whole, side in zip(size, image.shape[:2], strict=True))
-  return np.pad(image, ((margin, margin + below), (margin, margin + right), (0, 0)), mode='reflect')
+def _fed(image, size, margin, stride):
+  """A picture with the margin that prediction gives it, continued to the size of the canvas."""
+  padded = reflect(image[None], margin, stride)[0]
+  rest = [(0, side + 2 * margin - n) for side, n in zip(size, padded.shape[:2], strict=True)]
+  return np.pad(padded, (*rest, (0, 0)), mode='reflect')
 
 
 def _digest(model, variables, mean):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 
 
@@ -29,3 +30,22 @@ def write_atomic(path, content: bytes) -> None:
   except BaseException:
     os.unlink(name)
     raise
+
+
+def replace_folder(new, target) -> None:
+  """Puts folder `new` in the place of `target`, by renaming; the old one, if any, is removed.
+
+  Args:
+    new: complete folder on the same file system.
+    target: its name from now on.
+
+  Raises:
+    OSError: the old folder can't be moved; both are as they were.
+  """
+  new, target = pathlib.Path(new), pathlib.Path(target)
+  old = target.with_name(f'.{target.name}.old')
+  shutil.rmtree(old, ignore_errors=True)
+  if target.exists():
+    os.rename(target, old)
+  os.rename(new, target)
+  shutil.rmtree(old, ignore_errors=True)

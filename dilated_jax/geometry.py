@@ -91,7 +91,7 @@ def sizes(table: Table, size: int) -> list[int]:
   Raises:
     InputError: the input is smaller than the receptive field; says how large it must be.
   """
-  result = []
+  result, given = [], size
   for layer in as_table(table):
     if layer.kind == 'deconv':
       size = (size - 1) * layer.stride + layer.kernel - 2 * layer.padding
@@ -102,7 +102,7 @@ def sizes(table: Table, size: int) -> list[int]:
       size = steps // layer.stride + 1
     if size < 1:
       least = 2 * margin(table) + stride(table)
-      raise InputError(f'an input of this size vanishes in {layer.name}; {least} pixels at least')
+      raise InputError(f'an input of {given} pixels vanishes in {layer.name}; give {least} or more')
     result.append(size)
   return result
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dilated_jax import metrics, ops, progress
 from dilated_jax.errors import InputError
-from dilated_jax.input import shrink_picture
+from dilated_jax.input import reflect, shrink_picture
 
 
 class Prediction(NamedTuple):
@@ -160,40 +160,6 @@ def class_order(card, classes) -> np.ndarray:
 
 
 # One pass of the network.
-
-
-def reflect(images: np.ndarray, margin: int, stride: int) -> np.ndarray:
-  """Pads pictures at the borders so that a network with valid convolutions answers for each pixel.
-
-  First all sides by `margin`, then bottom and right until the picture without the margins is a
-  multiple of `stride`: the second step reflects what the first one made, as in the original.
-
-  Args:
-    images: (N, H, W, 3).
-    margin: pixels a side.
-    stride: pixels.
-
-  Returns:
-    (N, H' + 2 * margin, W' + 2 * margin, 3), H' and W' the next multiples of `stride`.
-
-  Source: `predict.py` of github.com/fyu/dilation (OpenCV's BORDER_REFLECT_101, twice).
-  """
-  rows, columns = (_reflected(size, margin, stride) for size in images.shape[1:3])
-  return images[:, rows[:, None], columns]
-
-
-def _reflected(size: int, margin: int, stride: int) -> np.ndarray:
-  """For each place of a padded side, which pixel of the picture stands there."""
-  inner = _mirror(np.arange(-margin, size + margin), size)
-  whole = np.arange(inner.size + -size % stride)
-  return inner[_mirror(whole, inner.size)]
-
-
-def _mirror(places: np.ndarray, size: int) -> np.ndarray:
-  """Folds places into 0..size-1 without repeating the pixel at the border."""
-  period = max(2 * (size - 1), 1)
-  places = places % period
-  return np.minimum(places, period - places) if size > 1 else np.zeros_like(places)
 
 
 def _apply(model, variables, card, images, scale: float = 1.0) -> Prediction:

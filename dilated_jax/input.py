@@ -210,6 +210,33 @@ def _colour(picture, rng, strength):
   return picture.convert('RGB', tuple(np.hstack([matrix, offset]).ravel().tolist()))
 
 
+def reflect(images: np.ndarray, margin: int, stride: int) -> np.ndarray:
+  """Pads pictures at the borders so that a network with valid convolutions answers for each pixel.
+
+  First all sides by `margin`, then bottom and right until the picture without the margins is a
+  multiple of `stride`: the second step reflects what the first one made, as in the original.
+
+  Args:
+    images: (N, H, W, 3).
+    margin: pixels a side.
+    stride: pixels.
+
+  Returns:
+    (N, H' + 2 * margin, W' + 2 * margin, 3), H' and W' the next multiples of `stride`.
+
+  Source: `predict.py` of github.com/fyu/dilation (OpenCV's BORDER_REFLECT_101, twice).
+  """
+  rows, columns = (_reflected(size, margin, stride) for size in images.shape[1:3])
+  return images[:, rows[:, None], columns]
+
+
+def _reflected(size: int, margin: int, stride: int) -> np.ndarray:
+  """For each place of a padded side, which pixel of the picture stands there."""
+  inner = _reflect(np.arange(-margin, size + margin), size)
+  whole = np.arange(inner.size + -size % stride)
+  return inner[_reflect(whole, inner.size)]
+
+
 def shrink_picture(image: np.ndarray, picture_scale: float) -> np.ndarray:
   """Reduces a picture by averaging: uint8 (H, W, 3) to (round(H * s), round(W * s), 3)."""
   height, width = _shrunk(image.shape, picture_scale)
@@ -252,6 +279,20 @@ class _Shrunk(Sequence):
 
 def _shrunk(shape, picture_scale):
   return tuple(max(1, round(side * picture_scale)) for side in shape[:2])
+
+
+class Subset(Sequence):
+  """Some examples of a source, which are read when they are asked for."""
+
+  def __init__(self, source: Sequence, indices: Sequence[int]):
+    """Takes the numbers of the examples, in their new order."""
+    self._source, self._indices = source, indices
+
+  def __len__(self):
+    return len(self._indices)
+
+  def __getitem__(self, index):
+    return self._source[self._indices[index]]
 
 
 def in_memory(source: Sequence, limit_bytes: int = 2**31, threads: int = 8) -> Sequence:
@@ -311,6 +352,9 @@ def label_counts(source: Sequence, num_classes: int) -> LabelCounts:
     ignored += int(count[IGNORE])
     total += example['label'].size
   return LabelCounts(pixels, beside, ignored, total)
+
+
+CLASS_WEIGHTS = ('median', 'log', 'sqrt_log')
 
 
 def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> np.ndarray:

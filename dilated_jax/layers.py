@@ -79,8 +79,14 @@ def vgg(
     The table, from conv1_1 to final.
 
   Raises:
-    InputError: there is no such normalisation.
+    InputError: an option has no such value.
   """
+  if not blocks or min(blocks) < 1:
+    raise InputError(f'blocks is {tuple(blocks)}; give a number of convolutions, 1 or more, each')
+  if width <= 0:
+    raise InputError(f'width is {width}; it must be above 0')
+  if fc_kernel < 1 or fc_kernel % 2 == 0:
+    raise InputError(f'fc_kernel is {fc_kernel}; it must be odd, to have a centre')
   if norm not in ('none', 'group', 'batch'):
     raise InputError(f'norm is {norm!r}; choose none, group or batch')
   hidden = dict(activation='relu', norm=norm)

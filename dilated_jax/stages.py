@@ -1,8 +1,8 @@
 """A run: the stages of training one after the other, each with its checkpoints and scores.
 
-A workdir holds `config.json` (what the run is), `metrics.jsonl` (a line a report), and for each
-stage a folder with `checkpoints` and `weights`; `weights` of the workdir itself are those of the
-last stage.
+A workdir holds `metrics.jsonl` (a line a report), and for each stage a folder with `config.json`
+(what it is), `checkpoints` and `weights`; `weights` of the workdir itself are those of the last
+stage.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ from dilated_jax import (
 from dilated_jax.checkpoints import Card
 from dilated_jax.datasets import Classes
 from dilated_jax.errors import InputError
-from dilated_jax.files import write_atomic
+from dilated_jax.files import replace_folder, write_atomic
 from dilated_jax.progress import Meter
 
 
@@ -54,7 +54,7 @@ class Config:
     labels: 'grid' or 'full', see `training.make_step`.
     class_weights: 'none', or a kind of `input.class_weights`.
     accumulate: parts into which a batch is cut to save memory.
-    mirror, scale, colour: augmentation, see `input.Augmentation`.
+    mirror, scale, colour: augmentation, see `input.Augmentation`; feature maps are only mirrored.
     seed: of the weights, the order of the pictures, augmentation and dropout.
     parallelism: 'pmap' or 'mesh', see `parallel`.
     mesh_height: bands of rows into which 'mesh' divides a picture.
@@ -190,6 +190,8 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
     made, found = result(state)
     network, found = made.create(), parallel.local(found)
     scores = evaluate(network, found, made, val, classes)
+    if scores['mean_iou'] is None:
+      raise InputError('no pixel of the validation pictures has a class: nothing to choose by')
     step = int(state.step)
     report(step, val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
     if report.board:
@@ -221,17 +223,23 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
       threads=config.threads,
     )
     with contextlib.closing(batches):
-      meter = Meter(config.num_steps, done=first)
+      meter, measured = Meter(config.num_steps, done=first), None
+      limit = 10 * math.log(classes.num_classes)  # Far worse than guessing.
       for step in range(first + 1, config.num_steps + 1):
+        # One step runs while the next batch is made ready.
+        before = measured
         state, measured = runner.step(state, runner.put(next(batches)))
-        jax.block_until_ready(measured['loss'])
+        jax.block_until_ready(before)
         meter.update()
         last = step == config.num_steps
         due = last or (bool(config.eval_every) and step % config.eval_every == 0)
         stop = terminated() or manager.reached_preemption(step)
-        if step == 1 or step % config.log_every == 0 or due or stop:
+        if step == first + 1 or step % config.log_every == 0 or due or stop:
           values = {name: float(value) for name, value in measured.items()}
-          _check_finite(values, step, folder, manager, config)
+          if step == first + 1:
+            limit = max(limit, 10 * values['loss'])
+          if not all(map(math.isfinite, values.values())) or values['loss'] > limit:
+            raise InputError(_diverged(values['loss'], step, folder, manager, config))
           report(step, **values, learning_rate=float(rate(step - 1)), meter=meter)
         if due or stop:
           mean_iou = score(state) if due else -1.0
@@ -252,9 +260,10 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
 
 def evaluate(model, variables, card, source, classes, **options) -> dict:
   """Scores a network, every process on its share of the pictures; see `inference.evaluate`."""
-  share = [source[i] for i in range(jax.process_index(), len(source), jax.process_count())]
+  indices = range(jax.process_index(), len(source), jax.process_count())
+  share = pipeline.Subset(source, indices)
   total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
-  if share:
+  if len(share):
     scores = inference.evaluate(
       model, variables, card, share, classes, show_progress=False, **options
     )
@@ -321,18 +330,14 @@ def _runner(config: Config, make: Callable) -> parallel.Runner:
   return parallel.pmap(make, devices[:used])
 
 
-def _check_finite(values, step, folder, manager, config):
-  """Ends a run that has diverged; the last good checkpoint stays."""
-  if all(map(math.isfinite, values.values())):
-    return
+def _diverged(loss, step, folder, manager, config) -> str:
+  """What to tell of a run that has diverged; the last good checkpoint stays."""
   good = manager.latest_step()
-  kept = (
-    f'the state after step {good} is kept in {folder}/checkpoints' if good else 'none was saved'
-  )
-  raise InputError(
-    f'{config.stage} diverged at step {step}: the loss is {values["loss"]}; most likely the '
-    f'learning rate {config.optimizer.learning_rate:g} is too high (try a tenth, --warmup or '
-    f'--clip); {kept}'
+  kept = f'{folder}/checkpoints keeps step {good}' if good else 'nothing was saved yet'
+  return (
+    f'{config.stage} diverged at step {step}: the loss is {loss:g}; most likely the learning rate '
+    f'{config.optimizer.learning_rate:g} is too high: try a tenth, --warmup or --clip with another '
+    f'--workdir ({kept})'
   )
 
 
@@ -389,38 +394,43 @@ class Report:
       return
     kept = []
     for line in self._path.read_text().splitlines(keepends=True):
-      with contextlib.suppress(ValueError):  # A run that was killed may leave half a line.
+      with contextlib.suppress(
+        ValueError, KeyError, TypeError
+      ):  # A run that was killed may leave half a line.
         entry = json.loads(line)
         if entry['stage'] != self._stage or entry['step'] <= step:
           kept.append(line)
     write_atomic(self._path, ''.join(kept).encode())
 
 
-def remember(workdir, config: dict, free: Sequence[str] = ()) -> None:
-  """Writes what a run is into its workdir, or checks that it is the same run.
+def remember(folder, config: dict) -> None:
+  """Writes what a stage is into its folder, or checks that it is the same.
 
-  A run that ended before its first step has left nothing to protect: its settings may change.
+  A stage that ended before its first checkpoint has left nothing to protect: it may change.
 
   Args:
-    workdir: folder of the run.
+    folder: of the stage.
     config: JSON-able settings, by name.
-    free: names of settings that may change when a run is taken up again.
 
   Raises:
-    InputError: the workdir holds a run with other settings; says which.
+    InputError: the folder holds a stage with other settings; says which.
   """
-  path = pathlib.Path(workdir) / 'config.json'
+  path = pathlib.Path(folder) / 'config.json'
   config = json.loads(json.dumps(config))
-  if path.exists() and path.with_name('metrics.jsonl').exists():
-    old = json.loads(path.read_text())
+  begun = any((path.parent / 'checkpoints').glob('[0-9]*')) or (path.parent / 'weights').exists()
+  if path.exists() and begun:
+    try:
+      old = dict(json.loads(path.read_text()))
+    except ValueError as error:
+      raise InputError(f'{path}: not the settings of a stage; take another --workdir') from error
     differences = [
       f'{name} is {config.get(name)!r} and was {old.get(name)!r}'
       for name in sorted(old.keys() | config.keys())
-      if name not in free and old.get(name) != config.get(name)
+      if old.get(name) != config.get(name)
     ]
     if differences:
       raise InputError(
-        f'{workdir}: holds another run: {"; ".join(differences)}; take another --workdir, or the '
+        f'{folder}: holds another run: {"; ".join(differences)}; take another --workdir, or the '
         'same settings to go on'
       )
   if jax.process_index() == 0:
@@ -432,8 +442,7 @@ def _copy_weights(source, target):
   temporary = target.with_name(f'.{target.name}.new')
   shutil.rmtree(temporary, ignore_errors=True)
   shutil.copytree(source, temporary)
-  shutil.rmtree(target, ignore_errors=True)
-  temporary.rename(target)
+  replace_folder(temporary, target)
 
 
 @contextlib.contextmanager

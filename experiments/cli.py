@@ -39,6 +39,14 @@ def run(main) -> None:
       fail(explain(error), 1)
     except KeyboardInterrupt:
       fail('interrupted', 130)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise
+      fail(
+        'this does not fit into the memory of the device: in training take a smaller --batch_size '
+        'or --crop, --accumulate, --remat or --dtype=bfloat16; in prediction smaller pictures',
+        1,
+      )
 
   jax.config.config_with_absl()
   app.run(guarded, flags_parser=parse)

@@ -22,6 +22,7 @@ from dilated_jax.datasets import scenes
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 
+NAMES = datasets.classes('scenes').names
 PRESET = pathlib.Path(__file__).parent / 'presets' / 'scenes.flags'
 
 # Name of the folder -> title, and the flags of its training.
@@ -47,7 +48,7 @@ RINGS = (0, 27, 83, 160)
 
 def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('workdir', 'demo', 'Folder of all results.', flag_values=values)
-  flags.DEFINE_integer('seed', 0, 'Of the weights and the order of pictures.', flag_values=values)
+  flags.DEFINE_integer('seed', 0, 'Of weights and order.', lower_bound=0, flag_values=values)
   flags.DEFINE_list(
     'systems', list(SYSTEMS), f'Which of {", ".join(SYSTEMS)}, in this order.', flag_values=values
   )
@@ -55,6 +56,8 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   workdir = pathlib.Path(values.workdir)
+  if not values.systems:
+    raise InputError(f'--systems names none; choose among {", ".join(SYSTEMS)}')
   for name in values.systems:
     if name not in SYSTEMS:
       raise InputError(f'--systems: no {name!r}; choose among {", ".join(SYSTEMS)}')
@@ -72,6 +75,8 @@ def train(name: str, workdir: pathlib.Path, seed: int):
     options.append(f'--init={workdir / "front_end" / "weights"}')
     options.append(f'--feature_dir={workdir / "features"}')
   run('train', f'--flagfile={PRESET}', '--log_every=100', *options)
+  if not (workdir / name / 'weights' / 'model.json').exists():
+    raise InputError(f'{name} was interrupted; run the same command again to go on')
   weights, output = f'--weights={workdir / name / "weights"}', f'--output={workdir / name}.json'
   run('evaluate', weights, '--split=test', output, data)
 
@@ -113,7 +118,8 @@ def report(names, workdir: pathlib.Path):
   ]
 
   rings = np.stack([distance(label) for label in labels])
-  decided = labels < 4  # Sea, snow, sail, tent: what the landmark alone decides.
+  # What the landmark alone decides.
+  decided = np.isin(labels, [NAMES.index(name) for name in ('sea', 'snow', 'sail', 'tent')])
   titles = [title for title, *_ in systems]
   scores = [json.loads((workdir / f'{name}.json').read_text()) for name in names]
   fields = [geometry.receptive_field(card.create()) for _, card, _ in systems]
@@ -141,7 +147,7 @@ def report(names, workdir: pathlib.Path):
     ],
     ['picture', 'truth', *titles],
   )
-  legend = pictures.legend(datasets.classes('scenes').names, palette, width=sheet.shape[1])
+  legend = pictures.legend(NAMES, palette, width=sheet.shape[1])
   write_atomic(workdir / 'sheet.png', pictures.encode_png(np.concatenate([sheet, legend])))
   print(f'tables: {workdir / "table.md"}\npictures: {workdir / "sheet.png"}')
 
@@ -159,14 +165,13 @@ def predict(card, variables, images) -> np.ndarray:
 
 def distance(label: np.ndarray) -> np.ndarray:
   """Pixels from each pixel to the landmark, along the farther axis (as square fields see it)."""
-  names = datasets.classes('scenes').names
-  landmark = np.isin(label, [names.index('lighthouse'), names.index('cabin')])
+  landmark = np.isin(label, [NAMES.index('lighthouse'), NAMES.index('cabin')])
   return ndimage.distance_transform_cdt(~landmark, metric='chessboard')
 
 
 def exchanged(index: int, label: np.ndarray) -> np.ndarray:
   """Test picture `index` with the other landmark in the place of its own, and nothing else new."""
-  world = 'snow' if 0 in label else 'sea'
+  world = 'snow' if NAMES.index('sea') in label else 'sea'
   return scenes.draw(scenes.FIRST_SEED['test'] + index, world)[0]
 
 

@@ -27,6 +27,7 @@ from dilated_jax import (
   progress,
 )
 from dilated_jax.errors import InputError
+from dilated_jax.input import Subset
 from experiments import cli, predict
 
 
@@ -81,7 +82,8 @@ def from_weights(values) -> dict:
   classes = datasets.classes(name)
   inference.class_order(card, classes)  # Before a data set is prepared for nothing.
   source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
-  source = Head(source, values.limit)
+  if values.limit:
+    source = Subset(source, range(min(values.limit, len(source))))
   logging.info('scoring %s on %s %s: %d pictures', card.model, name, values.split, len(source))
   start = time.monotonic()
   result = inference.evaluate(
@@ -139,19 +141,6 @@ FLAGS_OF_A_REPORT = (
   'weights', 'dataset', 'data_dir', 'manual_dir', 'split', 'predictions', 'labels', 'protocol',
   'limit', 'batch_size', 'scales', 'flip',
 )  # fmt: skip
-
-
-class Head:
-  """The first `count` elements of a source, or all."""
-
-  def __init__(self, source, count=None):
-    self.source, self.count = source, len(source) if count is None else min(count, len(source))
-
-  def __len__(self):
-    return self.count
-
-  def __getitem__(self, index):
-    return self.source[range(self.count)[index]]
 
 
 if __name__ == '__main__':

@@ -12,13 +12,21 @@ import pathlib
 from absl import flags, logging
 import jax
 
-from dilated_jax import checkpoints, datasets, input as pipeline, models, optimizers, stages
+from dilated_jax import (
+  checkpoints,
+  datasets,
+  input as pipeline,
+  models,
+  optimizers,
+  stages,
+  training,
+)
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from experiments import cli
 
-_STAGES = ('front_end', 'context', 'joint')
-_CLASS_WEIGHTS = ('none', 'median', 'log', 'sqrt_log')
+_STAGES = tuple(training.STAGES)
+_CLASS_WEIGHTS = ('none', *pipeline.CLASS_WEIGHTS)
 
 
 def define_flags(values=flags.FLAGS):
@@ -37,7 +45,7 @@ def define_flags(values=flags.FLAGS):
     'init', None, 'Weights folder to start from, wholly or in parts.', **into
   )
   flags.DEFINE_list('stage', ['front_end'], f'Stages, in order: {", ".join(_STAGES)}.', **into)
-  flags.DEFINE_integer('seed', 0, 'Of weights, order, augmentation and dropout.', **into)
+  flags.DEFINE_integer('seed', 0, 'Of weights, order, augmentation and dropout.', 0, **into)
 
   # The network; what is not given is as in the paper
   flags.DEFINE_enum('model', 'dilation8', models.NAMES, 'Network.', **into)
@@ -118,32 +126,38 @@ _MODEL_OPTIONS = (
   'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
   'dropout', 'norm', 'dtype', 'remat',
 )  # fmt: skip
-# These may change when a run is taken up again.
+# One value a stage; each stage remembers its own.
+_EACH = ('stage', 'learning_rate', 'momentum')
+# What tells how a run is done, not what it is, may change when it is taken up again.
 _FREE = (
-  'data_dir',
-  'manual_dir',
-  'parallelism',
-  'mesh_height',
-  'distributed',
-  'coordinator',
-  'processes',
-  'process',
-  'log_every',
-  'threads',
-  'feature_dir',
-)
+  'workdir', 'data_dir', 'manual_dir', 'parallelism', 'mesh_height', 'distributed', 'coordinator',
+  'processes', 'process', 'log_every', 'threads', 'feature_dir',
+)  # fmt: skip
 
 
 def main(values=flags.FLAGS):
+  if '://' in values.workdir:
+    raise InputError(f'--workdir={values.workdir}: give a folder; hosts of a pod share one by NFS')
   if values.distributed:
-    jax.distributed.initialize(values.coordinator, values.processes, values.process)
+    try:
+      jax.distributed.initialize(values.coordinator, values.processes, values.process)
+    except ValueError as error:
+      raise InputError(
+        f'--distributed: {error}; off a TPU pod give --coordinator, --processes and --process'
+      ) from error
+  elif values.coordinator:
+    raise InputError('--coordinator is for several hosts; give --distributed too')
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
   options = model_options(values)
   classes = datasets.classes(values.dataset)
   models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
-  settings = {flag.name: flag.value for flag in _own_flags(values) if flag.name != 'workdir'}
-  stages.remember(workdir, settings, _FREE)
+  settings = {flag.name: flag.value for flag in _own_flags(values)}
+  for config in configs:
+    # Stages may share a workdir from command to command; each has settings of its own.
+    own = {name: value for name, value in settings.items() if name not in _FREE + _EACH}
+    own |= {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
+    stages.remember(workdir / config.stage, own)
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
@@ -166,7 +180,7 @@ def main(values=flags.FLAGS):
     dataset=values.dataset,
   )
   variables = stages.initialise(card.create(), values.seed)
-  for folder in values.init or ():
+  for folder in starting_points(values, workdir):
     variables = checkpoints.graft(variables, folder)
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
@@ -182,6 +196,20 @@ def main(values=flags.FLAGS):
     logging.info('%s; the same command goes on from there', reason)
     return
   print(f'weights: {workdir / "weights"}')
+
+
+def starting_points(values, workdir) -> list:
+  """Weights folders to start from: those of --init, or of stages that the workdir has already."""
+  first = values.stage[0]
+  if values.init or first == 'front_end':
+    return values.init or []
+  earlier = [workdir / stage / 'weights' for stage in _STAGES[: _STAGES.index(first)]]
+  found = [folder for folder in earlier if (folder / 'model.json').exists()]
+  if not found and first == 'context':
+    raise InputError(
+      '--stage=context needs a trained front end: give --init=FOLDER, or --stage=front_end,context'
+    )
+  return found
 
 
 def stage_configs(values) -> list[stages.Config]:

@@ -140,7 +140,7 @@ def test_flops_count_every_tap_twice():
 
 
 def test_too_small_an_input_names_the_least():
-  with pytest.raises(InputError, match=r'vanishes in .*; 380 pixels at least'):
+  with pytest.raises(InputError, match=r'vanishes in .*; give 380 or more'):
     geometry.sizes(FRONT_END, 372)
   # Poolings round up, so a few pixels less than the receptive field still give one cell.
   assert geometry.output_size(FRONT_END, 373) == 1
