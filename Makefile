@@ -1,5 +1,5 @@
 # make demo     trains a small network on made-up scenes and shows what it sees; results in demo/
-# make test     runs the tests; ARGS='-k crf' picks some, ARGS='-m "not slow"' leaves the long ones out
+# make test     runs the tests; ARGS='-k ops' picks some, ARGS='-m "not slow"' leaves the long ones out
 # make lint     checks style, format and which module may import which
 # make format   mends style and format
 # make clean    removes caches, build leftovers and demo/; keeps .venv
@@ -40,4 +40,4 @@ runtime:
 	@PYTHON='$(PYTHON)' sh .ci/environment runtime '.'
 
 development:
-	@PYTHON='$(PYTHON)' sh .ci/environment development '.[test,lint,tensorboard,export]'
+	@PYTHON='$(PYTHON)' sh .ci/environment development '.[test,lint,tensorboard]'

@@ -116,7 +116,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_integer('process', None, 'Number of this process, off a TPU pod.', **into)
   flags.DEFINE_integer('log_every', 20, 'Steps between reports.', lower_bound=1, **into)
   flags.DEFINE_integer(
-    'eval_every', 0, 'Steps between checkpoints; 0: at the end.', lower_bound=0, **into
+    'eval_every', 500, 'Steps between checkpoints; 0: at the end.', lower_bound=0, **into
   )
   flags.DEFINE_string('feature_dir', None, 'Folder of the maps of a frozen front end.', **into)
   flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1, **into)

@@ -65,10 +65,11 @@ def create(name: str, num_classes: int, **options):
     InputError: there is no such network or option.
 
   >>> import jax
-  >>> model = create('dilation8', 21, context='large')
-  >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 900, 900, 3)))
-  >>> model.apply(variables, images).shape
-  (1, 66, 66, 21)
+  >>> model = create('dilation8', 21, context='large', width=1 / 16)
+  >>> images = jax.numpy.zeros((1, 388, 388, 3))
+  >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+  >>> jax.jit(model.apply)(variables, images).shape
+  (1, 2, 2, 21)
   """
   if name not in _MODELS:
     raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)}')
