@@ -89,6 +89,15 @@ def load(name: str, split: str, data_dir=None, manual_dir=None) -> 'Source':
     raise _damaged(folder, 'no dataset_info.json')
   if split.split('[')[0] not in builder.info.splits:
     raise InputError(f'{name}: no split {split!r}: choose one of {", ".join(builder.info.splits)}')
+  if '[' in split:
+    try:
+      count = builder.info.splits[split].num_examples
+    except Exception as error:  # TFDS has several, for a wrong form and for a wrong place.
+      raise InputError(
+        f'{name}: {split!r} is no slice; write train[:10%] or train[5:20]'
+      ) from error
+    if not count:
+      raise InputError(f'{name}: the slice {split!r} holds no picture')
   decoders = {key: tfds.decode.SkipDecoding() for key in ('image', 'label')}
   try:
     records = builder.as_data_source(split, decoders=decoders)

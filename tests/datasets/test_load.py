@@ -124,3 +124,11 @@ def test_source_pickles(tmp_path):
     multiprocessing.reduction.ForkingPickler.dumps(source)
   )
   np.testing.assert_array_equal(copy[1]['image'], source[1]['image'])
+
+
+@pytest.mark.parametrize('split', ['train[:10%', 'train[5:5]', 'train[:0]', 'train[99999:]'])
+def test_a_wrong_slice_is_not_called_damage(tmp_path, split):
+  datasets.prepare('scenes', tmp_path, counts={'train': 3, 'val': 1, 'test': 1})
+  with pytest.raises(InputError, match='slice') as raised:
+    datasets.load('scenes', split, tmp_path)
+  assert 'damaged' not in str(raised.value)
