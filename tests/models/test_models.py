@@ -286,7 +286,7 @@ def test_wrong_names_and_options(name, classes, options, words):
 
 def test_too_small_a_picture():
   model = models.create('front_end', 5)
-  with pytest.raises(InputError, match='380 pixels at least'):
+  with pytest.raises(InputError, match='give 380 or more'):
     jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 900, 300, 3), 'float32'))
 
 
