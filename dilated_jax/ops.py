@@ -49,6 +49,17 @@ def dilated_conv(x, kernel, dilation=1, padding=0):
     return jnp.tensordot(x, kernel[0, 0], 1)
   if x.shape[-1] < 8:
     return conv(x, kernel, padding=padding)
+  spans = [d * (k - 1) for d, k in zip(dilation, kernel.shape[:2], strict=True)]
+  height, width = (n - span for n, span in zip(x.shape[1:3], spans, strict=True))
+  if min(height, width) > 0 and 3 * height * width < x.shape[1] * x.shape[2]:
+    # fc6 on a training crop: few outputs of many taps. The derived gradient to x would compute
+    # every cell of x from every tap, many times what there is to do.
+    return jax.lax.platform_dependent(
+      x,
+      kernel,
+      cpu=functools.partial(_conv_of_patches, dilation=dilation),
+      default=lambda x, kernel: conv(x, kernel, padding=padding),
+    )
   # XLA's CPU back end has a slow path for convolutions without any padding: one needless column of
   # zeros makes the forward pass and the derived kernel gradient two to five times as fast, except
   # for very few channels (`python -m experiments.benchmark --suite=conv`).
@@ -57,6 +68,20 @@ def dilated_conv(x, kernel, dilation=1, padding=0):
     kernel,
     cpu=lambda x, kernel: conv(x, kernel, padding=((0, 0), (0, 1)))[:, :, :-1],
     default=lambda x, kernel: conv(x, kernel, padding=padding),
+  )
+
+
+def _conv_of_patches(x, kernel, dilation):
+  """The same without padding, as one product of gathered taps and the kernel."""
+  taps, size = kernel.shape[:2], kernel.shape[0] * kernel.shape[1]
+  height, width = (n - d * (k - 1) for n, d, k in zip(x.shape[1:3], dilation, taps, strict=True))
+  patches = [
+    x[:, i * dilation[0] : i * dilation[0] + height, j * dilation[1] : j * dilation[1] + width]
+    for i in range(taps[0])
+    for j in range(taps[1])
+  ]
+  return jnp.tensordot(
+    jnp.stack(patches, 3), kernel.reshape(size, *kernel.shape[2:]), ((3, 4), (0, 1))
   )
 
 
