@@ -49,32 +49,32 @@ def dilated_conv(x, kernel, dilation=1, padding=0):
     return jnp.tensordot(x, kernel[0, 0], 1)
   if x.shape[-1] < 8:
     return conv(x, kernel, padding=padding)
-  spans = [d * (k - 1) for d, k in zip(dilation, kernel.shape[:2], strict=True)]
-  height, width = (n - span for n, span in zip(x.shape[1:3], spans, strict=True))
+  height, width = _valid_size(x, kernel, dilation)
   if min(height, width) > 0 and 3 * height * width < x.shape[1] * x.shape[2]:
     # fc6 on a training crop: few outputs of many taps. The derived gradient to x would compute
     # every cell of x from every tap, many times what there is to do.
-    return jax.lax.platform_dependent(
-      x,
-      kernel,
-      cpu=functools.partial(_conv_of_patches, dilation=dilation),
-      default=lambda x, kernel: conv(x, kernel, padding=padding),
-    )
-  # XLA's CPU back end has a slow path for convolutions without any padding: one needless column of
-  # zeros makes the forward pass and the derived kernel gradient two to five times as fast, except
-  # for very few channels (`python -m experiments.benchmark --suite=conv`).
-  return jax.lax.platform_dependent(
-    x,
-    kernel,
-    cpu=lambda x, kernel: conv(x, kernel, padding=((0, 0), (0, 1)))[:, :, :-1],
-    default=lambda x, kernel: conv(x, kernel, padding=padding),
-  )
+    on_cpu = functools.partial(_conv_of_patches, dilation=dilation)
+  else:
+    # XLA's CPU back end has a slow path for convolutions without any padding: with one needless
+    # column of zeros the forward pass is up to three times as fast, except for very few channels
+    # (`python -m experiments.benchmark --suite=conv`).
+    def on_cpu(x, kernel):
+      return conv(x, kernel, padding=((0, 0), (0, 1)))[:, :, :-1]
+
+  plain = functools.partial(conv, padding=padding)
+  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
+
+
+def _valid_size(x, kernel, dilation):
+  """Height and width of the output without padding."""
+  sizes = zip(x.shape[1:3], dilation, kernel.shape[:2], strict=True)
+  return [n - d * (k - 1) for n, d, k in sizes]
 
 
 def _conv_of_patches(x, kernel, dilation):
   """The same without padding, as one product of gathered taps and the kernel."""
   taps, size = kernel.shape[:2], kernel.shape[0] * kernel.shape[1]
-  height, width = (n - d * (k - 1) for n, d, k in zip(x.shape[1:3], dilation, taps, strict=True))
+  height, width = _valid_size(x, kernel, dilation)
   patches = [
     x[:, i * dilation[0] : i * dilation[0] + height, j * dilation[1] : j * dilation[1] + width]
     for i in range(taps[0])

@@ -24,6 +24,14 @@ hypothesis.settings.register_profile('ci', deadline=None, derandomize=True, data
 hypothesis.settings.load_profile('ci' if os.environ.get('CI') else 'default')
 
 
+@pytest.fixture(scope='module')
+def compile_quickly():
+  """For modules in which compiling takes most of the time."""
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 @pytest.fixture(scope='session')
 def camvid_dir() -> pathlib.Path:
   """The folder of the CamVid pictures: train/, trainannot/ and so on."""
