@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-from concurrent import futures
 import functools
 from typing import NamedTuple
 
@@ -14,7 +12,7 @@ from PIL import Image
 
 from dilated_jax import metrics, ops, progress
 from dilated_jax.errors import InputError
-from dilated_jax.input import reflect, shrink_picture
+from dilated_jax.input import read_ahead, reflect, shrink_picture
 
 
 class Prediction(NamedTuple):
@@ -121,7 +119,7 @@ def evaluate(
   order = class_order(card, classes)
   if not len(source):
     raise InputError(f'{classes.name}: the split has no pictures')
-  items = _read_ahead(source)
+  items = read_ahead(source)
   if show_progress:
     items = progress.track(items, total=len(source), what='pictures')
   total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
@@ -257,18 +255,6 @@ def _resized(image: np.ndarray, size) -> np.ndarray:
 
 
 # Going through a split.
-
-
-def _read_ahead(source, depth: int = 16):
-  """Yields the elements of a source in order; threads decode the next ones in the meantime."""
-  with futures.ThreadPoolExecutor(max_workers=8) as pool:
-    reading = collections.deque()
-    for index in range(len(source)):
-      reading.append(pool.submit(source.__getitem__, index))
-      if len(reading) == depth:
-        yield reading.popleft().result()
-    while reading:
-      yield reading.popleft().result()
 
 
 def _same_sizes(items, batch_size: int):

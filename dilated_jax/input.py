@@ -298,7 +298,7 @@ class Subset(Sequence):
 def in_memory(source: Sequence, limit_bytes: int = 2**31, threads: int = 8) -> Sequence:
   """Decodes every example once and keeps it, if all of them fit; else returns the source."""
   kept, size = [], 0
-  for example in _read(source, threads):
+  for example in read_ahead(source, threads):
     kept.append(example)
     size += sum(np.asarray(value).nbytes for value in example.values())
     if size > limit_bytes:
@@ -312,12 +312,16 @@ def in_memory(source: Sequence, limit_bytes: int = 2**31, threads: int = 8) -> S
   return kept
 
 
-def _read(source, threads=8, chunk=64):
-  """Yields every example in order, read by threads that never run far ahead."""
+def read_ahead(source: Sequence, threads: int = 8, depth: int = 16) -> Iterator[dict]:
+  """Yields every example in order; threads read the next `depth` in the meantime."""
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    for start in range(0, len(source), chunk):
-      indices = range(start, min(start + chunk, len(source)))
-      yield from pool.map(source.__getitem__, indices)
+    reading = collections.deque()
+    for index in range(len(source)):
+      reading.append(pool.submit(source.__getitem__, index))
+      if len(reading) == depth:
+        yield reading.popleft().result()
+    while reading:
+      yield reading.popleft().result()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,7 +345,7 @@ def label_counts(source: Sequence, num_classes: int) -> LabelCounts:
     InputError: a label that is neither a class nor 255.
   """
   pixels, beside, ignored, total = np.zeros(num_classes, int), np.zeros(num_classes, int), 0, 0
-  for example in _read(source):
+  for example in read_ahead(source):
     count = np.bincount(example['label'].ravel(), minlength=IGNORE + 1)
     wrong = np.flatnonzero(count[num_classes:IGNORE])
     if len(wrong):
@@ -392,7 +396,7 @@ def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> n
 def mean_colour(source: Sequence) -> tuple[float, float, float]:
   """Returns the mean RGB over all pixels of a source, 0..255."""
   total, pixels = np.zeros(3, np.int64), 0
-  for example in _read(source):
+  for example in read_ahead(source):
     total += example['image'].sum((0, 1), dtype=np.int64)
     pixels += example['label'].size
   return tuple((total / max(pixels, 1)).tolist())
