@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
+import tensorstore as ts
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
@@ -99,6 +100,9 @@ class Card:
     picture_scale: size at which the network sees pictures, relative to theirs.
     upsampling: 'corner' or 'deconvolution', as the network was trained.
     dataset: what it was trained on; for people.
+    input: (height, width) of the input that the published network is fed, tile by tile; None where
+      it takes whole pictures.
+    source: the file that the weights were converted from; for people.
   """
 
   model: str
@@ -110,6 +114,8 @@ class Card:
   picture_scale: float = 1.0
   upsampling: str = 'corner'
   dataset: str = ''
+  input: tuple[int, int] | None = None
+  source: str = ''
 
   def create(self):
     """The network, from `models.create`."""
@@ -121,15 +127,17 @@ class Card:
     return dataclasses.replace(self, model='front_end', options=options)
 
 
-def save_weights(folder, card: Card, variables) -> None:
+def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
   """Writes a weights folder: an Orbax checkpoint and `model.json`.
 
-  A folder that was there is replaced after all is written.
+  A folder that was there is replaced after all is written. Arrays are written piece by piece, so
+  that views of a mapped file, transposed or not, are never held in memory as a whole.
 
   Args:
     folder: where to.
     card: what the weights are.
     variables: of the whole network.
+    release: called after each piece.
   """
   folder = pathlib.Path(folder).absolute()
   folder.parent.mkdir(parents=True, exist_ok=True)
@@ -137,8 +145,10 @@ def save_weights(folder, card: Card, variables) -> None:
     raise InputError(f'{folder}: is not a weights folder and not empty; choose another folder')
   temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
   try:
-    with _checkpointer() as checkpointer:
-      checkpointer.save(temporary / 'checkpoint', jax.tree.map(np.asarray, variables))
+    variables = jax.tree.map(np.asarray, variables)
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_PIECE), variables)
+    with _writer(release) as writer:
+      writer.save(temporary / 'checkpoint', ocp.args.PyTreeSave(variables, save_args=pieces))
     content = json.dumps(dataclasses.asdict(card), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
     temporary.chmod(0o755)
@@ -172,8 +182,8 @@ def load_weights(folder):
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
   try:
-    with _checkpointer() as checkpointer:
-      return card, checkpointer.restore(folder / 'checkpoint', like)
+    with _reader() as reader:
+      return card, reader.restore(folder / 'checkpoint', like)
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise InputError(
       f'{folder}/checkpoint: these weights are damaged or not those of a {card.model} '
@@ -181,14 +191,50 @@ def load_weights(folder):
     ) from error
 
 
-def _checkpointer() -> ocp.StandardCheckpointer:
-  """Reads and writes for this process alone: Orbax would wait for all processes to join in."""
-  own = ocp.options.MultiprocessingOptions(
+_PIECE = 8 << 20  # Bytes.
+
+
+class _Piecewise(ocp.type_handlers.NumpyHandler):
+  """Writes an array in pieces; Orbax would copy it first, and write all arrays at a time."""
+
+  def __init__(self, release):
+    super().__init__(deepcopy_host_arrays=False)
+    self._release = release
+
+  async def _open_and_write(self, value, tspec, ts_context):
+    store = await ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context)
+    pieces = [...]
+    if value.ndim:
+      # Along the output channels, the first axis in most files: so a piece is read in one go.
+      step = store.chunk_layout.write_chunk.shape[-1]
+      pieces = [(..., slice(i, i + step)) for i in range(0, value.shape[-1], step)]
+    for piece in pieces:
+      await store[piece].write(np.asarray(value[piece], order='C'))
+      self._release()
+
+
+def _writer(release) -> ocp.Checkpointer:
+  handler = ocp.PyTreeCheckpointHandler(
+    type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+      (np.ndarray, _Piecewise(release)),
+      (jax.Array, ocp.type_handlers.ArrayHandler()),  # Orbax warns without one.
+    ),
+    multiprocessing_options=_alone(),
+  )
+  return ocp.Checkpointer(handler, multiprocessing_options=_alone())
+
+
+def _reader() -> ocp.StandardCheckpointer:
+  return ocp.StandardCheckpointer(multiprocessing_options=_alone())
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """For this process alone: Orbax would wait for all processes to join in."""
+  return ocp.options.MultiprocessingOptions(
     primary_host=jax.process_index(),
     active_processes={jax.process_index()},
     barrier_sync_key_prefix=f'weights_{jax.process_index()}',
   )
-  return ocp.StandardCheckpointer(multiprocessing_options=own)
 
 
 def graft(variables, folder):
@@ -240,6 +286,8 @@ def load_card(folder) -> Card:
     content['classes'] = tuple(content['classes'])
     content['palette'] = tuple(tuple(colour) for colour in content['palette'])
     content['mean'] = tuple(content['mean'])
+    if content.get('input') is not None:
+      content['input'] = tuple(content['input'])
     card = Card(**content)
     if card.channel_order != 'RGB':
       raise ValueError(f'channel_order is {card.channel_order!r}, not RGB')
@@ -247,6 +295,8 @@ def load_card(folder) -> Card:
       raise ValueError(f'upsampling is {card.upsampling!r}, not corner or deconvolution')
     if not 0 < card.picture_scale <= 1:
       raise ValueError(f'picture_scale is {card.picture_scale}, not above 0 and at most 1')
+    if card.input is not None and not (len(card.input) == 2 and all(n > 0 for n in card.input)):
+      raise ValueError(f'input is {card.input}, not a height and a width')
     if len(card.palette) != len(card.classes) or len(card.mean) != 3:
       raise ValueError('classes, palette and mean do not fit together')
     return card

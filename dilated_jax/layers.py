@@ -64,6 +64,7 @@ def vgg(
   norm: str = 'none',
   fc_channels: int | None = None,
   fc_kernel: int = 7,
+  channels: Sequence[int] | None = None,
 ) -> Table:
   """VGG as a fully convolutional classifier without padding; the defaults are VGG-16.
 
@@ -74,6 +75,7 @@ def vgg(
     norm: normalisation of all layers but the last: 'none' (VGG-16), 'group' or 'batch'.
     fc_channels: channels of fc6 and fc7, instead of 4096 * width.
     fc_kernel: taps per axis of fc6.
+    channels: output channels of each layer from conv1_1 to fc7, instead of all that `width` says.
 
   Returns:
     The table, from conv1_1 to final.
@@ -89,21 +91,24 @@ def vgg(
     raise InputError(f'fc_kernel is {fc_kernel}; it must be odd, to have a centre')
   if norm not in ('none', 'group', 'batch'):
     raise InputError(f'norm is {norm!r}; choose none, group or batch')
+  if channels is None:
+    of_block = [max(1, round(min(64 * 2**block, 512) * width)) for block in range(len(blocks))]
+    channels = [c for c, convolutions in zip(of_block, blocks) for _ in range(convolutions)]
+    channels += [fc_channels or max(1, round(4096 * width))] * 2
+  _check_channels('channels', channels, sum(blocks) + 2)
   hidden = dict(activation='relu', norm=norm)
-  table = []
+  table, rest = [], iter(channels)
   for block, convolutions in enumerate(blocks, 1):
-    channels = max(1, round(min(64 * 2 ** (block - 1), 512) * width))
     table += [
-      Layer(f'conv{block}_{i}', channels=channels, **hidden) for i in range(1, convolutions + 1)
+      Layer(f'conv{block}_{i}', channels=next(rest), **hidden) for i in range(1, convolutions + 1)
     ]
     table.append(Layer(f'pool{block}', 'max_pool', kernel=2, stride=2))
   if norm == 'none':
     table[0] = dataclasses.replace(table[0], init='he_image')
-  channels = fc_channels or max(1, round(4096 * width))
   return (
     *table,
-    Layer('fc6', kernel=fc_kernel, channels=channels, dropout=0.5, **hidden),
-    Layer('fc7', kernel=1, channels=channels, dropout=0.5, **hidden),
+    Layer('fc6', kernel=fc_kernel, channels=next(rest), dropout=0.5, **hidden),
+    Layer('fc7', kernel=1, channels=next(rest), dropout=0.5, **hidden),
     Layer('final', kernel=1, channels=num_classes, init='classifier'),
   )
 
@@ -165,6 +170,7 @@ def context(
   kind: Literal['basic', 'large'] = 'basic',
   padding: Literal['same', 'buffer'] | None = None,
   dilations: Sequence[int] | None = None,
+  context_channels: Sequence[int] | None = None,
 ) -> Table:
   """The context module (paper, section 3, Table 1; Appendix A for 7 and 10 layers).
 
@@ -176,6 +182,8 @@ def context(
       layer alone by what the module eats, 33 cells for 8 layers, and none later (section 5). The
       two differ near the border. Default: as published, 'same' for basic, 'buffer' for large.
     dilations: dilations of the 3x3 layers, instead of 1, 1, 2, 4, ..., 1.
+    context_channels: output channels of the 3x3 layers, instead of those of `kind`; multiples of C
+      where the identity initialisation is used.
 
   Returns:
     The table, from ctx_conv1_1 to ctx_final.
@@ -194,18 +202,21 @@ def context(
   padding = padding or {'basic': 'same', 'large': 'buffer'}[kind]
   if padding not in ('same', 'buffer'):
     raise InputError(f'context padding is {padding!r}; choose same or buffer')
+  if context_channels is None:
+    # Table 1, Large: the width doubles with the dilation; fc1 stays as wide as the layer before.
+    doublings = (max(1, min(i, len(dilations) - 2)) for i in range(len(dilations)))
+    context_channels = [num_classes * (2**n if kind == 'large' else 1) for n in doublings]
+  _check_channels('context_channels', context_channels, len(dilations))
   names = ['conv1_1', 'conv1_2', *(f'conv{i}_1' for i in range(2, len(dilations) - 1)), 'fc1']
   table = []
   for i, (name, dilation) in enumerate(zip(names, dilations, strict=True)):
-    # Table 1, Large: the width doubles with the dilation; fc1 stays as wide as the layer before.
-    doublings = max(1, min(i, len(dilations) - 2))
     pad = dilation if padding == 'same' else (sum(dilations) if i == 0 else 0)
     table.append(
       Layer(
         f'ctx_{name}',
         dilation=dilation,
         padding=pad,
-        channels=num_classes * (2**doublings if kind == 'large' else 1),
+        channels=context_channels[i],
         activation='relu',
         init='identity',
         groups=num_classes,
@@ -213,6 +224,11 @@ def context(
     )
   last = Layer('ctx_final', kernel=1, channels=num_classes, init='identity', groups=num_classes)
   return (*table, last)
+
+
+def _check_channels(what: str, channels: Sequence[int], count: int) -> None:
+  if len(channels) != count or min(channels) < 1:
+    raise InputError(f'{what} is {tuple(channels)}; give {count} numbers of 1 or more')
 
 
 def upsample(stride: int) -> Table:

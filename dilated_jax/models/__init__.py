@@ -13,7 +13,7 @@ _FRONT_END = {
   name for function in (layers.front_end, layers.vgg) for name in
   inspect.signature(function).parameters
 } - {'num_classes', 'vgg_options'}  # fmt: skip
-_CONTEXT = {'padding', 'dilations'}
+_CONTEXT = {'padding', 'dilations', 'context_channels'}
 _RUN = {'dtype', 'remat', 'axis_name'}
 
 
@@ -53,10 +53,10 @@ def create(name: str, num_classes: int, **options):
     name: 'front_end' alone, or with the context module of 'dilation7' (KITTI), 'dilation8' (VOC,
       CamVid) or 'dilation10' (Cityscapes; ends in its deconvolution, so its logits are full size).
     num_classes: number of classes.
-    **options: `context` ('basic' or 'large'), `padding` ('same' or 'buffer') and `dilations`, see
-      `layers.context`; `stride`, `width`, `blocks`, `norm`, `fc_channels`, `fc_kernel` and
-      `dropout`, see `layers.front_end`; `dtype` ('float32' or 'bfloat16'), `remat` and `axis_name`,
-      see `Dilation`. The defaults are the paper's.
+    **options: `context` ('basic' or 'large'), `padding` ('same' or 'buffer'), `dilations` and
+      `context_channels`, see `layers.context`; `stride`, `width`, `blocks`, `norm`, `fc_channels`,
+      `fc_kernel`, `channels` and `dropout`, see `layers.front_end`; `dtype` ('float32' or
+      'bfloat16'), `remat` and `axis_name`, see `Dilation`. The defaults are the paper's.
 
   Returns:
     A Flax module, see `Dilation`.

@@ -1,0 +1,1 @@
+"""Published weights, in the files they came in, as variables of our networks; see `convert`."""
