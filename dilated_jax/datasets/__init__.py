@@ -20,26 +20,38 @@ from etils import epath
 import numpy as np
 import PIL.Image
 
-from dilated_jax.datasets.classes import CAMVID, IGNORE, SCENES, Classes
+from dilated_jax.datasets.classes import (
+  CAMVID,
+  CAMVID_DILATION8,
+  CITYSCAPES,
+  IGNORE,
+  KITTI,
+  SCENES,
+  VOC,
+  Classes,
+)
 from dilated_jax.errors import InputError
 
 __all__ = [
-  'IGNORE', 'NAMES', 'Classes', 'Source', 'classes', 'default_dir', 'load', 'prepare', 'splits',
+  'IGNORE', 'NAMES', 'ORDERS', 'Classes', 'Source', 'classes', 'default_dir', 'load', 'prepare',
+  'splits',
 ]  # fmt: skip
 
-_TABLES = {'scenes': SCENES, 'camvid': CAMVID}
+_TABLES = {table.name: table for table in (SCENES, CAMVID, VOC, KITTI, CITYSCAPES)}
+_PUBLISHED = {CAMVID_DILATION8.name: CAMVID_DILATION8}  # Other orders of the same classes.
 _BUILDERS = {'scenes': 'Scenes', 'camvid': 'Camvid'}  # Module of this package and its class.
 NAMES = tuple(_TABLES)
+ORDERS = (*_TABLES, *_PUBLISHED)
 
 # What a damaged file makes array_record, TFDS or Pillow raise.
 _DAMAGE = (OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError)
 
 
 def classes(name: str) -> Classes:
-  """Returns the table of the classes of data set `name`."""
-  if name not in _TABLES:
-    raise InputError(f'no data set {name!r}: choose one of {", ".join(NAMES)}')
-  return _TABLES[name]
+  """Returns the table of the classes of data set `name`, or of a published order, see `ORDERS`."""
+  if name not in ORDERS:
+    raise InputError(f'no data set {name!r}: choose one of {", ".join(ORDERS)}')
+  return (_TABLES | _PUBLISHED)[name]
 
 
 def default_dir() -> str:
@@ -171,6 +183,11 @@ def _damaged(folder, reason) -> InputError:
 
 def _builder(name, data_dir, **options):
   classes(name)
+  if name not in _BUILDERS:
+    raise InputError(
+      f'{name}: its classes are known, but no builder reads its pictures yet; those of '
+      f'{", ".join(_BUILDERS)} can be had'
+    )
   module = importlib.import_module(f'{__name__}.{name}')
   data_dir = default_dir() if data_dir is None else os.path.expanduser(data_dir)
   constructor = getattr(module, _BUILDERS[name])
