@@ -1,15 +1,28 @@
 """Sizes, receptive fields and costs, all derived from a table of layers.
 
-Positions are input pixels along one axis, counted from 0; all tables are square, so one axis says
-it all. `jump` is the distance between neighbouring cells of a layer's output in input pixels.
+Positions are counted from 0 along one axis; all tables are square, so one axis says it all. `jump`
+is the distance between neighbouring cells of a layer's output in input pixels. Wherever a table is
+asked for, a model that has one will do.
 """
 
 from collections.abc import Iterator
 import dataclasses
 from fractions import Fraction
+import itertools
+import math
+
+import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.layers import Layer, Table
+
+
+def as_table(table) -> Table:
+  """A table as it is; the table of a model that has one."""
+  return getattr(table, 'table', table)
+
+
+# Where a network looks.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +31,11 @@ class Field:
 
   Attributes:
     layer: the layer.
-    size: receptive field in input pixels.
+    size: receptive field: input pixels from the first to the last that a cell reads. After an
+      upsampling layer cells differ, and the largest field counts.
     jump: input pixels between neighbouring cells; below 1 after an upsampling layer.
-    center: centre of the field of cell 0, in input pixels.
+    center: offset: the place of cell 0 in input pixels. It is the middle of its field, but for an
+      upsampling layer, whose cells lie between the coarse cells that they blend.
   """
 
   layer: Layer
@@ -30,57 +45,142 @@ class Field:
 
 
 def fields(table: Table) -> Iterator[Field]:
-  """Yields the receptive field after each layer.
-
-  A window of extent e on a grid of jump j widens the field by (e - 1) j; padding moves it. After a
-  bilinear upsampling a cell sees two cells of the coarse grid.
-  """
-  size, jump, center = 1, Fraction(1), Fraction(0)
-  for layer in as_table(table):
+  """Yields the receptive field after each layer."""
+  table, jump, center, phases = as_table(table), Fraction(1), Fraction(0), 1
+  for count, layer in enumerate(table, 1):
+    # From the first place of the layer's window to its middle, on the finer of its two grids.
+    middle = Fraction(layer.extent - 1, 2) - layer.padding
     if layer.kind == 'deconv':
-      size += int(jump)
-      # Output cell 0 lies (stride - 1) / 2 fine cells before the centre of coarse cell 0.
-      center -= jump * Fraction(layer.stride - 1, 2 * layer.stride)
       jump /= layer.stride
+      center -= middle * jump
+      phases *= layer.stride
     else:
-      size += int((layer.extent - 1) * jump)
-      center += (Fraction(layer.extent - 1, 2) - layer.padding) * jump
+      center += middle * jump
       jump *= layer.stride
-    yield Field(layer, size, jump, center)
+    windows = (window(table[:count], cell) for cell in range(phases))
+    yield Field(layer, max(last - first + 1 for first, last in windows), jump, center)
+
+
+def window(table: Table, cell: int = 0) -> tuple[int, int]:
+  """The first and the last input pixel that one cell of the output reads.
+
+  Args:
+    table: the layers.
+    cell: its number.
+
+  Returns:
+    (first, last); below 0 or beyond the input where the cell reads padding.
+
+  >>> from dilated_jax import layers
+  >>> window(layers.front_end(21), cell=1)
+  (8, 387)
+  """
+  first = last = cell
+  for layer in reversed(as_table(table)):
+    if layer.kind == 'deconv':  # Writes cell i to i * stride - padding + (0 ... kernel - 1).
+      first = -((layer.kernel - 1 - layer.padding - first) // layer.stride)
+      last = (last + layer.padding) // layer.stride
+    else:  # Reads cell o from o * stride - padding + (0 ... extent - 1).
+      first = first * layer.stride - layer.padding
+      last = last * layer.stride - layer.padding + layer.extent - 1
+  return first, last
+
+
+def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
+  """In how many ways each input pixel reaches one cell of the output, by one tap of every layer.
+
+  A pixel that has none is a hole in the receptive field: dilations 2, 2, 2 skip every other pixel,
+  1, 2, 4 skip none (section 2). In the plane, the ways along both axes multiply. The picture is
+  taken to be so large that no way leads through padding.
+
+  Args:
+    table: the layers.
+    cell: number of the output cell.
+
+  Returns:
+    (first, ways): the first pixel of the cell's `window`, and an array of Python integers (they
+    are large), one for each pixel of the window.
+
+  >>> from dilated_jax.layers import Layer
+  >>> first, ways = paths((Layer('a', dilation=2), Layer('b', dilation=2)))
+  >>> first, ways.tolist()
+  (0, [1, 0, 2, 0, 3, 0, 2, 0, 1])
+  """
+  first, ways = cell, np.array([1], object)
+  for layer in reversed(as_table(table)):
+    cells = first + np.arange(len(ways))
+    first, last = window((layer,), cells[0])[0], window((layer,), cells[-1])[1]
+    before = np.zeros(last - first + 1, object)
+    for tap in range(layer.kernel):
+      if layer.kind == 'deconv':
+        read, rest = np.divmod(cells + layer.padding - tap, layer.stride)
+        before[read[rest == 0] - first] += ways[rest == 0]
+      else:
+        before[cells * layer.stride - layer.padding + tap * layer.dilation - first] += ways
+    ways = before
+  return int(first), ways
+
+
+# What is said of a network's grid leaves upsampling layers out; `fields` tells their share.
 
 
 def receptive_field(table: Table) -> int:
   """Side of the receptive field of one cell of a network's grid, in input pixels (section 2).
 
-  A final bilinear upsampling is left out, as in `stride`; `fields` tells its share.
-
   >>> from dilated_jax import layers
   >>> receptive_field(layers.context(21)), receptive_field(layers.front_end(21))
   (67, 380)
   """
-  return [field.size for field in fields(table) if field.layer.kind != 'deconv'][-1]
+  first, last = window(_grid(table))
+  return last - first + 1
 
 
 def stride(table: Table) -> int:
-  """Input pixels between output cells, upsampling layers left out: 8 for the published networks."""
-  result = 1
-  for layer in as_table(table):
-    result *= layer.stride if layer.kind != 'deconv' else 1
-  return result
+  """Input pixels between cells of a network's grid: 8 for the published networks."""
+  return math.prod(layer.stride for layer in _grid(table))
 
 
 def margin(table: Table) -> int:
   """Input pixels lost on each side: 186 for the front end (paper-era code calls it label margin).
 
-  An input of H + 2 * margin pixels gives H / stride cells, for H a multiple of the stride.
+  An input of H + 2 * margin pixels gives H / stride cells, for H a multiple of the stride. Where
+  the margin is reflected at the picture's border, cell 0 is centred at `center` - margin of the
+  picture: in the middle of its first `stride` pixels.
+
+  (Windows of even extent may have no middle; then the margin is rounded up, and with it comes one
+  cell too many.)
   """
-  lost, jump = 0, 1
-  for layer in as_table(table):
-    if layer.kind == 'conv':
-      lost += ((layer.extent - 1) // 2 - layer.padding) * jump
-    if layer.kind != 'deconv':
-      jump *= layer.stride
-  return lost
+  step = stride(table)
+  return max(0, math.ceil(_center(table) - Fraction(step - 1, 2)))
+
+
+def valid_size(table: Table, least: int = 1) -> int:
+  """The smallest input that loses nothing to clipping: no window overhangs, no pixel is left over.
+
+  These sizes are `stride` apart: 380, 388, 396, ... for the front end, 8 n + 372 for n cells.
+
+  Args:
+    table: the layers.
+    least: input pixels that there must be.
+  """
+  # Cell 0 is as far from the first pixel as the last cell from the last.
+  step, size = stride(table), int(2 * _center(table)) + 1
+  needed = 1
+  for layer in reversed(_grid(table)):
+    needed = max(1, (needed - 1) * layer.stride + layer.extent - 2 * layer.padding)
+  return size + -(-(max(least, needed) - size) // step) * step
+
+
+def _grid(table: Table) -> Table:
+  return tuple(layer for layer in as_table(table) if layer.kind != 'deconv')
+
+
+def _center(table: Table) -> Fraction:
+  *_, last = fields(_grid(table))
+  return last.center
+
+
+# Sizes and costs.
 
 
 def sizes(table: Table, size: int) -> list[int]:
@@ -101,7 +201,7 @@ def sizes(table: Table, size: int) -> list[int]:
         steps += layer.stride - 1
       size = steps // layer.stride + 1
     if size < 1:
-      least = 2 * margin(table) + stride(table)
+      least = valid_size(table)
       raise InputError(f'an input of {given} pixels vanishes in {layer.name}; give {least} or more')
     result.append(size)
   return result
@@ -112,18 +212,40 @@ def output_size(table: Table, size: int) -> int:
   return sizes(table, size)[-1]
 
 
+def channels(table: Table, inputs: int = 3) -> list[int]:
+  """Output channels of all layers, for an input of `inputs` channels."""
+  result = []
+  for layer in as_table(table):
+    inputs = layer.channels or inputs
+    result.append(inputs)
+  return result
+
+
 def parameters(table: Table, channels: int = 3) -> int:
-  """Number of weights and biases of the convolutions, for an input of `channels` channels."""
+  """Number of learned values: kernels and biases, scales and biases of normalisations.
+
+  Args:
+    table: the layers.
+    channels: of the input.
+  """
   total = 0
   for layer in as_table(table):
     if layer.kind == 'conv':
       total += (layer.kernel**2 * channels + 1) * layer.channels
+      total += 2 * layer.channels * (layer.norm != 'none')
       channels = layer.channels
   return total
 
 
 def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
-  """Floating-point operations of the convolutions for one picture (a multiply-add counts as 2)."""
+  """Floating-point operations of the convolutions for one picture (a multiply-add counts as 2).
+
+  Args:
+    table: the layers.
+    height: of the input, in pixels.
+    width: of the input, in pixels.
+    channels: of the input.
+  """
   total = 0
   rows, columns = sizes(table, height), sizes(table, width)
   for layer, h, w in zip(as_table(table), rows, columns, strict=True):
@@ -133,6 +255,44 @@ def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
   return total
 
 
-def as_table(table) -> Table:
-  """A table as it is; the table of a model that has one."""
-  return getattr(table, 'table', table)
+def activation_bytes(
+  table: Table, height: int, width: int, channels: int = 3, itemsize: int = 4
+) -> int:
+  """Memory for the activations of one picture in inference: a layer's input and output, at most.
+
+  XLA plans the same for float32, within a few percent; the libraries that run its convolutions may
+  take half as much again for themselves. On CPUs it computes bfloat16 in float32, and saves nothing.
+
+  Args:
+    table: the layers.
+    height: of the input, in pixels.
+    width: of the input, in pixels.
+    channels: of the input.
+    itemsize: bytes of a value: 4 for float32, 2 for bfloat16.
+  """
+  maps = _map_sizes(table, height, width, channels)
+  return itemsize * max(a + b for a, b in itertools.pairwise(maps))
+
+
+def training_bytes(
+  table: Table, height: int, width: int, channels: int = 3, itemsize: int = 4
+) -> int:
+  """Memory for the activations of one picture in training, where the backward pass needs them all.
+
+  A compiled step takes two to three times that, since there are also their gradients, and what ReLU,
+  pooling and normalisation remember.
+
+  Args:
+    table: the layers.
+    height: of the input, in pixels.
+    width: of the input, in pixels.
+    channels: of the input.
+    itemsize: bytes of a value: 4 for float32, 2 for bfloat16.
+  """
+  return itemsize * sum(_map_sizes(table, height, width, channels))
+
+
+def _map_sizes(table: Table, height: int, width: int, inputs: int) -> list[int]:
+  """Number of values of the input and of each layer's output."""
+  shapes = zip(sizes(table, height), sizes(table, width), channels(table, inputs), strict=True)
+  return [height * width * inputs, *(h * w * c for h, w, c in shapes)]

@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 from hypothesis import given, strategies as st
+import jax
 import pytest
 
 from dilated_jax import geometry, layers, models
@@ -176,3 +177,25 @@ def test_doubling_dilations_square_the_field(count):
   table = tuple(layers.Layer(f'{i}', dilation=2**i, channels=1) for i in range(count))
   found = [field.size for field in geometry.fields(table)]
   assert found == [2 ** (i + 2) - 1 for i in range(count)]
+
+
+def test_memory_of_the_paper():
+  """conv1_2 has the largest input and output: 898 and 896 pixels square with 64 channels."""
+  expected = 4 * 64 * (898**2 + 896**2)
+  assert geometry.activation_bytes(FRONT_END, 900, 900) == expected
+  assert geometry.activation_bytes(FRONT_END, 900, 900, itemsize=2) == expected // 2
+  # A row of the large context module, on the front end's grid of 66 x 59 cells.
+  row = (layers.Layer('ctx_conv5_1', dilation=16, padding=16, channels=672),)
+  assert geometry.activation_bytes(row, 66, 59, channels=336) == 4 * 66 * 59 * (336 + 672)
+  assert geometry.training_bytes(row, 66, 59, 336, 2) == 2 * 66 * 59 * (336 + 672)
+
+
+@pytest.mark.parametrize('name, side', [('front_end', 404), ('dilation10', 628)])
+def test_memory_that_the_compiler_asks_for(name, side):
+  """What XLA sets aside for intermediate results of the compiled network, against the estimate."""
+  model = models.create(name, 5, width=1 / 8)
+  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  compiled = jax.jit(model.apply).lower(variables, images).compile()
+  found = compiled.memory_analysis().temp_size_in_bytes
+  assert found == pytest.approx(geometry.activation_bytes(model, side, side), rel=0.5)
