@@ -261,7 +261,7 @@ def activation_bytes(
   """Memory for the activations of one picture in inference: a layer's input and output, at most.
 
   XLA plans the same for float32, within a few percent; the libraries that run its convolutions may
-  take half as much again for themselves. On CPUs it computes bfloat16 in float32, and saves nothing.
+  take half as much again for themselves. On CPUs it computes bfloat16 in float32 and saves nothing.
 
   Args:
     table: the layers.
@@ -279,7 +279,7 @@ def training_bytes(
 ) -> int:
   """Memory for the activations of one picture in training, where the backward pass needs them all.
 
-  A compiled step takes two to three times that, since there are also their gradients, and what ReLU,
+  A compiled step takes two to three times that: there are their gradients too, and what ReLU,
   pooling and normalisation remember.
 
   Args:
