@@ -72,6 +72,35 @@ def explain(error: OSError) -> str:
   return str(error) or type(error).__name__
 
 
+def parsed(name: str, text: str, convert):
+  """Converts the value of a flag.
+
+  Args:
+    name: of the flag.
+    text: its value, or one of its values.
+    convert: a function of the text that raises ValueError, such as `count` and `size`.
+
+  Raises:
+    InputError: the text can't be converted; names the flag.
+  """
+  try:
+    return convert(text)
+  except ValueError as error:
+    raise InputError(f'--{name}={text}: {error}') from error
+
+
+def count(text: str) -> int:
+  """Parses a number of things.
+
+  Raises:
+    ValueError: it is not a whole number from 1 on.
+  """
+  value = int(text)
+  if value < 1:
+    raise ValueError('must be 1 or more')
+  return value
+
+
 def size(text: str) -> tuple[int, int]:
   """Parses HxW, or one number for both sides.
 

@@ -23,7 +23,7 @@ from dilated_jax import (
 )
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
-from experiments import cli
+from experiments import cli, networks
 
 _STAGES = tuple(training.STAGES)
 _CLASS_WEIGHTS = ('none', *pipeline.CLASS_WEIGHTS)
@@ -47,28 +47,9 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_list('stage', ['front_end'], f'Stages, in order: {", ".join(_STAGES)}.', **into)
   flags.DEFINE_integer('seed', 0, 'Of weights, order, augmentation and dropout.', 0, **into)
 
-  # The network; what is not given is as in the paper
-  flags.DEFINE_enum('model', 'dilation8', models.NAMES, 'Network.', **into)
-  flags.DEFINE_enum('context', None, ('basic', 'large'), 'Context module.', **into)
-  flags.DEFINE_enum('padding', None, ('same', 'buffer'), 'Padding of the context module.', **into)
-  flags.DEFINE_list('dilations', None, 'Dilations of the 3x3 layers of the context module.', **into)
-  flags.DEFINE_float(
-    'width', None, 'Factor on the channels of the front end.', lower_bound=0.001, **into
-  )
-  flags.DEFINE_list('blocks', None, 'Convolutions in each block of the front end.', **into)
-  flags.DEFINE_integer(
-    'stride', None, 'Pixels between cells of the output grid.', lower_bound=1, **into
-  )
-  flags.DEFINE_integer('fc_channels', None, 'Channels of fc6 and fc7.', lower_bound=1, **into)
-  flags.DEFINE_integer('fc_kernel', None, 'Taps per axis of fc6.', lower_bound=1, **into)
-  flags.DEFINE_float('dropout', None, 'Share of fc6 and fc7 dropped.', 0.0, 1.0, **into)
-  flags.DEFINE_enum(
-    'norm', None, ('none', 'group', 'batch'), 'Normalisation of the front end.', **into
-  )
-  flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.', **into)
-  flags.DEFINE_bool(
-    'remat', None, 'Recompute activations in the backward pass: less memory.', **into
-  )
+  networks.define_flags(values)
+  for flag in networks.FLAGS:  # Defined elsewhere, but flags of this command.
+    flags.declare_key_flag(flag, values)
 
   # The stages
   flags.DEFINE_list('num_steps', ['1000'], 'Steps.', **into)
@@ -122,10 +103,6 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1, **into)
 
 
-_MODEL_OPTIONS = (
-  'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
-  'dropout', 'norm', 'dtype', 'remat',
-)  # fmt: skip
 # One value a stage; each stage remembers its own.
 _EACH = ('stage', 'learning_rate', 'momentum')
 # What tells how a run is done, not what it is, may change when it is taken up again.
@@ -149,7 +126,7 @@ def main(values=flags.FLAGS):
     raise InputError('--coordinator is for several hosts; give --distributed too')
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
-  options = model_options(values)
+  options = networks.options(values)
   classes = datasets.classes(values.dataset)
   models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
   settings = {flag.name: flag.value for flag in _own_flags(values)}
@@ -222,7 +199,7 @@ def stage_configs(values) -> list[stages.Config]:
     raise InputError(f'--stage={",".join(names)}: a stage can be run once')
   if not names:
     raise InputError(f'--stage names none; choose among {", ".join(_STAGES)}')
-  scale = tuple(_parsed('scale', text, float) for text in values.scale)
+  scale = tuple(cli.parsed('scale', text, float) for text in values.scale)
   if len(scale) != 2:
     raise InputError(f'--scale has {len(scale)} values; give the smallest and the largest')
   shared = {f.name for f in dataclasses.fields(stages.Config)} & set(values)
@@ -231,8 +208,8 @@ def stage_configs(values) -> list[stages.Config]:
   optimizer -= {'learning_rate', 'momentum'}
   columns = zip(
     names,
-    _each(values, 'num_steps', len(names), _count),
-    _each(values, 'batch_size', len(names), _count),
+    _each(values, 'num_steps', len(names), cli.count),
+    _each(values, 'batch_size', len(names), cli.count),
     _each(values, 'crop', len(names), cli.size),
     _each(values, 'learning_rate', len(names), float),
     _each(values, 'momentum', len(names), float),
@@ -259,35 +236,12 @@ def stage_configs(values) -> list[stages.Config]:
   ]
 
 
-def model_options(values) -> dict:
-  """The network's options of the flags, as `models.create` takes them."""
-  options = {name: values[name].value for name in _MODEL_OPTIONS if values[name].value is not None}
-  for name in ('dilations', 'blocks'):
-    if name in options:
-      options[name] = [_parsed(name, text, _count) for text in options[name]]
-  return options
-
-
 def _each(values, name, count, convert):
   """The values of a list flag, one for each stage."""
-  given = [_parsed(name, text, convert) for text in values[name].value]
+  given = [cli.parsed(name, text, convert) for text in values[name].value]
   if len(given) not in (1, count):
     raise InputError(f'--{name} has {len(given)} values for {count} stages; give 1 or {count}')
   return given * count if len(given) == 1 else given
-
-
-def _parsed(name, text, convert):
-  try:
-    return convert(text)
-  except ValueError as error:
-    raise InputError(f'--{name}={text}: {error}') from error
-
-
-def _count(text):
-  value = int(text)
-  if value < 1:
-    raise ValueError('must be 1 or more')
-  return value
 
 
 def _weights(text):

@@ -1,0 +1,48 @@
+"""The flags that say which network, for every command that makes one."""
+
+from absl import flags
+
+from dilated_jax import models
+from experiments import cli
+
+# What is not given is as in the paper.
+OPTIONS = (
+  'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
+  'dropout', 'norm', 'dtype', 'remat',
+)  # fmt: skip
+FLAGS = ('model', *OPTIONS)
+
+
+def define_flags(values):
+  """Defines --model and its options; `flags.declare_key_flag` makes --help tell of them."""
+  into = {'flag_values': values}
+  flags.DEFINE_enum('model', 'dilation8', models.NAMES, 'Network.', **into)
+  flags.DEFINE_enum('context', None, ('basic', 'large'), 'Context module.', **into)
+  flags.DEFINE_enum('padding', None, ('same', 'buffer'), 'Padding of the context module.', **into)
+  flags.DEFINE_list('dilations', None, 'Dilations of the 3x3 layers of the context module.', **into)
+  flags.DEFINE_float(
+    'width', None, 'Factor on the channels of the front end.', lower_bound=0.001, **into
+  )
+  flags.DEFINE_list('blocks', None, 'Convolutions in each block of the front end.', **into)
+  flags.DEFINE_integer(
+    'stride', None, 'Pixels between cells of the output grid.', lower_bound=1, **into
+  )
+  flags.DEFINE_integer('fc_channels', None, 'Channels of fc6 and fc7.', lower_bound=1, **into)
+  flags.DEFINE_integer('fc_kernel', None, 'Taps per axis of fc6.', lower_bound=1, **into)
+  flags.DEFINE_float('dropout', None, 'Share of fc6 and fc7 dropped.', 0.0, 1.0, **into)
+  flags.DEFINE_enum(
+    'norm', None, ('none', 'group', 'batch'), 'Normalisation of the front end.', **into
+  )
+  flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.', **into)
+  flags.DEFINE_bool(
+    'remat', None, 'Recompute activations in the backward pass: less memory.', **into
+  )
+
+
+def options(values) -> dict:
+  """The network's options of the flags, as `models.create` takes them."""
+  given = {name: values[name].value for name in OPTIONS if values[name].value is not None}
+  for name in ('dilations', 'blocks'):
+    if name in given:
+      given[name] = [cli.parsed(name, text, cli.count) for text in given[name]]
+  return given
