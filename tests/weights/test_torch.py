@@ -1,0 +1,513 @@
+import collections
+import copyreg
+import io
+import os
+import pickle
+import time
+import tracemalloc
+import warnings
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from dilated_jax.errors import InputError
+from dilated_jax.weights import torch as reader
+from dilated_jax.weights.mapped import Mapped
+from tests.mutations import mutations
+
+CONTAINERS = {
+  'zip': {},
+  'zip, protocol 4': {'pickle_protocol': 4},
+  'zip, protocol 5': {'pickle_protocol': 5},
+  'legacy': {'_use_new_zipfile_serialization': False},
+  'legacy, protocol 4': {'_use_new_zipfile_serialization': False, 'pickle_protocol': 4},
+}
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+@pytest.fixture(params=CONTAINERS)
+def save(request, tmp_path):
+  """Saves with the real torch; gives the file."""
+
+  def saver(thing):
+    path = tmp_path / 'weights'
+    path.unlink(missing_ok=True)
+    torch.save(thing, path, **CONTAINERS[request.param])
+    return Mapped(path)
+
+  return saver
+
+
+def mapped(tmp_path, data):
+  path = tmp_path / 'weights'
+  path.unlink(missing_ok=True)
+  path.write_bytes(data)
+  return Mapped(path)
+
+
+def assert_equal(result, expected):
+  assert list(result) == list(expected)
+  for name, tensor in expected.items():
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+      assert result[name].dtype == ml_dtypes.bfloat16
+      np.testing.assert_array_equal(result[name].view(np.int16), tensor.view(torch.int16).numpy())
+    else:
+      assert result[name].dtype == tensor.numpy().dtype
+      np.testing.assert_array_equal(result[name], tensor.numpy())
+    assert not result[name].flags.writeable
+
+
+def network():
+  torch.manual_seed(0)
+  return torch.nn.Sequential(
+    torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 5)
+  )
+
+
+def test_a_state_dict(save):
+  file = save(network().state_dict())
+  assert reader.matches(file)
+  result = reader.read(file)
+  assert_equal(result, network().state_dict())
+  assert result['1.num_batches_tracked'].shape == ()
+  assert all(np.may_share_memory(value, file.data) for value in result.values())
+
+
+def test_dtypes_strides_and_shared_storages(save):
+  matrix = torch.randn(10, 12)
+  tensors = {
+    dtype: (torch.randn(3, 5) * 50).to(getattr(torch, dtype))
+    for dtype in ('float64', 'float32', 'float16', 'bfloat16')
+  }
+  tensors |= {
+    dtype: torch.arange(6).to(getattr(torch, dtype))
+    for dtype in ('int64', 'int32', 'int16', 'int8', 'uint8', 'bool')
+  }
+  tensors |= {
+    'parameter': torch.nn.Parameter(torch.randn(2, 3)),
+    'whole': matrix,
+    'turned': matrix.T,
+    'slice': matrix[2:9:3, 1:8:2],
+    'column': matrix[:, 3:4],
+    'permuted': torch.randn(2, 3, 4, 5).permute(3, 1, 0, 2),
+    'channels last': torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last),
+    'half slice': torch.randn(7, 8).half()[1:, ::3],
+    'bfloat16 slice': torch.randn(7, 8).bfloat16()[1:, ::3],
+    'scalar': torch.tensor(1.5),
+    'one': torch.randn(1, 1, 1),
+  }
+  assert_equal(reader.read(save(tensors)), tensors)
+
+
+@pytest.mark.parametrize('key', ['state_dict', 'model_state_dict', 'model'])
+def test_a_checkpoint_of_a_parallel_model(save, key):
+  state = network().state_dict()
+  optimizer = torch.optim.Adam(network().parameters())
+  checkpoint = {
+    'epoch': 3,
+    'arch': 'vgg16',
+    'best': torch.tensor(71.5),
+    'history': [1.5, None, True, -(2**40), ('a', 7)],
+    'optimizer': optimizer.state_dict(),
+    key: collections.OrderedDict((f'module.{name}', value) for name, value in state.items()),
+  }
+  assert_equal(reader.read(save(checkpoint)), state)
+
+
+def test_a_prefix_stays_unless_all_names_have_it(save):
+  state = {'module.a': torch.ones(2), 'b': torch.zeros(2)}
+  assert_equal(reader.read(save(state)), state)
+
+
+class Stored:
+  """A storage of the test's own making."""
+
+  def __init__(self, key, count, kind=torch.FloatStorage, part=()):
+    self.identity = ('storage', kind, key, 'cpu', count, *part)
+
+
+class View:
+  """A tensor of the test's own making."""
+
+  def __init__(self, storage, offset, shape, strides):
+    self.arguments = storage, offset, shape, strides, False, collections.OrderedDict()
+
+  def __reduce__(self):
+    return torch._utils._rebuild_tensor_v2, self.arguments
+
+
+class Pickler(pickle.Pickler):
+  def persistent_id(self, thing):
+    return thing.identity if isinstance(thing, Stored) else None
+
+
+def pickled(thing, protocol=2):
+  file = io.BytesIO()
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # torch.FloatStorage is old.
+    Pickler(file, protocol).dump(thing)
+  return file.getvalue()
+
+
+def zipped(data, storages=(), compression=zipfile.ZIP_STORED, **others):
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, 'w', compression) as archive:
+    archive.writestr('archive/data.pkl', data)
+    for name, content in others.items():
+      archive.writestr(f'archive/{name}', content)
+    for key, content in dict(storages).items():
+      archive.writestr(f'archive/data/{key}', content)
+  return file.getvalue()
+
+
+def legacy(data, storages=()):
+  """The format before torch 1.6; storages are float32."""
+  parts = [pickled(MAGIC), pickled(1001), pickled({'little_endian': True}), data]
+  parts.append(pickled(list(dict(storages))))
+  for content in dict(storages).values():
+    parts += [(len(content) // 4).to_bytes(8, 'little'), content]
+  return b''.join(parts)
+
+
+NUMBERS = np.arange(1, 13, dtype=np.float32)
+WRAPPERS = [zipped, legacy]
+
+
+@pytest.mark.parametrize('wrap', WRAPPERS)
+def test_own_files_are_read(tmp_path, wrap):
+  """So that the refusals below are not for another reason."""
+  data = pickled({'a': View(Stored('0', 12), 1, (2, 3), (5, 2))})
+  result = reader.read(mapped(tmp_path, wrap(data, {'0': NUMBERS.tobytes()})))
+  np.testing.assert_array_equal(result['a'], [[2, 4, 6], [7, 9, 11]])
+
+
+def test_a_part_of_a_legacy_storage(tmp_path):
+  data = pickled({'a': View(Stored('0', 12, part=[('1', 3, 8)]), 1, (2, 3), (3, 1))})
+  result = reader.read(mapped(tmp_path, legacy(data, {'0': NUMBERS.tobytes()})))
+  np.testing.assert_array_equal(result['a'], NUMBERS[4:10].reshape(2, 3))
+
+
+def test_an_ordered_dict_of_python_2(tmp_path):
+  class Pairs:
+    def __reduce__(self):
+      return collections.OrderedDict, ([['b', view], ['a', view]],)
+
+  view = View(Stored('0', 12), 0, (12,), (1,))
+  result = reader.read(mapped(tmp_path, legacy(pickled(Pairs()), {'0': NUMBERS.tobytes()})))
+  assert list(result) == ['b', 'a']
+  # Python 2's text: SHORT_BINSTRING instead of BINUNICODE.
+  data = pickled({'weight': view}).replace(b'X\6\0\0\0weight', b'U\6weight')
+  assert b'U\6weight' in data
+  result = reader.read(mapped(tmp_path, legacy(data, {'0': NUMBERS.tobytes()})))
+  np.testing.assert_array_equal(result['weight'], NUMBERS)
+
+
+def test_byte_order(tmp_path):
+  data = pickled({'a': View(Stored('0', 12), 2, (2, 5), (5, 1))})
+  storages = {'0': NUMBERS.astype('>f4').tobytes()}
+  result = reader.read(mapped(tmp_path, zipped(data, storages, byteorder=b'big')))
+  np.testing.assert_array_equal(result['a'], NUMBERS[2:].reshape(2, 5))
+  with pytest.raises(InputError, match='byte order'):
+    reader.read(mapped(tmp_path, zipped(data, storages, byteorder=b'middle')))
+  data = pickled({'a': View(Stored('0', 24, torch.BFloat16Storage), 0, (24,), (1,))})
+  with pytest.raises(InputError, match='bfloat16'):
+    reader.read(mapped(tmp_path, zipped(data, storages, byteorder=b'big')))
+
+
+def test_overlapping_members_are_views_of_the_same_bytes(tmp_path):
+  views = {key: View(Stored(key, 12), 0, (12,), (1,)) for key in 'ab'}
+  data = bytearray(zipped(pickled(views), {key: NUMBERS.tobytes() for key in 'ab'}))
+  entries = [data.rfind(b'archive/data/' + key) - 46 for key in (b'a', b'b')]
+  data[entries[1] + 42 : entries[1] + 46] = data[entries[0] + 42 : entries[0] + 46]
+  result = reader.read(mapped(tmp_path, bytes(data)))
+  np.testing.assert_array_equal(result['a'], result['b'])
+  assert np.may_share_memory(result['a'], result['b'])
+
+
+IMPOSSIBLE = {
+  'beyond the storage': (1, (12,), (1,)),
+  'beyond by strides': (0, (4, 2), (4, 1)),
+  'absurd offset': (2**60, (1,), (1,)),
+  'absurd shape': (0, (2**62, 2**62), (1, 1)),
+  'wraps around': (0, (2**32, 2**32), (2**32, 1)),
+  'absurd stride': (0, (2,), (2**62,)),
+  'beyond 64 bits': (0, (2**70,), (1,)),
+  'repeated': (0, (2**40,), (0,)),
+  'repeated rows': (0, (12, 12), (0, 1)),
+  'empty': (0, (0,), (1,)),
+  'absurdly empty': (0, (2**62, 0), (1, 1)),
+  'negative offset': (-1, (2,), (1,)),
+  'negative side': (0, (-2, -2), (1, 1)),
+  'negative stride': (5, (2,), (-1,)),
+  'ranks differ': (0, (2, 3), (1,)),
+  'of high rank': (0, (1,) * 100, (1,) * 100),
+  'no numbers': (0, ('a',), (1,)),
+  'a list': (0, [2], (1,)),
+  'truth': (True, (2,), (1,)),
+  'no offset': (None, (2,), (1,)),
+}
+
+
+@pytest.mark.parametrize('place', IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+@pytest.mark.parametrize('wrap', WRAPPERS)
+def test_impossible_tensors(tmp_path, wrap, place):
+  data = wrap(pickled({'a': View(Stored('0', 12), *place)}), {'0': NUMBERS.tobytes()})
+  with pytest.raises(InputError):
+    reader.read(mapped(tmp_path, data))
+
+
+STORAGES = {
+  'missing': Stored('1', 12),
+  'too short': Stored('0', 13),
+  'absurd': Stored('0', 2**62),
+  'of wider numbers': Stored('0', 12, torch.DoubleStorage),
+  'no type': Stored('0', 12, 'float'),
+  'no key': Stored(0, 12),
+  'no count': Stored('0', None),
+  'impossible part': Stored('0', 12, part=[('1', 8, 12)]),
+  'negative part': Stored('0', 12, part=[('1', -4, 12)]),
+  'no part': Stored('0', 12, part=[3]),
+}
+
+
+@pytest.mark.parametrize('storage', STORAGES.values(), ids=STORAGES)
+def test_impossible_storages(tmp_path, storage):
+  data = pickled({'a': View(storage, 0, (storage.identity[4] or 12,), (1,))})
+  for wrap in WRAPPERS:
+    with pytest.raises(InputError):
+      reader.read(mapped(tmp_path, wrap(data, {'0': NUMBERS.tobytes()})))
+
+
+def touch(path):
+  """What a malicious pickle does here."""
+  path.touch()
+
+
+class Executes:
+  def __init__(self, call, *arguments):
+    self.made_by = call, arguments
+
+  def __reduce__(self):
+    return self.made_by
+
+
+class SetsState:
+  def __setstate__(self, state):
+    touch(state['path'])
+
+
+def text(value):
+  data = value.encode()
+  return b'X' + len(data).to_bytes(4, 'little') + data
+
+
+def malicious(path):
+  """Pickles that touch the file `path` when Python loads them."""
+  command, expression = f'touch {path}', f'__import__("pathlib").Path("{path}").touch()'
+  sets_state = SetsState()
+  sets_state.path = path
+  state = pickle.dumps({'path': path}, 2)[2:-1]
+  module = SetsState.__module__.encode()
+  yield 'REDUCE', pickle.dumps(Executes(os.system, command), 2)
+  yield 'REDUCE, protocol 0', pickle.dumps(Executes(os.system, command), 0)
+  yield 'GLOBAL', b'\x80\2cbuiltins\neval\n' + text(expression) + b'\x85R.'
+  yield 'STACK_GLOBAL', b'\x80\4\x8c\2os\x8c\6system\x93' + text(command) + b'\x85R.'
+  yield 'INST', f"(S'{command}'\nios\nsystem\n.".encode()
+  yield 'OBJ', b'\x80\2(cos\nsystem\n' + text(command) + b'o.'
+  yield 'BUILD', pickle.dumps(sets_state, 2)
+  yield 'NEWOBJ', b'\x80\2c' + module + b'\nSetsState\n)\x81' + state + b'b.'
+  yield 'NEWOBJ_EX', b'\x80\4c' + module + b'\nSetsState\n)}\x92' + state + b'b.'
+  yield 'EXT1', b'\x80\2\x82\xf0' + text(command) + b'\x85R.'
+  yield 'EXT2', b'\x80\2\x83\xf0\0' + text(command) + b'\x85R.'
+  yield 'EXT4', b'\x80\2\x84\xf0\0\0\0' + text(command) + b'\x85R.'
+  yield 'inside a dict', pickle.dumps({'state_dict': {}, 'x': Executes(os.system, command)}, 2)
+  yield 'hidden by POP', pickle.dumps(Executes(os.system, command), 2)[:-1] + b'0}.'
+  yield 'argument', pickle.dumps(Executes(torch.Size, Executes(os.system, command)), 2)
+  inner = pickle.dumps(Executes(os.system, command), 2)
+  yield 'pickle in a pickle', pickle.dumps(Executes(pickle.loads, inner), 2)
+  yield 'torch.load', pickle.dumps(Executes(torch.storage._load_from_bytes, zipped(inner)), 2)
+
+
+@pytest.fixture
+def extension():
+  copyreg.add_extension('os', 'system', 240)
+  yield
+  copyreg.remove_extension('os', 'system', 240)
+
+
+@pytest.mark.parametrize('wrap', [*WRAPPERS, bytes])
+def test_nothing_is_executed(tmp_path, wrap, extension):
+  ran = tmp_path / 'ran'
+  kinds = dict(malicious(ran))
+  assert len(kinds) == 17
+  for kind, data in kinds.items():
+    if kind not in ('torch.load', 'argument'):  # torch.load is careful by now; Size wants numbers.
+      pickle.loads(data)
+      assert ran.exists(), kind
+      ran.unlink()
+    with pytest.raises(
+      InputError, match=r'not a file of weights alone|not what torch\.save'
+    ) as error:
+      reader.read(mapped(tmp_path, wrap(data)))
+    assert not ran.exists(), kind
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('wrap', WRAPPERS)
+@pytest.mark.parametrize('name', ['posix.system', 'builtins.eval', 'torch.load', 'torch._utils.os'])
+def test_the_refusal_names_what_it_refuses(tmp_path, wrap, name):
+  module, attribute = name.rsplit('.', 1)
+  for data in (
+    f'\x80\2c{module}\n{attribute}\n)R.'.encode('latin-1'),
+    b'\x80\4' + text(module) + text(attribute) + b'\x93)R.',
+  ):
+    with pytest.raises(InputError, match=f'refers to {name}: not a file of weights alone'):
+      reader.read(mapped(tmp_path, wrap(data)))
+
+
+def test_whole_modules_are_refused_by_name(save):
+  with pytest.raises(InputError, match=r'refers to torch.nn.modules.container.Sequential: .*state'):
+    reader.read(save(network()))
+
+
+def test_other_files_of_torch(tmp_path, save):
+  for thing in (torch.ones(3), [torch.ones(3)], {'epoch': 3}, {}, {3: torch.ones(3)}, 'text', None):
+    with pytest.raises(InputError, match='no dict of tensors'):
+      reader.read(save(thing))
+  with pytest.raises(InputError, match="'a' is empty"):
+    reader.read(save({'a': torch.zeros(0, 3)}))
+  with pytest.raises(InputError, match='_rebuild_sparse_tensor: not a file of weights alone'):
+    reader.read(save({'a': torch.eye(3).to_sparse()}))
+  with pytest.raises(InputError, match='ComplexFloatStorage: not a file of weights alone'):
+    reader.read(save({'a': torch.ones(3, dtype=torch.complex64)}))
+  with pytest.raises(InputError, match='negated'):
+    reader.read(save({'a': torch._neg_view(torch.ones(3))}))
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_torchscript(tmp_path):
+  torch.jit.script(network()).save(tmp_path / 'script')
+  file = Mapped(tmp_path / 'script')
+  assert reader.matches(file)
+  with pytest.raises(InputError, match='TorchScript'):
+    reader.read(file)
+
+
+def test_zip_archives_of_other_kinds(tmp_path):
+  np.savez(tmp_path / 'x.npz', a=np.ones(3))
+  with pytest.raises(InputError, match=r'without data.pkl'):
+    reader.read(Mapped(tmp_path / 'x.npz'))
+  data = zipped(pickled({'a': View(Stored('0', 12), 0, (12,), (1,))}), {'0': NUMBERS.tobytes()})
+  with pytest.raises(InputError, match='cut short'):
+    reader.read(mapped(tmp_path, data[:-30]))
+  with zipfile.ZipFile(tmp_path / 'x.keras', 'w') as archive:
+    archive.writestr('model.weights.h5', b'x')
+  with pytest.raises(InputError, match=r'unzip it and give its model\.weights\.h5'):
+    reader.read(Mapped(tmp_path / 'x.keras'))
+
+
+def test_matches_by_content(tmp_path):
+  for data in (b'PK', b'\x80', b'\x80\2}.', b'\x89HDF\r\n\x1a\n', bytes(100), b'\n\4VGG_'):
+    assert not reader.matches(mapped(tmp_path, data))
+    with pytest.raises(InputError):
+      reader.read(mapped(tmp_path, data))
+
+
+def nasty(much):
+  """Files that ask for more than they are worth."""
+  good = pickled({'a': View(Stored('0', 12), 0, (12,), (1,))})
+  archive = bytearray(zipped(good))
+  end = archive.rfind(b'PK\5\6')
+  yield 'zip bomb', zipped(bytes(1000 * much), compression=zipfile.ZIP_DEFLATED)
+  yield 'packed', zipped(good, {'0': NUMBERS.tobytes()}, compression=zipfile.ZIP_DEFLATED)
+  yield 'many members', bytes(archive[:end] + b'PK\5\6' + b'\xff' * 18)
+  long = b'PK\6\6' + bytes(20) + (2**60).to_bytes(8, 'little') * 4
+  locator = b'PK\6\7' + bytes(4) + end.to_bytes(8, 'little') + bytes(4)
+  yield 'many members, zip64', bytes(archive[:end]) + long + locator + bytes(archive[end:])
+  name = archive.rfind(b'archive/data.pkl')
+  yield 'long member', bytes(archive[: name - 22] + b'\xff' * 4 + archive[name - 18 :])
+  yield 'member elsewhere', bytes(archive[: name - 4] + b'\xff' * 4 + archive[name:])
+  pickles = {
+    'lists': b']' * much,
+    'lists in lists': b']' + b'](' * much + b'e' * much + b'.',
+    'lists in each other': b']' * much + b'a' * (much - 1) + b'.',
+    'dicts in each other': b'}X\1\0\0\0a' * much + b'}' + b's' * much + b'.',
+    'tuples in each other': b')' + b'\x85' * much + b'.',
+    'tuples of themselves': b')q\0' + b'h\0\x86q\0' * much + b'.',
+    'a key of tuples': b'})q\0' + b'h\0\x86q\0' * much + b'Ns.',
+    'marks': b'(' * much + b'.',
+    'marks without end': b'(' * 5 * much,
+    'memo': b'Nr\xff\xff\xff\xffr\0\0\0\x80j\xff\xff\xff\xff.',
+    'no memo': b'j\xff\xff\xff\xff.',
+    'long text': b'\x8d' + (2**60).to_bytes(8, 'little') + b'a.',
+    'long bytes': b'\x8e' + (2**60).to_bytes(8, 'little') + b'a.',
+    'long bytearray': b'\x96' + (2**60).to_bytes(8, 'little') + b'a.',
+    'long number': b'\x8b\xff\xff\xff\x7fa.',
+    'long digits': b'I' + b'9' * much + b'\n.',
+    'long line': b'c' + b'a' * much + b'\nb\n.',
+    'one list of pairs again and again': (
+      b'](' + b'K\1K\2\x86' * much + b'eq\0' + b'ccollections\nOrderedDict\nh\0\x85R' * much
+    ),
+    'no stop': b'N' * much,
+    'stops at once': b'.',
+    'a list of itself': b']q\0h\0ah\0ah\0a.',
+    'a dict of itself': b'}q\0X\5\0\0\0modelh\0s.',
+    'surrogates': b'}X\3\0\0\0\xed\xa0\x80Ns.',
+    'lines in a name': b'cos\r\nsys\ttem\n.',
+  }
+  yield from ((name, zipped(data)) for name, data in pickles.items())
+  yield from ((f'{name}, legacy', legacy(data)) for name, data in pickles.items() if much < 10_000)
+
+
+def test_nasty_files_take_no_time(tmp_path):
+  for name, data in nasty(100_000):
+    file = mapped(tmp_path, data)
+    start = time.perf_counter()
+    with pytest.raises(InputError) as error:
+      reader.read(file)
+    assert time.perf_counter() - start < 2, name
+    assert str(error.value).isprintable(), name
+
+
+def test_nasty_files_take_no_memory(tmp_path):
+  for name, data in nasty(5000):
+    file = mapped(tmp_path, data)
+    tracemalloc.start()
+    try:
+      with pytest.raises(InputError):
+        reader.read(file)
+      peak = tracemalloc.get_traced_memory()[1]
+    finally:
+      tracemalloc.stop()
+    # The smallest objects take 60 bytes and are made by one opcode, a byte.
+    assert peak < 80 * len(data) + 20_000, name
+
+
+def test_what_stands_beside_the_weights_may_be_deep(tmp_path):
+  data = pickled({'a': View(Stored('0', 12), 0, (12,), (1,))})[:-1]
+  data += text('x') + b']' * 10**5 + b'a' * (10**5 - 1) + b's.'
+  result = reader.read(mapped(tmp_path, zipped(data, {'0': NUMBERS.tobytes()})))
+  np.testing.assert_array_equal(result['a'], NUMBERS)
+
+
+@pytest.mark.parametrize('options', [{}, {'_use_new_zipfile_serialization': False}])
+def test_damaged_files(tmp_path, options):
+  file = io.BytesIO()
+  state = {'a.weight': torch.randn(2, 3, 3), 'a.bias': torch.randn(4).half()}
+  torch.save(collections.OrderedDict(state), file, **options)
+  read = 0
+  for data in mutations(file.getvalue(), 600, seed=1):
+    start = time.perf_counter()
+    try:
+      result = reader.read(mapped(tmp_path, data))
+    except InputError as error:
+      assert '\n' not in str(error)
+    else:
+      read += 1
+      assert sum(array.tobytes().count(b'\0') for array in result.values()) <= len(data)
+    assert time.perf_counter() - start < 1
+  assert 0 < read < 400
