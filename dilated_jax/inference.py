@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+import re
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dilated_jax import metrics, ops, progress
+from dilated_jax import metrics, ops, progress, tiles
 from dilated_jax.errors import InputError
 from dilated_jax.input import read_ahead, reflect, shrink_picture
+
+
+Tile = tuple[int, int] | Literal['whole', 'auto'] | None
 
 
 class Prediction(NamedTuple):
@@ -31,7 +35,9 @@ class Prediction(NamedTuple):
   logits: np.ndarray
 
 
-def predict(model, variables, card, image, *, scales=(1.0,), flip: bool = False) -> Prediction:
+def predict(
+  model, variables, card, image, *, scales=(1.0,), flip: bool = False, tile: Tile = None
+) -> Prediction:
   """Labels a picture of any size.
 
   The picture is shrunk by `card.picture_scale`, the mean subtracted, and reflected at the borders
@@ -40,6 +46,15 @@ def predict(model, variables, card, image, *, scales=(1.0,), flip: bool = False)
   *probabilities* of cells that sit at pixels 0, stride, 2 * stride, ...; 'deconvolution' upsamples
   the *logits*. Then it is cropped to the picture, and enlarged again if that was shrunk.
 
+  What the network is fed at a time:
+
+  * weights converted from published ones: pictures reflected up to `card.input`, the size of the
+    authors' deploy files, or where they are larger, tiles of that size each by itself. This is what
+    the published scores were made with. Another `tile` stands in for `card.input` where it holds
+    the picture.
+  * all others, and with a `tile` that does not hold the picture: the whole picture, or where that
+    does not fit into `tile` or into memory, pieces that overlap so far that the answer is the same.
+
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
@@ -47,23 +62,28 @@ def predict(model, variables, card, image, *, scales=(1.0,), flip: bool = False)
     image: (H, W, 3) uint8 RGB.
     scales: the picture is labelled at each of these sizes and the probabilities averaged.
     flip: whether mirrored pictures take part in the average too.
+    tile: (height, width) of what the network is fed at most; 'whole' for the whole picture at once;
+      'auto' for the whole picture, in pieces if memory demands it; None for `card.input`, and
+      'auto' where there is none.
 
   Returns:
     a Prediction of NumPy arrays.
 
   Raises:
-    InputError: the picture does not fit into the device's memory.
+    InputError: the picture does not fit into the device's memory, or the tile is too small.
 
   Source: paper, section 4; github.com/fyu/dilation, predict.py, test.py, `util.interp_map`.
   """
   image = np.asarray(image)
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
     raise InputError(f'a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}')
-  batch = _averaged(model, variables, card, image[None], scales, flip)
+  batch = _averaged(model, variables, card, image[None], scales, flip, tile)
   return Prediction(*(array[0] for array in batch))
 
 
-def label_maps(model, variables, card, images, *, scales=(1.0,), flip: bool = False) -> np.ndarray:
+def label_maps(
+  model, variables, card, images, *, scales=(1.0,), flip: bool = False, tile: Tile = None
+) -> np.ndarray:
   """Labels pictures of one size; only class ids leave the device.
 
   Args:
@@ -73,15 +93,16 @@ def label_maps(model, variables, card, images, *, scales=(1.0,), flip: bool = Fa
     images: (N, H, W, 3) uint8 RGB.
     scales: as for `predict`.
     flip: as for `predict`.
+    tile: as for `predict`.
 
   Returns:
     (N, H, W) uint8 class ids.
   """
   images = np.asarray(images)
   if tuple(scales) == (1.0,) and not flip:
-    labels = np.asarray(_apply(model, variables, card, images).labels)
+    labels = np.asarray(_apply(model, variables, card, images, tile=tile).labels)
     return labels[:, : images.shape[1], : images.shape[2]]
-  return _averaged(model, variables, card, images, scales, flip).labels
+  return _averaged(model, variables, card, images, scales, flip, tile).labels
 
 
 def evaluate(
@@ -94,6 +115,7 @@ def evaluate(
   batch_size: int = 8,
   scales=(1.0,),
   flip: bool = False,
+  tile: Tile = None,
   show_progress: bool = True,
 ) -> dict:
   """Scores a network on a whole split, at the full size of the labels.
@@ -108,6 +130,7 @@ def evaluate(
     batch_size: pictures of one size that are labelled together.
     scales: as for `predict`.
     flip: as for `predict`.
+    tile: as for `predict`.
     show_progress: whether to show how far it is.
 
   Returns:
@@ -125,7 +148,8 @@ def evaluate(
   total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
-    labels = label_maps(model, variables, card, images, scales=scales, flip=flip)[: len(group)]
+    labels = label_maps(model, variables, card, images, scales=scales, flip=flip, tile=tile)
+    labels = labels[: len(group)]
     truth = np.stack([item['label'] for item in group])
     total += metrics.confusion(truth, order[labels], classes.num_classes)
   return metrics.scores(total, classes.names)
@@ -160,11 +184,11 @@ def class_order(card, classes) -> np.ndarray:
 # One pass of the network.
 
 
-def _apply(model, variables, card, images, scale: float = 1.0) -> Prediction:
-  """Labels (N, H, W, 3) pictures in one pass; returns device arrays.
+def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None) -> Prediction:
+  """Labels (N, H, W, 3) pictures in one pass.
 
-  At the picture's own size they are padded to a multiple of the stride, which leaves cropping to
-  the caller and lets pictures of nearly the same size share a compiled program.
+  At the picture's own size they are padded to a multiple of the stride or to whole tiles, which
+  leaves cropping to the caller and lets pictures of nearly the same size share a compiled program.
   """
   size = images.shape[1:3]
   fed = tuple(max(1, round(side * scale * card.picture_scale)) for side in size)
@@ -173,22 +197,55 @@ def _apply(model, variables, card, images, scale: float = 1.0) -> Prediction:
       images = np.stack([shrink_picture(image, card.picture_scale) for image in images])
     else:
       images = np.stack([_resized(image, fed) for image in images])
-  padded = reflect(images, model.margin, model.stride)
   restore = None if fed == size else (fed, size)
-  run = _program(model, card.upsampling, padded.shape, restore)
+  mean = np.asarray(card.mean, np.float32)
+  by_tiles, tile = _manner(model, card, fed, len(images), tile)
   try:
-    labels, probabilities, logits = run(variables, np.asarray(card.mean, np.float32), padded)
-    labels.block_until_ready()
+    if by_tiles:
+      logits = by_tiles(model, variables, mean, images, tile)
+      labels, probabilities = _finish_by_rows(model, card.upsampling, logits, restore)
+    else:
+      padded = reflect(images, model.margin, model.stride)
+      run = _program(model, card.upsampling, padded.shape, restore)
+      labels, probabilities, logits = run(variables, mean, padded)
+      labels.block_until_ready()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     raise InputError(
       f'{len(images)} x {size[0]} x {size[1]} pixels do not fit into the memory of the device: '
-      'take a smaller batch, scale or picture'
+      'take smaller tiles, or a smaller batch, scale or picture'
     ) from None
   if model.full_size:
     logits = logits[:, : fed[0], : fed[1]]
   return Prediction(labels, probabilities, logits)
+
+
+def _manner(model, card, size, count: int, tile: Tile):
+  """How pictures are fed: the function of `tiles` and the tile; (None, None) for all at once."""
+  if tile is None:
+    tile = card.input or 'auto'
+  if tile == 'whole':
+    return None, None
+  if tile == 'auto':
+    tile = tiles.fitting(model, size, memory() // (2 * count))
+    return (tiles.exact, tile) if tile else (None, None)
+  holds = all(side - 2 * model.margin >= n for side, n in zip(tile, size))
+  if card.input and (holds or tuple(tile) == card.input):
+    return tiles.published, tile
+  return (None, None) if holds else (tiles.exact, tile)
+
+
+def memory() -> int:
+  """Bytes that are free: on the device, or where it doesn't tell, in this machine."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats:
+    return stats['bytes_limit'] - stats['bytes_in_use']
+  try:
+    with open('/proc/meminfo') as file:
+      return 1024 * int(re.search(r'MemAvailable:\s*(\d+)', file.read())[1])
+  except (OSError, TypeError):  # Not Linux.
+    return 4 << 30
 
 
 @functools.lru_cache(maxsize=64)
@@ -214,31 +271,69 @@ def _program(model, upsampling: str, shape, restore):
   def run(variables, mean, images):
     images = images.astype(jnp.float32) - mean.reshape(1, 1, 1, 3)
     logits = model.apply(variables, images, train=False).astype(jnp.float32)
-    if model.full_size:
-      probabilities = jax.nn.softmax(logits)
-    elif upsampling == 'corner':
-      probabilities = ops.resize_corner(jax.nn.softmax(logits), model.stride)
-    elif upsampling == 'deconvolution':
-      probabilities = jax.nn.softmax(ops.deconvolution(logits, model.stride))
-    else:
-      raise InputError(f"upsampling is {upsampling!r}: it must be 'corner' or 'deconvolution'")
-    if restore:
-      (height, width), size = restore
-      probabilities = probabilities[:, :height, :width]
-      shape = (len(probabilities), *size, probabilities.shape[-1])
-      probabilities = jax.image.resize(probabilities, shape, 'linear')
-    return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities, logits
+    return *_finish(model, upsampling, logits, restore), logits
 
   return run
 
 
-def _averaged(model, variables, card, images, scales, flip) -> Prediction:
+@functools.lru_cache(maxsize=64)
+def _finisher(model, upsampling: str, shape, restore):
+  """`_finish`, compiled for one shape of logits."""
+  del shape
+  return jax.jit(functools.partial(_finish, model, upsampling, restore=restore))
+
+
+def _finish(model, upsampling: str, logits, restore):
+  """From logits to labels and probabilities, see `_program`."""
+  if model.full_size:
+    probabilities = jax.nn.softmax(logits)
+  elif upsampling == 'corner':
+    probabilities = ops.resize_corner(jax.nn.softmax(logits), model.stride)
+  elif upsampling == 'deconvolution':
+    probabilities = jax.nn.softmax(ops.deconvolution(logits, model.stride))
+  else:
+    raise InputError(f"upsampling is {upsampling!r}: it must be 'corner' or 'deconvolution'")
+  if restore:
+    (height, width), size = restore
+    probabilities = probabilities[:, :height, :width]
+    shape = (len(probabilities), *size, probabilities.shape[-1])
+    probabilities = jax.image.resize(probabilities, shape, 'linear')
+  return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
+
+
+def _finish_by_rows(model, upsampling: str, logits, restore):
+  """`_finish` of logits of any size, some rows at a time; NumPy arrays."""
+  count, rows, columns, classes = logits.shape
+  zoom = 1 if model.full_size else model.stride
+  step = max(1, _ROWS_BYTES // (4 * count * columns * classes * zoom**2))
+  if restore or step >= rows:
+    run = _finisher(model, upsampling, logits.shape, restore)
+    return tuple(np.asarray(result) for result in run(logits))
+  labels = np.empty((count, rows * zoom, columns * zoom), np.uint8)
+  probabilities = np.empty((*labels.shape, classes), np.float32)
+  for start in range(0, rows, step):
+    stop = min(start + step, rows)
+    # Pixels of a row of cells depend on the rows before and after it.
+    first, last = max(0, start - 1), min(rows, stop + 1)
+    part = logits[:, first:last]
+    results = _finisher(model, upsampling, part.shape, None)(part)
+    for whole, result in zip((labels, probabilities), results):
+      result = np.asarray(result)[:, (start - first) * zoom : (stop - first) * zoom]
+      whole[:, start * zoom : stop * zoom] = result
+  return labels, probabilities
+
+
+_ROWS_BYTES = 1 << 28  # Of probabilities that are made at a time.
+
+
+def _averaged(model, variables, card, images, scales, flip, tile) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) pictures; NumPy arrays."""
   height, width = images.shape[1:3]
   total, passes, logits = 0.0, 0, None
   for scale in scales:
     for mirrored in (False, True) if flip else (False,):
-      result = _apply(model, variables, card, images[:, :, ::-1] if mirrored else images, scale)
+      given = images[:, :, ::-1] if mirrored else images
+      result = _apply(model, variables, card, given, scale, tile)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
       total = total + (probabilities[:, :, ::-1] if mirrored else probabilities)
       passes += 1

@@ -226,15 +226,30 @@ def reflect(images: np.ndarray, margin: int, stride: int) -> np.ndarray:
 
   Source: `predict.py` of github.com/fyu/dilation (OpenCV's BORDER_REFLECT_101, twice).
   """
-  rows, columns = (_reflected(size, margin, stride) for size in images.shape[1:3])
+  rows, columns = (
+    reflected(size, margin, size + 2 * margin + -size % stride) for size in images.shape[1:3]
+  )
   return images[:, rows[:, None], columns]
 
 
-def _reflected(size: int, margin: int, stride: int) -> np.ndarray:
-  """For each place of a padded side, which pixel of the picture stands there."""
-  inner = _reflect(np.arange(-margin, size + margin), size)
-  whole = np.arange(inner.size + -size % stride)
-  return inner[_reflect(whole, inner.size)]
+def reflected(size: int, margin: int, length: int, start: int = 0) -> np.ndarray:
+  """Says which pixel of a side stands at each place of a tile of the padded side.
+
+  The side is padded by `margin` at both ends. What the tile needs beyond that is reflected once
+  more, at the end of the padded side.
+
+  Args:
+    size: pixels of the side.
+    margin: pixels at each end.
+    length: of the tile.
+    start: of the tile, in places of the padded side.
+
+  Returns:
+    (length,) integers in 0..size-1.
+  """
+  padded = _reflect(np.arange(-margin, size + margin), size)
+  tile = padded[start : start + length]
+  return tile[_reflect(np.arange(length), tile.size)]
 
 
 def shrink_picture(image: np.ndarray, picture_scale: float) -> np.ndarray:

@@ -4,12 +4,18 @@
   python -m experiments.predict --weights=DIR --inputs='a.jpg,more/**/*.png' --output=labelled \
       --save=labels,scores --scales=0.75,1,1.25 --flip
 
+Weights converted from published ones are fed tiles of the size that the authors' networks have,
+each by itself, as for the published scores. All others see the whole picture; where it does not fit
+into memory, or into --tile, they are fed overlapping pieces of it that give the same answer.
+
 For a picture STEM.jpg it writes, as --save asks, STEM.png (class ids, 8-bit grey),
 STEM_colours.png, STEM_overlay.png (with a legend of the classes that occur) and STEM.npz (`logits`
-and `probabilities`). A picture that can't be read is reported and the others are done.
+and `probabilities`); beside them predictions.json says what the ids mean. A picture that can't be
+read is reported and the others are done.
 """
 
 import io
+import json
 import pathlib
 import sys
 import time
@@ -59,6 +65,27 @@ def define_passes(values):
     flag_values=values,
   )  # fmt: skip
   flags.DEFINE_bool('flip', False, 'Average with the mirrored picture.', flag_values=values)
+  flags.DEFINE_string(
+    'tile', None, 'HxW: size of what the network is fed at a time; or whole: the whole picture, or '
+    'auto: as much of it as fits into memory. Published size for converted weights, else auto.',
+    flag_values=values,
+  )  # fmt: skip
+  flags.register_validator(
+    'tile', _is_tile, 'takes HxW, as in 900x900, or whole or auto', flag_values=values
+  )
+
+
+def passes(values) -> dict:
+  """The keyword arguments of `inference` that `define_passes` has flags for."""
+  tile = values.tile if values.tile in (None, 'whole', 'auto') else cli.size(values.tile)
+  return dict(scales=scales(values), flip=values.flip, tile=tile)
+
+
+def _is_tile(text):
+  try:
+    return text in (None, 'whole', 'auto') or min(cli.size(text)) > 0
+  except ValueError:
+    return False
 
 
 def scales(values) -> tuple[float, ...]:
@@ -85,9 +112,7 @@ def main(values=flags.FLAGS):
   for path in progress.track(inputs, what='pictures'):
     try:
       image = pictures.read_image(path)
-      prediction = inference.predict(
-        model, variables, card, image, scales=scales(values), flip=values.flip
-      )
+      prediction = inference.predict(model, variables, card, image, **passes(values))
     except InputError as error:
       message = str(error) if str(path) in str(error) else f'{path}: {error}'
       print(f'error: {message}', file=sys.stderr)
@@ -96,6 +121,15 @@ def main(values=flags.FLAGS):
     for kind, file in plan[path].items():
       files.write_atomic(file, content(kind, image, prediction, card))
     counts += np.bincount(prediction.labels.ravel(), minlength=256)
+
+  about = dict(
+    weights=values.weights,
+    dataset=card.dataset,
+    classes=card.classes,
+    palette=card.palette,
+    flags={name: values[name].value for name in ('scales', 'flip', 'tile')},
+  )
+  files.write_atomic(output / 'predictions.json', json.dumps(about, indent=2).encode() + b'\n')
 
   done, seconds = len(inputs) - failed, time.monotonic() - start
   if done:

@@ -13,6 +13,7 @@ import scipy.special
 from dilated_jax import inference, metrics
 from dilated_jax.datasets.classes import Classes
 from dilated_jax.errors import InputError
+from dilated_jax.layers import Layer
 
 MEAN = (100.0, 110.0, 120.0)
 CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
@@ -26,6 +27,10 @@ class Tiny(nn.Module):
   margin: int = 5
   full_size: bool = False
 
+  @property
+  def table(self):
+    return (Layer('conv', kernel=self.stride + 2 * self.margin, stride=self.stride, channels=3),)
+
   @nn.compact
   def __call__(self, images, train=False):
     assert not train
@@ -37,7 +42,11 @@ class Tiny(nn.Module):
 
 def card_of(upsampling='corner', picture_scale=1.0):
   return types.SimpleNamespace(
-    upsampling=upsampling, picture_scale=picture_scale, mean=MEAN, classes=CLASSES.names
+    upsampling=upsampling,
+    picture_scale=picture_scale,
+    mean=MEAN,
+    classes=CLASSES.names,
+    input=None,
   )
 
 

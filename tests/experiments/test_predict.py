@@ -1,5 +1,6 @@
 """predict: what it writes, and what it refuses."""
 
+import json
 import os
 import subprocess
 import sys
@@ -64,7 +65,10 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
   common = [f'--weights={weights}', f'--inputs={photos}', f'--output={out}']
   run(*common, '--save=labels,colours,overlays,scores', '--flip', '--scales=1,0.5')
   endings = ('.npz', '.png', '_colours.png', '_overlay.png')
-  assert names(out) == [stem + ending for stem in 'abc' for ending in endings]
+  made = [stem + ending for stem in 'abc' for ending in endings]
+  assert names(out) == sorted([*made, 'predictions.json'])
+  about = json.loads((out / 'predictions.json').read_text())
+  assert (about['classes'], about['dataset']) == (list(NAMES), 'toys')
   assert '3 of 3 pictures labelled' in capsys.readouterr().out
 
   card, variables = checkpoints.load_weights(weights)
@@ -93,7 +97,7 @@ def test_a_bad_picture_does_not_stop_the_others(weights, photos, tmp_path, capsy
   common = [f'--weights={weights}', f'--inputs={photos}', f'--output={tmp_path}/out']
   with pytest.raises(InputError, match='1 of 4 pictures'):
     run(*common, '--save=labels')
-  assert names(tmp_path / 'out') == ['a.png', 'b.png', 'c.png']
+  assert names(tmp_path / 'out') == ['a.png', 'b.png', 'c.png', 'predictions.json']
   error = capsys.readouterr().err
   assert 'bad.png: damaged' in error and 'Traceback' not in error
 
@@ -140,3 +144,18 @@ def test_seen_from_outside(photos, tmp_path):
   done = subprocess.run([*command, '--help'], capture_output=True, text=True, env=environment)
   assert done.returncode == 0
   assert all(f'--{flag}' in done.stdout for flag in ('weights', 'inputs', 'save', 'scales', 'flip'))
+
+
+def test_a_tile_does_not_change_the_answer(weights, photos, tmp_path):
+  common = [f'--weights={weights}', f'--inputs={photos}', '--save=scores']
+  for name, more in (('whole', []), ('tiles', ['--tile=134x150'])):
+    run(*common, f'--output={tmp_path / name}', *more)
+  for stem in 'ab':
+    whole, tiled = (np.load(tmp_path / name / f'{stem}.npz') for name in ('whole', 'tiles'))
+    np.testing.assert_allclose(tiled['probabilities'], whole['probabilities'], atol=1e-5)
+
+
+@pytest.mark.parametrize('text', ['0x300', 'large', '-3', '300x', '3.5'])
+def test_refuses_a_wrong_tile(text, weights, photos, tmp_path):
+  with pytest.raises(flags.IllegalFlagValueError, match='HxW'):
+    run(f'--weights={weights}', f'--inputs={photos}', f'--output={tmp_path}', f'--tile={text}')

@@ -1,0 +1,190 @@
+"""A network's logits of pictures that it is fed tile by tile. There are two manners.
+
+`published` is the authors': tiles that overlap by the front end's margin, each by itself. A context
+module then sees zeros beyond the tile, as it did when the published scores were made.
+
+`exact` gives what the whole picture would give at once. The front end pads nothing, so tiles that
+overlap by its margin make up its scores exactly; the context module then runs over all the scores,
+in pieces that overlap by its own receptive field.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dilated_jax import geometry
+from dilated_jax.errors import InputError
+from dilated_jax.input import reflected
+
+
+def published(model, variables, mean, images, tile) -> np.ndarray:
+  """Logits in the manner of the authors.
+
+  Args:
+    model: from `models.create` or `load`.
+    variables: its parameters.
+    mean: (3,) RGB.
+    images: (N, H, W, 3) uint8 RGB.
+    tile: (height, width) of the network's input. The last tiles of a row and a column are filled up
+      by reflection.
+
+  Returns:
+    (N, h, w, C) float32, the tiles' logits side by side.
+
+  Raises:
+    InputError: the tile is smaller than the network's receptive field.
+
+  Source: github.com/fyu/dilation, predict.py.
+  """
+  _check(model, tile)
+  run = _compiled(model, '__call__', (len(images), *tile))
+  starts = (range(0, n, side - 2 * model.margin) for n, side in zip(images.shape[1:3], tile))
+  rows, columns = starts
+  tiles = [
+    [run(variables, mean, _cut(images, model.margin, tile, (top, left))) for left in columns]
+    for top in rows
+  ]
+  return np.concatenate([np.concatenate(row, axis=2) for row in tiles], axis=1)
+
+
+def exact(model, variables, mean, images, tile) -> np.ndarray:
+  """Logits as of the whole pictures.
+
+  Args:
+    model: from `models.create` or `load`.
+    variables: its parameters.
+    mean: (3,) RGB.
+    images: (N, H, W, 3) uint8 RGB.
+    tile: (height, width) that the front end's input does not exceed.
+
+  Returns:
+    (N, h, w, C) float32, h = ceil(H / stride); (N, h * stride, w * stride, C) where the network
+    itself upsamples.
+
+  Raises:
+    InputError: the tile is smaller than the network's receptive field.
+  """
+  _check(model, tile)
+  cells = [-(-side // model.stride) for side in images.shape[1:3]]
+  most = [(side - 2 * model.margin) // model.stride for side in tile]
+  piece = [_evenly(n, limit) for n, limit in zip(cells, most)]
+  fed = [n * model.stride + 2 * model.margin for n in piece]
+  run = _compiled(model, 'scores', (len(images), *fed))
+  scores = None
+  for top in _starts(cells[0], piece[0]):
+    for left in _starts(cells[1], piece[1]):
+      origin = (top * model.stride, left * model.stride)
+      part = np.asarray(run(variables, mean, _cut(images, model.margin, fed, origin)))
+      if scores is None:
+        scores = np.empty((len(images), *cells, part.shape[-1]), part.dtype)
+      scores[:, top : top + piece[0], left : left + piece[1]] = part
+  return _refined(model, variables, scores, memory=len(images) * _bytes(model, fed))
+
+
+def fitting(model, size, memory: int) -> tuple[int, int] | None:
+  """The largest tile that can be fed at a time.
+
+  Args:
+    model: from `models.create` or `load`.
+    size: (height, width) of the picture.
+    memory: bytes there are for activations.
+
+  Returns:
+    (height, width) of the tile; None if the whole picture fits.
+  """
+  cells = [-(-side // model.stride) for side in size]
+  most = max(cells)
+
+  def tile():
+    return tuple(min(most, n) * model.stride + 2 * model.margin for n in cells)
+
+  if _bytes(model, tile()) <= memory:
+    return None
+  while most > 1 and _bytes(model, tile()) > memory:
+    most = most * 7 // 8
+  return tile()
+
+
+def _check(model, tile) -> None:
+  least = 2 * model.margin + model.stride
+  if min(tile) < least:
+    raise InputError(f'a tile of {tile[0]}x{tile[1]} is too small; it needs {least} a side or more')
+
+
+def _cut(images, margin, tile, origin):
+  """A tile of the pictures, which are padded by reflection."""
+  rows, columns = (
+    reflected(size, margin, length, start)
+    for size, length, start in zip(images.shape[1:3], tile, origin)
+  )
+  return images[:, rows[:, None], columns]
+
+
+def _evenly(n: int, limit: int) -> int:
+  """Size of the fewest equal pieces of n that are no longer than the limit."""
+  return math.ceil(n / math.ceil(n / limit))
+
+
+def _starts(n: int, piece: int) -> list[int]:
+  """Where pieces of one size begin; the last is moved back to end with n."""
+  return [min(start, n - piece) for start in range(0, n, piece)]
+
+
+def _bytes(model, fed) -> int:
+  return geometry.activation_bytes(model.table, *fed)
+
+
+def _refined(model, variables, scores, memory) -> np.ndarray:
+  """The context module over all scores, in pieces that need no more than `memory` bytes."""
+  table = model.context_table
+  if not table:
+    return scores
+  zoom = model.stride if model.full_size else 1
+  # What one cell sees on each side; the deconvolution looks one further.
+  halo = (geometry.receptive_field(table) - 1) // 2 + model.full_size
+  cells = scores.shape[1:3]
+  piece = list(cells)
+
+  def seen(axis):
+    return min(cells[axis], piece[axis] + 2 * halo)
+
+  def needed():
+    return len(scores) * geometry.activation_bytes(table, seen(0), seen(1), scores.shape[-1])
+
+  while needed() > memory and max(piece) > 2 * halo:  # Smaller ones would be mostly halo.
+    longer = piece.index(max(piece))
+    piece[longer] = _evenly(cells[longer], math.ceil(piece[longer] / 2))
+  result = None
+  for top in _starts(cells[0], piece[0]):
+    for left in _starts(cells[1], piece[1]):
+      rows, columns = (
+        slice(max(0, start - halo), min(n, start + length + halo))
+        for start, length, n in zip((top, left), piece, cells)
+      )
+      given = scores[:, rows, columns]
+      part = np.asarray(_compiled(model, 'refine', given.shape)(variables, None, given))
+      if result is None:
+        shape = (len(scores), cells[0] * zoom, cells[1] * zoom, part.shape[-1])
+        result = np.empty(shape, part.dtype)
+      inner = part[:, (top - rows.start) * zoom :, (left - columns.start) * zoom :]
+      inner = inner[:, : piece[0] * zoom, : piece[1] * zoom]
+      result[:, top * zoom :, left * zoom :][:, : inner.shape[1], : inner.shape[2]] = inner
+  return result
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(model, method: str, shape):
+  """A method of the model, compiled for one shape; the last 64 are kept."""
+  del shape
+
+  @jax.jit
+  def run(variables, mean, x):
+    x = x.astype(jnp.float32)
+    if mean is not None:
+      x = x - mean.reshape(1, 1, 1, 3)
+    return model.apply(variables, x, method=method)
+
+  return run
