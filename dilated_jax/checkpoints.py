@@ -139,10 +139,9 @@ def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
     variables: of the whole network.
     release: called after each piece.
   """
+  check_weights_folder(folder)
   folder = pathlib.Path(folder).absolute()
   folder.parent.mkdir(parents=True, exist_ok=True)
-  if folder.exists() and not (folder / 'model.json').exists() and any(folder.iterdir()):
-    raise InputError(f'{folder}: is not a weights folder and not empty; choose another folder')
   temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
   try:
     variables = jax.tree.map(np.asarray, variables)
@@ -155,6 +154,19 @@ def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
     replace_folder(temporary, folder)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_weights_folder(folder) -> None:
+  """Makes sure that a folder may be written or replaced.
+
+  Raises:
+    InputError: it is a file, or has something else in it than weights.
+  """
+  folder = pathlib.Path(folder)
+  if folder.exists() and not folder.is_dir():
+    raise InputError(f'{folder}: is a file; name a folder for the weights')
+  if folder.exists() and not (folder / 'model.json').exists() and any(folder.iterdir()):
+    raise InputError(f'{folder}: is not a weights folder and not empty; choose another folder')
 
 
 def load_weights(folder):

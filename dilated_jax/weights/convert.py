@@ -1,0 +1,309 @@
+"""From a published file of weights to a network of ours, every number accounted for.
+
+What a file holds is told by its content. From the shapes of its arrays follow the network and its
+options: classes, widths, kernels, context module. Every array goes somewhere or is named in an
+error. What no array can tell (names of the classes, mean, size of the input) is that of the
+published network of the same structure, and the notes say so.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import hashlib
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dilated_jax import datasets, initializers
+from dilated_jax.checkpoints import Card
+from dilated_jax.datasets.classes import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_colour
+from dilated_jax.weights import layouts, structure
+from dilated_jax.weights.layouts import Blob
+from dilated_jax.weights.mapped import Mapped
+
+
+class Conversion(NamedTuple):
+  """A converted file.
+
+  Attributes:
+    card: what the weights are, for `checkpoints.save_weights`.
+    variables: of `card.create()`; NumPy arrays, as far as possible views of the file.
+    moved: of each array of the file its name there, its shape as ours, and its name in the network
+      or, in brackets, why it has none.
+    notes: what was recognised, and what was decided without the file.
+    release: lets go of the file's pages in memory, see `Mapped.release`.
+  """
+
+  card: Card
+  variables: dict
+  moved: list[tuple[str, tuple[int, ...], str]]
+  notes: list[str]
+  release: Callable[[], None]
+
+
+# The data sets of the paper, in the order of the authors' networks.
+CLASSES = {'voc': VOC, 'camvid': CAMVID_DILATION8, 'kitti': KITTI, 'cityscapes': CITYSCAPES}
+
+# What the authors' networks were trained for, and the input of their deploy files, by model and
+# context module (github.com/fyu/dilation, models/ and datasets/).
+PUBLISHED = {
+  ('dilation8', 'large'): ('voc', (900, 900)),
+  ('dilation8', 'basic'): ('camvid', (900, 1100)),
+  ('dilation7', 'basic'): ('kitti', (852, 1640)),
+  ('dilation10', 'basic'): ('cityscapes', (1396, 1396)),
+}
+_BY_COUNT = {21: 'voc', 19: 'cityscapes', 11: 'camvid'}  # Of a front end alone.
+
+# How VGG was trained to see RGB values v of 0..255: (v / scale - mean) / std.
+NORMALISATIONS = {
+  'caffe': (1, (123.68, 116.779, 103.939), (1, 1, 1)),
+  'torchvision': (255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  'features': (255, (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
+}
+
+# Files by their MD5 (Keras) or the first digits of their SHA-256 (torchvision).
+KNOWN = {
+  '397923af': ('torchvision vgg16, IMAGENET1K_V1', 'torchvision'),
+  '88682ab5': ('torchvision vgg16, IMAGENET1K_FEATURES', 'features'),
+  'dcbb9e9d': ('torchvision vgg19, IMAGENET1K_V1', 'torchvision'),
+  '64373286793e3c8b2b4e3219cbf3544b': ('Keras vgg16', 'caffe'),
+  '6d6bbae143d832006294945121d1f1fc': ('Keras vgg16 without its dense layers', 'caffe'),
+}
+
+
+def convert(
+  path,
+  *,
+  fc: str = 'auto',
+  dataset: str | None = None,
+  mean: tuple[float, float, float] | None = None,
+  normalisation: str | None = None,
+) -> Conversion:
+  """Reads a file of published weights.
+
+  Args:
+    path: a .caffemodel of a network of the paper (front end, Dilation7, 8 or 10), or VGG from
+      Caffe, torchvision (.pth), timm (.safetensors) or Keras (.h5); told by content, not by name.
+    fc: 'random' starts fc6 and fc7 of a VGG afresh, for files without them; 'auto' wants them.
+    dataset: name of the data set whose classes the network tells apart; None: as published. A VGG
+      gets an untrained last layer for them (None: voc).
+    mean: RGB mean, 0..255, that the network wants subtracted from pictures; None: as published.
+    normalisation: of a VGG file, a key of `NORMALISATIONS`; None: by checksum, else by format.
+
+  Returns:
+    The Conversion.
+
+  Raises:
+    InputError: the file is none of these or is damaged; an array is missing, left over, of another
+      shape than the others ask for, or not finite.
+  """
+  file = Mapped(path)
+  contents = layouts.read(file)
+  md5, sha256 = _checksums(file)
+  title, trained_with = KNOWN.get(md5) or KNOWN.get(sha256[:8]) or (None, None)
+  notes = [f'{title}, by its checksum' if title else 'no known checksum: taken by its content']
+  parts = _by_layer(file, contents.blobs)
+  kernels = {layer: blob.array for (layer, part), blob in parts.items() if part == 'kernel'}
+  if 'final' in kernels:
+    if fc != 'auto' or normalisation:
+      raise file.fail('is a whole network; fc and normalisation are for VGG files')
+    card = _network(file, contents, kernels, dataset, notes)
+  else:
+    card = _vgg(file, parts, kernels, fc, dataset, notes)
+    normalisation = normalisation or trained_with or _usual(contents, notes)
+    card = dataclasses.replace(card, mean=_fold(parts, normalisation))
+  card = dataclasses.replace(
+    card, mean=mean or card.mean, source=f'{file.path.name}, SHA-256 {sha256}'
+  )
+  variables = _placed(file, card, parts, contents.bgr)
+  targets = {blob.source: '/'.join(_path(*key)) for key, blob in parts.items()}
+  moved = [
+    (blob.source, blob.array.shape, targets.get(blob.source, f'({blob.part})'))
+    for blob in contents.blobs
+  ]
+  return Conversion(card, variables, moved, notes, file.release)
+
+
+def _checksums(file) -> tuple[str, str]:
+  """MD5 and SHA-256 of the whole file."""
+  sums = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+  for start in range(0, file.size, 1 << 24):
+    for checksum in sums:
+      checksum.update(file.data[start : start + (1 << 24)])
+    file.release()
+  return tuple(checksum.hexdigest() for checksum in sums)
+
+
+def _by_layer(file, blobs) -> dict[tuple[str, str], Blob]:
+  """The arrays that have a place, by layer and part."""
+  parts = {}
+  for blob in blobs:
+    other = parts.get((blob.layer, blob.part))
+    if other and blob.layer:
+      raise file.fail(f'{other.source} and {blob.source} are both the {blob.part} of {blob.layer}')
+    if blob.layer:
+      parts[blob.layer, blob.part] = blob
+  return parts
+
+
+# What kind of network.
+
+
+def _network(file, contents, kernels, dataset, notes) -> Card:
+  """The card of a network of the paper."""
+  num_classes = kernels['final'].shape[-1]
+  model, options = 'front_end', structure.front_end_options(file, kernels)
+  if any(layer.startswith('ctx_') for layer in kernels):
+    model, more = structure.context_options(file, kernels, contents.stated, num_classes)
+    options |= more
+  alone = (_BY_COUNT.get(num_classes, 'voc'), None)
+  published, size = PUBLISHED.get((model, options.get('context')), alone)
+  upsampling = [blob.array.shape[-1] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
+  card = Card(
+    model=model,
+    options=options,
+    upsampling='deconvolution' if upsampling or model == 'dilation10' else 'corner',
+    input=_stated_input(contents.input_shape) or size,
+    **_classes(file, num_classes, dataset, published, notes),
+  )
+  stride = card.create().stride
+  if upsampling and upsampling != [2 * stride]:
+    raise file.fail(f'upsamples by kernels of {upsampling}; this network does by {2 * stride}')
+  if model == 'dilation10' and not upsampling:
+    notes.append('the file has no ctx_upsample: the fixed one of the published network is used')
+  structure.check_statements(file, contents.poolings, contents.stated, card.create().table)
+  return card
+
+
+def _classes(file, num_classes, chosen, published, notes) -> dict:
+  """What a card says of classes and mean."""
+  name = chosen or published
+  table = CLASSES.get(name) or datasets.classes(name)
+  if num_classes == table.num_classes:
+    if not chosen:
+      notes.append(f'classes and mean: those of the published network for {name}')
+    return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=name)
+  if chosen:
+    raise file.fail(
+      f'tells {num_classes} classes apart, and {name} has {table.num_classes}; '
+      'name the data set that the network was trained for'
+    )
+  notes.append(f'{num_classes} classes without names; mean: that of the published one for {name}')
+  return dict(
+    classes=tuple(f'class {index}' for index in range(num_classes)),
+    palette=tuple(map(bitwise_colour, range(num_classes))),
+    mean=table.mean,
+  )
+
+
+def _stated_input(shape) -> tuple[int, int] | None:
+  """The size of the input, where the file states one for pictures."""
+  return tuple(shape[2:]) if shape and len(shape) == 4 and shape[1] == 3 else None
+
+
+def _vgg(file, parts, kernels, fc, dataset, notes) -> Card:
+  """The card of a front end made of VGG; adds to `parts` the layers that the file hasn't."""
+  if fc == 'random':
+    for key in [key for key in parts if key[0] in ('fc6', 'fc7')]:
+      del parts[key]
+    kernels = {layer: kernel for layer, kernel in kernels.items() if layer not in ('fc6', 'fc7')}
+  elif not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any():
+    raise file.fail('has no valid fc6 and fc7; --fc=random starts them afresh')
+  width = max((layer, kernel.shape[-1]) for layer, kernel in kernels.items())[1]
+  # fc6 and fc7 are eight times as wide as conv5 in VGG.
+  options = structure.front_end_options(file, kernels, default_fc=8 * width)
+  table = datasets.classes(dataset or 'voc')
+  card = Card(
+    model='front_end',
+    options=options,
+    classes=table.names,
+    palette=table.palette,
+    mean=table.mean,
+    dataset=table.name,
+  )
+  inputs, fresh = 3, []
+  for layer in card.create().table:
+    if layer.name in ('fc6', 'fc7', 'final') and layer.name not in kernels:
+      init = initializers.classifier if layer.name == 'final' else initializers.he
+      shape = (layer.kernel, layer.kernel, inputs, layer.channels)
+      kernel = np.asarray(jax.jit(init, static_argnums=1)(jax.random.key(len(fresh)), shape))
+      parts[layer.name, 'kernel'] = Blob('', layer.name, 'kernel', kernel)
+      parts[layer.name, 'bias'] = Blob('', layer.name, 'bias', np.zeros(layer.channels, np.float32))
+      fresh.append(layer.name)
+    inputs = layer.channels or inputs
+  notes.append(f'untrained: {", ".join(fresh)}, for the classes of {table.name}')
+  return card
+
+
+def _usual(contents, notes) -> str:
+  """How the VGG of a format is usually fed."""
+  if contents.format in ('caffemodel', 'h5'):
+    return 'caffe'
+  if any(np.isnan(blob.array).any() for blob in contents.blobs if not blob.layer):
+    return 'features'  # torchvision's file of this kind has no valid classifier.
+  notes.append(
+    'normalisation: that of torchvision, (v / 255 - mean) / std; --normalisation tells else'
+  )
+  return 'torchvision'
+
+
+def _fold(parts, normalisation) -> tuple[float, ...]:
+  """Turns conv1_1 to pictures of 0..255 minus a mean, which it returns.
+
+  Exact, because a front end does not pad: no zero ever stands for the mean.
+  """
+  scale, mean, std = NORMALISATIONS[normalisation]
+  blob = parts['conv1_1', 'kernel']
+  factor = 1 / (scale * np.asarray(std, np.float64))
+  if (abs(factor - 1) > 1e-12).any() and blob.array.shape[2] == 3:
+    kernel = (blob.array * factor[:, None]).astype(np.float32)
+    parts['conv1_1', 'kernel'] = blob._replace(array=kernel)
+  return tuple(round(scale * value, 5) for value in mean)
+
+
+# Everything in its place.
+
+
+def _placed(file, card, parts, bgr) -> dict:
+  """The variables of a network; each array is checked."""
+  expected, inputs = {}, 3
+  for layer in card.create().table:
+    if layer.kind == 'conv':
+      expected[layer.name, 'kernel'] = (layer.kernel, layer.kernel, inputs, layer.channels)
+      expected[layer.name, 'bias'] = (layer.channels,)
+      inputs = layer.channels
+  problems = [f'{layer} has no {part}' for layer, part in expected if (layer, part) not in parts]
+  problems += [
+    f'{parts[key].source} {parts[key].array.shape} is left over' for key in parts.keys() - expected
+  ]
+  problems = problems or [
+    f'{parts[key].source} is {parts[key].array.shape} as height, width, in, out, not {shape}'
+    for key, shape in expected.items()
+    if parts[key].array.shape != shape
+  ]
+  if problems:
+    more = f'; and {len(problems) - 4} more' if len(problems) > 4 else ''
+    raise file.fail(f'does not fit a {card.model}: {"; ".join(sorted(problems)[:4])}{more}')
+  params = {}
+  for key, blob in parts.items():
+    array = blob.array
+    if key == ('conv1_1', 'kernel') and bgr:
+      array = array[:, :, ::-1]
+    if array.dtype != np.float32:
+      array = array.astype(np.float32)
+    _check_finite(file, blob.source, array)
+    module, layer, part = _path(*key)
+    params.setdefault(module, {}).setdefault(layer, {})[part] = array
+  return {'params': params}
+
+
+def _path(layer: str, part: str) -> tuple[str, str, str]:
+  """Where an array stands in the network."""
+  return 'context' if layer.startswith('ctx_') else 'front_end', layer, part
+
+
+def _check_finite(file, source, array) -> None:
+  for start in range(0, array.shape[-1], 256):  # Piece by piece, to let go of what was read.
+    if not np.isfinite(array[..., start : start + 256]).all():
+      raise file.fail(f'{source} holds values that are infinite or not numbers')
+    file.release()

@@ -1,0 +1,236 @@
+"""Which layer of VGG or of the paper's networks each array of a file is, and how it lies there."""
+
+import math
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from dilated_jax.weights import caffe, keras, safetensors, torch
+from dilated_jax.weights.mapped import Mapped
+
+
+class Blob(NamedTuple):
+  """One array of a file, found to be part of a layer.
+
+  Attributes:
+    source: what the file calls it.
+    layer: our name of the layer; '' where it has no place in our networks.
+    part: 'kernel' or 'bias'; where `layer` is '', why it has no place.
+    array: the kernel as (height, width, in, out), or the bias (out,); a view of the file.
+  """
+
+  source: str
+  layer: str
+  part: str
+  array: np.ndarray
+
+
+class Contents(NamedTuple):
+  """What a file of weights holds.
+
+  Attributes:
+    format: 'caffemodel', 'pth', 'safetensors' or 'h5'.
+    blobs: all its arrays.
+    bgr: whether the first layer expects BGR.
+    input_shape: (N, C, H, W) of the input, where the file states it.
+    poolings: names of the pooling layers, where the file states them.
+    stated: {layer: options}, what the file states of its convolutions beyond their arrays, see
+      `caffe.CaffeLayer`.
+  """
+
+  format: str
+  blobs: list[Blob]
+  bgr: bool
+  input_shape: tuple[int, ...] | None = None
+  poolings: tuple[str, ...] = ()
+  stated: dict[str, dict] | None = None
+
+
+def read(file: Mapped) -> Contents:
+  """Reads a file in whichever format it is, told by its content.
+
+  Raises:
+    InputError: it is in none, is damaged, or holds arrays of another network.
+  """
+  if torch.matches(file):
+    return Contents('pth', _of_torch(file, torch.read(file)), bgr=False)
+  if keras.matches(file):
+    return Contents('h5', _of_keras(file, keras.read(file)), bgr=True)
+  if safetensors.matches(file):
+    return Contents('safetensors', _of_torch(file, safetensors.read(file)), bgr=False)
+  if caffe.matches(file):
+    net = caffe.read(file)
+    return Contents(
+      'caffemodel',
+      _of_caffe(file, net),
+      bgr=True,
+      input_shape=net.input_shape,
+      poolings=tuple(layer.name for layer in net.layers if layer.kind == 'Pooling'),
+      stated={_caffe_name(layer): layer.options for layer in net.layers},
+    )
+  raise file.fail(
+    'is neither a .caffemodel nor a PyTorch, Keras or safetensors file; it begins with '
+    f'{file.bytes(0, min(file.size, 8), "the file")!r}'
+  )
+
+
+# Why an array has no place.
+_CLASSIFIER = 'classifies ImageNet; final takes its place'
+UPSAMPLING = 'the fixed bilinear upsampling, made anew'
+
+
+def _of_caffe(file, net) -> list[Blob]:
+  """Caffe: kernels are (out, in, height, width), dense ones (out, in)."""
+  blobs = []
+  for layer in net.layers:
+    name = _caffe_name(layer)
+    for index, array in enumerate(layer.blobs):
+      source = f'{layer.name}[{index}]'
+      if layer.kind == 'Deconvolution':
+        _check_bilinear(file, source, array)
+        blobs.append(Blob(source, '', UPSAMPLING, array))
+      elif name == 'fc8':
+        blobs.append(Blob(source, '', _CLASSIFIER, array))
+      elif layer.kind not in ('Convolution', 'InnerProduct') or index > 1:
+        raise file.fail(f'{source}, of a {layer.kind}, has no place in VGG or the paper')
+      elif index:
+        blobs.append(Blob(source, name, 'bias', array))
+      else:
+        blobs.append(Blob(source, name, 'kernel', _oihw(array)))
+  return _with_unfolded_fc6(file, blobs, 'CHW')
+
+
+def _caffe_name(layer) -> str:
+  """The network for VOC has fc-final and ct_conv1_1 where the others have final and ctx_conv1_1."""
+  return {'fc-final': 'final'}.get(layer.name, re.sub('^ct_', 'ctx_', layer.name))
+
+
+def _of_torch(file, tensors) -> list[Blob]:
+  """Torchvision and timm: kernels are (out, in, height, width), dense ones (out, in)."""
+  dense = {'classifier.0': 'fc6', 'classifier.3': 'fc7', 'classifier.6': 'fc8',
+           'pre_logits.fc1': 'fc6', 'pre_logits.fc2': 'fc7', 'head.fc': 'fc8'}  # fmt: skip
+  numbers = [re.fullmatch(r'features\.(\d+)\.weight', name) for name in tensors]
+  conv = _vgg_names(sorted(int(match[1]) for match in numbers if match))
+  known = {f'features.{number}': name for number, name in conv.items()} | dense
+  blobs = []
+  for source, array in tensors.items():
+    module, _, part = source.rpartition('.')
+    if part not in ('weight', 'bias'):
+      raise file.fail(f'{source} has no place in VGG; batch normalisation is not supported')
+    if module not in known:
+      raise file.fail(f'{source} has no place in VGG: neither features.N nor a classifier')
+    name = known[module]
+    if name == 'fc8':
+      blobs.append(Blob(source, '', _CLASSIFIER, array))
+    elif part == 'bias':
+      blobs.append(Blob(source, name, 'bias', array))
+    else:
+      blobs.append(Blob(source, name, 'kernel', _oihw(array)))
+  return _with_unfolded_fc6(file, blobs, 'CHW')
+
+
+def _of_keras(file, datasets) -> list[Blob]:
+  """Keras: kernels are (height, width, in, out), dense ones (in, out)."""
+  blobs, counted = [], _counted_names(datasets)
+  for source, array in datasets.items():
+    name, part = counted.get(source) or _keras_name(source)
+    if source.startswith('optimizer'):
+      blobs.append(Blob(source, '', 'state of an optimiser', array))
+    elif not name:
+      raise file.fail(f'{source} has no place in VGG as Keras names its layers (block1_conv1, fc1)')
+    elif name == 'fc8':
+      blobs.append(Blob(source, '', _CLASSIFIER, array))
+    else:
+      blobs.append(Blob(source, name, part, array if array.ndim != 2 else array[None, None]))
+  return _with_unfolded_fc6(file, blobs, 'HWC')
+
+
+def _keras_name(source: str) -> tuple[str, str]:
+  """Layer and part of block1_conv1/block1_conv1_W_1:0, .../fc1/kernel:0; '' for none."""
+  layer = re.search(r'(?:^|/)(block(\d+)_conv(\d+)|fc1|fc2|predictions)/', source)
+  part = re.search(r'(?:^|[/_])(kernel|bias|W|b)(?:_\d+)?(?::0)?$', source)
+  if not layer or not part:
+    return '', ''
+  dense = {'fc1': 'fc6', 'fc2': 'fc7', 'predictions': 'fc8'}
+  name = dense.get(layer[1]) or f'conv{layer[2]}_{layer[3]}'
+  return name, 'kernel' if part[1] in ('kernel', 'W') else 'bias'
+
+
+def _counted_names(datasets) -> dict:
+  """Keras 3 counts layers instead of naming them: layers/conv2d_3/vars/0."""
+  pattern = r'(?:.*/)?layers/(conv2d|dense)(?:_(\d+))?/vars/([01])'
+  matches = {source: re.fullmatch(pattern, source) for source in datasets}
+  if not datasets or not all(matches.values()):
+    return {}
+  convolutions = {int(match[2] or 0) for match in matches.values() if match[1] == 'conv2d'}
+  # The blocks can't be told from shapes; these are the networks of Simonyan & Zisserman.
+  blocks = {8: (1, 1, 2, 2, 2), 10: (2,) * 5, 13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
+  if convolutions != set(range(len(convolutions))) or len(convolutions) not in blocks:
+    return {}
+  names = [
+    f'conv{block}_{i}'
+    for block, count in enumerate(blocks[len(convolutions)], 1)
+    for i in range(1, count + 1)
+  ]
+  result = {}
+  for source, match in matches.items():
+    number = int(match[2] or 0)
+    name = names[number] if match[1] == 'conv2d' else f'fc{number + 6}'
+    result[source] = (name, ('kernel', 'bias')[int(match[3])])
+  return result
+
+
+def _vgg_names(numbers: list[int]) -> dict[int, str]:
+  """Names of the convolutions of torchvision's `features`, from their places.
+
+  A convolution takes two places with its ReLU; one that comes three places after the last has a
+  pooling before it.
+  """
+  names, block, index, last = {}, 1, 0, -2
+  for number in numbers:
+    block, index = (block, index + 1) if number == last + 2 else (block + 1, 1)
+    names[number], last = f'conv{block}_{index}', number
+  return names
+
+
+def _oihw(array):
+  """A kernel of Caffe or PyTorch as ours; dense ones as 1x1."""
+  array = array[:, :, None, None] if array.ndim == 2 else array
+  return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def _with_unfolded_fc6(file, blobs, order) -> list[Blob]:
+  """Turns a dense fc6 into a convolution: its inputs are a map, flattened in `order`."""
+  kernels = [blob for blob in blobs if blob.part == 'kernel']
+  last = [b for b in kernels if b.layer.startswith('conv')]
+  result = []
+  for blob in blobs:
+    array = blob.array
+    if (blob.layer, blob.part) == ('fc6', 'kernel') and array.shape[:2] == (1, 1) and last:
+      channels, (inputs, outputs) = last[-1].array.shape[-1], array.shape[2:]
+      side = math.isqrt(inputs // channels)
+      if side * side * channels != inputs:
+        raise file.fail(
+          f'{blob.source} takes {inputs} values, which is no square map of the {channels} channels '
+          f'of {last[-1].source}'
+        )
+      if side > 1 and order == 'CHW':
+        array = array[0, 0].T.reshape(outputs, channels, side, side).transpose(2, 3, 1, 0)
+      elif side > 1:
+        array = array[0, 0].reshape(side, side, channels, outputs)
+    result.append(blob._replace(array=array))
+  return result
+
+
+def _check_bilinear(file, source, kernel) -> None:
+  """Our networks end in the fixed bilinear upsampling of the published ones, and in no other."""
+  side = kernel.shape[-1]
+  tent = 1 - np.abs(np.arange(side) - (side - 1) / 2) / (side / 2)
+  if kernel.ndim != 4 or kernel.shape[1:3] != (1, side) or side % 2 or not (
+    np.abs(kernel - np.outer(tent, tent)).max() < 1e-4
+  ):  # fmt: skip
+    raise file.fail(
+      f'{source}, of shape {kernel.shape}, is not a bilinear upsampling of every class by itself; '
+      'ours is fixed, as in the published network'
+    )

@@ -1,0 +1,100 @@
+"""Turns a published file of weights into a weights folder for predict, evaluate and train.
+
+  python -m experiments.convert --source=dilation8_pascal_voc.caffemodel --output=voc
+  python -m experiments.convert --source=vgg16-397923af.pth --output=vgg --dataset=camvid
+
+Known are the networks of the paper as .caffemodel (front end, Dilation7, 8 and 10, of any width and
+number of classes) and VGG from Caffe (.caffemodel), torchvision (.pth), timm (.safetensors) and
+Keras (.h5). What a file holds is told by its content. Neither Caffe nor PyTorch nor Keras is
+needed, and nothing in a file is executed.
+
+The report lists every array of the file and where it went; one that is missing, left over or of the
+wrong shape is an error, and nothing is written then. What the file can't tell, such as the names of
+the classes, is taken from the published network of that structure; the last lines say so.
+"""
+
+import math
+import pathlib
+
+from absl import flags
+
+from dilated_jax import checkpoints, datasets, geometry
+from dilated_jax.errors import InputError
+from dilated_jax.weights import convert as conversion
+from experiments import cli
+
+
+def define_flags(values=flags.FLAGS):
+  string = {'flag_values': values}
+  flags.DEFINE_string('source', None, 'File of weights.', required=True, **string)
+  flags.DEFINE_string('output', None, 'Weights folder to write.', required=True, **string)
+  flags.DEFINE_enum(
+    'dataset', None, datasets.NAMES,
+    'Data set whose classes the network tells apart; as published if not given. A VGG gets an '
+    'untrained layer for them.', **string,
+  )  # fmt: skip
+  flags.DEFINE_enum(
+    'fc', 'auto', ['auto', 'random'],
+    'random: start fc6 and fc7 of a VGG afresh, for files without them.', **string,
+  )  # fmt: skip
+  flags.DEFINE_list(
+    'mean', None, 'R,G,B that the network wants subtracted from pictures of 0..255; as published '
+    'if not given.', **string,
+  )  # fmt: skip
+  flags.DEFINE_enum(
+    'normalisation', None, list(conversion.NORMALISATIONS),
+    'How a VGG file was trained to see pictures; by its checksum or format if not given.', **string,
+  )  # fmt: skip
+
+
+def main(values=flags.FLAGS):
+  output = pathlib.Path(values.output).expanduser()
+  checkpoints.check_weights_folder(output)
+  result = conversion.convert(
+    pathlib.Path(values.source).expanduser(),
+    fc=values.fc,
+    dataset=values.dataset,
+    mean=_mean(values.mean),
+    normalisation=values.normalisation,
+  )
+  checkpoints.save_weights(output, result.card, result.variables, result.release)
+  print(report(result))
+  print(f'weights: {output}')
+
+
+def report(result) -> str:
+  """Every array and where it went, then what the network is."""
+  rows = [('in the file', 'height, width, in, out', 'in the network')]
+  rows += [(name, ', '.join(map(str, shape)), target) for name, shape, target in result.moved]
+  widths = [max(len(row[column]) for row in rows) for column in range(2)]
+  lines = [f'{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}' for a, b, c in rows]
+  card, moved = result.card, [shape for _, shape, target in result.moved if target[0] != '(']
+  model = card.create()
+  lines += [
+    '',
+    f'{len(moved)} arrays, {sum(map(math.prod, moved)):,} numbers moved, '
+    f'{len(result.moved) - len(moved)} arrays without a place; '
+    f'the network has {geometry.parameters(model):,} parameters',
+    f'{card.model} {card.options or ""}: {len(card.classes)} classes, mean RGB {card.mean}, '
+    + (f'input {card.input[0]}x{card.input[1]}, ' if card.input else '')
+    + f'upsampling {card.upsampling}',
+    *result.notes,
+  ]
+  return '\n'.join(lines)
+
+
+def _mean(texts):
+  if texts is None:
+    return None
+  try:
+    mean = tuple(float(text) for text in texts)
+  except ValueError:
+    mean = ()
+  if len(mean) != 3 or not all(0 <= value <= 255 for value in mean):
+    raise InputError(f'--mean={",".join(texts)}: give three numbers of 0 to 255, red, green, blue')
+  return mean
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)
