@@ -121,7 +121,12 @@ def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
   return int(first), ways
 
 
-# What is said of a network's grid leaves upsampling layers out; `fields` tells their share.
+# A network's grid: that of its scores, before a bilinear upsampling that it may end in.
+
+
+def without_upsampling(table: Table) -> Table:
+  """The layers that make a network's grid."""
+  return tuple(layer for layer in as_table(table) if layer.kind != 'deconv')
 
 
 def receptive_field(table: Table) -> int:
@@ -131,27 +136,33 @@ def receptive_field(table: Table) -> int:
   >>> receptive_field(layers.context(21)), receptive_field(layers.front_end(21))
   (67, 380)
   """
-  first, last = window(_grid(table))
+  first, last = window(without_upsampling(table))
   return last - first + 1
 
 
 def stride(table: Table) -> int:
   """Input pixels between cells of a network's grid: 8 for the published networks."""
-  return math.prod(layer.stride for layer in _grid(table))
+  return math.prod(layer.stride for layer in without_upsampling(table))
+
+
+def offset(table: Table) -> Fraction:
+  """Input pixel in which cell 0 of a network's grid is centred: 189.5 for the front end.
+
+  In a picture around which `margin` pixels are reflected it is offset - margin: 3.5, the middle of
+  the first `stride` pixels.
+  """
+  *_, last = fields(without_upsampling(table))
+  return last.center
 
 
 def margin(table: Table) -> int:
   """Input pixels lost on each side: 186 for the front end (paper-era code calls it label margin).
 
-  An input of H + 2 * margin pixels gives H / stride cells, for H a multiple of the stride. Where
-  the margin is reflected at the picture's border, cell 0 is centred at `center` - margin of the
-  picture: in the middle of its first `stride` pixels.
-
-  (Windows of even extent may have no middle; then the margin is rounded up, and with it comes one
-  cell too many.)
+  An input of H + 2 * margin pixels gives H / stride cells, for H a multiple of the stride; where a
+  window of even extent leaves half a pixel, it is rounded up, and there is one more cell.
   """
   step = stride(table)
-  return max(0, math.ceil(_center(table) - Fraction(step - 1, 2)))
+  return max(0, math.ceil(offset(table) - Fraction(step - 1, 2)))
 
 
 def valid_size(table: Table, least: int = 1) -> int:
@@ -164,20 +175,11 @@ def valid_size(table: Table, least: int = 1) -> int:
     least: input pixels that there must be.
   """
   # Cell 0 is as far from the first pixel as the last cell from the last.
-  step, size = stride(table), int(2 * _center(table)) + 1
+  step, size = stride(table), int(2 * offset(table)) + 1
   needed = 1
-  for layer in reversed(_grid(table)):
+  for layer in reversed(without_upsampling(table)):
     needed = max(1, (needed - 1) * layer.stride + layer.extent - 2 * layer.padding)
   return size + -(-(max(least, needed) - size) // step) * step
-
-
-def _grid(table: Table) -> Table:
-  return tuple(layer for layer in as_table(table) if layer.kind != 'deconv')
-
-
-def _center(table: Table) -> Fraction:
-  *_, last = fields(_grid(table))
-  return last.center
 
 
 # Sizes and costs.

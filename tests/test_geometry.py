@@ -1,12 +1,17 @@
 """geometry.py: against the sizes, fields and counts of the paper and of the published networks."""
 
 from fractions import Fraction
+import itertools
 
-from hypothesis import given, strategies as st
+import hypothesis
+from hypothesis import given, settings, strategies as st
 import jax
+import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
-from dilated_jax import geometry, layers, models
+from dilated_jax import geometry, layers, models, ops
 from dilated_jax.errors import InputError
 
 FRONT_END = layers.front_end(21)
@@ -131,6 +136,14 @@ def test_parameters_of_the_paper():
   assert geometry.parameters(whole) == 141_149_720
 
 
+@pytest.mark.parametrize('norm', ['group', 'batch'])
+def test_parameters_of_normalisations(norm):
+  model = models.create('front_end', 3, norm=norm, blocks=(1, 2), width=1 / 8, stride=4)
+  images = jax.ShapeDtypeStruct((1, 100, 100, 3), 'float32')
+  params = jax.eval_shape(model.init, jax.random.key(0), images)['params']
+  assert geometry.parameters(model) == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def test_flops_count_every_tap_twice():
   table = layers.front_end(4, blocks=(1,), width=1 / 16, stride=2, fc_kernel=1, fc_channels=5)
   height, width = 12, 16
@@ -164,11 +177,149 @@ def test_margin_field_and_center_agree(table, cells):
   stride, margin = geometry.stride(table), geometry.margin(table)
   size = cells * stride + 2 * margin
   assert geometry.output_size(table, size) == cells
+  assert geometry.valid_size(table, size) == size
   field = list(geometry.fields(table))[-1]
   # Field of cell 0 begins with the first pixel, and that of the last ends with the last.
-  assert field.center == Fraction(field.size - 1, 2)
-  assert field.size + (cells - 1) * stride == size
+  assert geometry.window(table, 0) == (0, field.size - 1)
+  assert geometry.window(table, cells - 1) == (size - field.size, size - 1)
+  assert field.center == geometry.offset(table) == Fraction(field.size - 1, 2)
   assert field.jump == stride
+  # Without the margin, cell 0 is in the middle of the first pixels of the picture.
+  assert field.center - margin == Fraction(stride - 1, 2)
+
+
+any_convolutions = st.builds(
+  layers.Layer,
+  name=st.just('conv'),
+  kernel=st.integers(1, 4),
+  stride=st.integers(1, 2),
+  dilation=st.integers(1, 3),
+  padding=st.integers(0, 5),
+  channels=st.just(1),
+)
+any_poolings = st.builds(
+  layers.Layer,
+  name=st.just('pool'),
+  kind=st.just('max_pool'),
+  kernel=st.integers(2, 3),
+  stride=st.integers(1, 2),
+)
+deconvolutions = st.builds(
+  lambda kernel, stride, padding: layers.Layer(
+    'deconv', 'deconv', kernel=kernel, stride=stride, padding=min(padding, kernel - 1)
+  ),
+  kernel=st.integers(1, 5),
+  stride=st.integers(1, 3),
+  padding=st.integers(0, 2),
+).filter(lambda layer: layer.kernel >= layer.stride)  # Else it leaves cells that nothing reaches.
+any_tables = st.lists(any_convolutions | any_poolings | deconvolutions, min_size=1, max_size=4)
+
+
+def sums(table, size):
+  """PyTorch's layers along one axis, all taps 1 and poolings sums: gradients count the paths.
+
+  Returns:
+    the input, the output, and the size after each layer.
+  """
+  x = first = torch.ones(1, 1, size, dtype=torch.float64, requires_grad=True)
+  found = []
+  for layer in table:
+    ones = torch.ones(1, 1, layer.kernel, dtype=torch.float64)
+    options = dict(stride=layer.stride, padding=layer.padding)
+    if layer.kind == 'deconv':
+      x = functional.conv_transpose1d(x, ones, **options)
+    elif layer.kind == 'conv':
+      x = functional.conv1d(x, ones, dilation=layer.dilation, **options)
+    else:
+      size = functional.max_pool1d(x, layer.kernel, ceil_mode=True, **options).shape[-1]
+      rest = (size - 1) * layer.stride + layer.kernel - x.shape[-1]
+      x = functional.conv1d(functional.pad(x, (0, rest)), ones, **options)
+    found.append(x.shape[-1])
+  return first, x[0, 0], found
+
+
+@settings(max_examples=50)
+@given(any_tables)
+def test_paths_windows_fields_and_sizes_are_those_of_pytorch(table):
+  table, side = tuple(table), 1001
+  first, x, found = sums(table, side)
+  assert geometry.sizes(table, side) == found
+  phases = int(np.prod([layer.stride for layer in table if layer.kind == 'deconv']))
+  lengths = []
+  for cell in range(len(x) // 2, len(x) // 2 + phases):
+    (gradient,) = torch.autograd.grad(x[cell], first, retain_graph=True)
+    (pixels,) = np.nonzero(gradient[0, 0].numpy())
+    assert geometry.window(table, cell) == (pixels[0], pixels[-1])
+    start, ways = geometry.paths(table, cell)
+    assert start == pixels[0]
+    assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
+    lengths.append(len(ways))
+  *_, field = geometry.fields(table)
+  assert field.size == max(lengths)
+  ahead = geometry.window(table, len(x) // 2 + phases)
+  start = geometry.window(table, len(x) // 2)
+  assert ahead[0] - start[0] == ahead[1] - start[1] == phases * field.jump
+  if phases == 1:
+    assert field.center == Fraction(sum(geometry.window(table, 0)), 2)
+
+
+@settings(max_examples=50)
+@given(st.lists(any_convolutions | any_poolings, min_size=1, max_size=4), st.integers(1, 99))
+def test_valid_sizes_lose_nothing(table, least):
+  def fits(size):
+    for layer in table:
+      steps, rest = divmod(size + 2 * layer.padding - layer.extent, layer.stride)
+      size = steps + 1
+      if rest or size < 1:
+        return False
+    return True
+
+  table = tuple(table)
+  expected = next(size for size in range(least, 9999) if fits(size))
+  assert geometry.valid_size(table, least) == expected
+  assert geometry.valid_size((*table, *layers.upsample(4)), least) == expected
+
+
+@settings(max_examples=50)
+@given(st.lists(any_convolutions | any_poolings, min_size=1, max_size=4), st.integers(1, 5))
+def test_the_margin_is_enough_for_any_table(table, cells):
+  """Whatever the windows: every cell that the picture needs, and none of them beyond its end."""
+  stride, margin = geometry.stride(table), geometry.margin(table)
+  size = cells * stride + 2 * margin
+  hypothesis.assume(size >= geometry.valid_size(table))  # Else padding alone is seen.
+  assert geometry.output_size(table, size) >= cells
+  assert geometry.offset(table) + (cells - 1) * stride <= margin + cells * stride
+
+
+def test_valid_sizes_of_the_front_end():
+  assert geometry.valid_size(FRONT_END) == 380
+  assert [geometry.valid_size(FRONT_END, n) for n in (380, 381, 388, 512)] == [380, 388, 388, 516]
+  assert geometry.offset(FRONT_END) == Fraction(379, 2)
+
+
+@pytest.mark.parametrize('stride', [1, 2, 4, 8])
+def test_upsampled_cells_are_where_they_are_said_to_be(stride):
+  """Interpolation of the cells' own places gives places."""
+  places = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1)
+  found = np.asarray(ops.deconvolution(places, stride))[0, :, 0, 0]
+  found = found / np.asarray(ops.deconvolution(np.ones_like(places), stride))[0, :, 0, 0]
+  (field,) = geometry.fields(layers.upsample(stride))
+  expected = float(field.center) + float(field.jump) * np.arange(5 * stride)
+  inside = slice(stride // 2, -(stride // 2) or None)
+  np.testing.assert_allclose(found[inside], expected[inside], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'dilations, dense',
+  [((2, 2, 2), False), ((1, 2, 4), True), ((1, 3, 9), True), ((1, 2, 8), False), ((4, 1), False)],
+)
+def test_holes(dilations, dense):
+  """Section 2: doubling leaves none; the paths are the sums of one tap of every layer."""
+  table = tuple(layers.Layer('conv', dilation=d, padding=d, channels=1) for d in dilations)
+  reached = [sum(taps) for taps in itertools.product(*((-d, 0, d) for d in dilations))]
+  first, ways = geometry.paths(table)
+  assert ways.tolist() == [reached.count(first + i) for i in range(len(ways))]
+  assert all(ways) == dense
 
 
 @given(st.integers(2, 9))

@@ -83,54 +83,6 @@ def test_the_whole_published_voc_network_has_141_million_parameters():
   assert logits.shape == (1, 66, 66, 21)
 
 
-@pytest.mark.parametrize(
-  'options',
-  [
-    {'blocks': (1, 1), 'stride': 4, 'fc_kernel': 3},
-    {'blocks': (1, 1), 'stride': 2, 'fc_kernel': 3},  # pool2 is gone: fc6 has dilation 2.
-    {'blocks': (2, 1), 'stride': 2, 'fc_kernel': 5},
-    {'blocks': (1, 1), 'stride': 2, 'fc_kernel': 3, 'context': True},
-  ],
-)
-def test_gradients_reach_exactly_the_receptive_field(options):
-  """Which pixels can move a logit, found by differentiating a network of random weights."""
-  options = dict(options)
-  context = {'dilations': (1, 2, 1)} if options.pop('context', False) else {}
-  model = models.create(
-    'dilation8' if context else 'front_end', 3, width=1 / 8, fc_channels=4, dropout=0, **options,
-    **context,
-  )  # fmt: skip
-  # Seen from the middle of the map, where the padding of a context module plays no part.
-  radius = sum(layer.padding for layer in model.table)
-  cells = 2 * radius + 2
-  images = image_of(model, cells, cells)[:1]
-  rng = np.random.default_rng(0)
-
-  def any_weights(path, leaf):
-    # All positive: no ReLU is shut, and a max pooling of noise picks every pixel sometimes.
-    return np.abs(rng.standard_normal(leaf.shape)).astype(np.float32)
-
-  params = jax.tree_util.tree_map_with_path(
-    any_weights, jax.eval_shape(model.init, jax.random.key(0), images)
-  )
-
-  @jax.jit
-  def touched(batch):
-    def logit(image):
-      return model.apply(params, image[None])[0, radius, radius + 1].sum()
-
-    return (jax.vmap(jax.grad(logit))(batch) != 0).any((0, 3))
-
-  batch = rng.uniform(0, 9, (48, *images.shape[1:])).astype(np.float32)
-  support = np.asarray(touched(batch))
-  field = [f for f in geometry.fields(model)][-1]
-  first = field.center + radius * field.jump - (field.size - 1) / 2
-  expected = np.zeros_like(support)
-  top, left = int(first), int(first + field.jump)
-  expected[top : top + field.size, left : left + field.size] = True
-  np.testing.assert_array_equal(support, expected)
-
-
 def test_layer_by_layer():
   """The network is its table: each row by hand, and nothing besides."""
   model = models.create('dilation8', 3, dilations=(1, 2, 1), **NARROW)

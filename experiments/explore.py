@@ -1,0 +1,242 @@
+"""What a network is made of and what it sees: a table of its layers, derived without any weights.
+
+  python -m experiments.explore --model=dilation8 --text
+  python -m experiments.explore --model=dilation8 --dilations=2,2,2,2 --input=500x628
+  python -m experiments.explore --weights=DIR --json=network.json
+
+For each layer it tells the receptive field of a cell, the jump between neighbouring cells and the
+offset of the first (in pixels of the input, along one axis), the size of the output, parameters,
+operations (a multiply-add counts as 2), and the memory that its input and output take together.
+--input is what the network is fed, margins included.
+"""
+
+import json
+import os
+
+from absl import flags
+import jax.numpy as jnp
+import numpy as np
+
+from dilated_jax import checkpoints, files, geometry, models
+from dilated_jax.errors import InputError
+from experiments import cli, networks
+
+
+def define_flags(values=flags.FLAGS):
+  into = {'flag_values': values}
+  networks.define_flags(values)
+  for flag in networks.FLAGS:  # Defined elsewhere, but flags of this command.
+    flags.declare_key_flag(flag, values)
+  flags.DEFINE_integer('num_classes', 21, 'Classes of the network.', lower_bound=2, **into)
+  flags.DEFINE_string('weights', None, 'Weights folder whose network it is, instead.', **into)
+  flags.DEFINE_string(
+    'input', None, 'Size of the input, HxW; if not given, that of the weights, or 512 pixels and '
+    'the margins.', **into,
+  )  # fmt: skip
+  flags.DEFINE_bool('text', False, 'Print it; also done where no file is asked for.', **into)
+  flags.DEFINE_string('json', None, 'JSON file to write it to.', **into)
+
+
+def main(values=flags.FLAGS):
+  if values.json and os.path.isdir(values.json):
+    raise InputError(f'--json={values.json}: is a folder; name a file')
+  name, options, model, size = network(values)
+  if values.input:
+    size = cli.parsed('input', values.input, cli.size)
+  result = {'model': name, 'options': options} | explore(model, *size)
+  if values.text or not values.json:
+    print(text(result))
+  if values.json:
+    files.write_atomic(values.json, json.dumps(result, indent=2).encode() + b'\n')
+    print(f'written to {values.json}')
+
+
+def network(values) -> tuple:
+  """The network that the flags ask for: name, options, model, (height, width) of an input."""
+  if values.weights:
+    for flag in ('num_classes', *networks.FLAGS):
+      if values[flag].present:
+        raise InputError(f'--{flag} has no meaning with --weights: they say which network it is')
+    card = checkpoints.load_card(values.weights)
+    name, options, size = card.model, card.options, card.input
+    try:
+      model = card.create()
+    except (TypeError, ValueError) as error:
+      raise InputError(f'{values.weights}/model.json: {error}') from error
+  else:
+    name, options, size = values.model, networks.options(values), None
+    model = models.create(name, values.num_classes, **options)
+  return name, options, model, size or (geometry.valid_size(model, 512 + 2 * model.margin),) * 2
+
+
+def explore(model, height: int, width: int) -> dict:
+  """Derives what there is to say about a network, ready for JSON.
+
+  Args:
+    model: from `models.create`.
+    height: of the input, in pixels.
+    width: of the input, in pixels.
+
+  Returns:
+    {'input': [height, width], 'layers': a dictionary for each, 'network': of all, 'notes': lines}.
+
+  Raises:
+    InputError: the input is too small, or the receptive field too large.
+  """
+  field = geometry.receptive_field(model)
+  if field > 100_000:
+    raise InputError(f'a receptive field of {field} pixels; up to 100000 can be explored')
+  dtype = jnp.dtype(model.dtype)
+  size = dict(height=height, width=width, itemsize=dtype.itemsize)
+  smallest = geometry.valid_size(model)
+  cells = geometry.output_size(geometry.without_upsampling(model), smallest)
+  return {
+    'input': [height, width],
+    'network': {
+      'num_classes': model.num_classes,
+      'dtype': dtype.name,
+      'field': field,
+      'stride': model.stride,
+      'margin': model.margin,
+      'offset': float(geometry.offset(model)),
+      # stride * n + rest pixels give n cells and lose nothing to clipping.
+      'smallest_input': smallest,
+      'rest': smallest - cells * model.stride,
+      'parameters': geometry.parameters(model),
+      'parameter_bytes': 4 * geometry.parameters(model),  # float32, whatever the computation is in.
+      'flops': geometry.flops(model, height, width),
+      'inference_bytes': geometry.activation_bytes(model, **size),
+      'training_bytes': geometry.training_bytes(model, **size),
+    },
+    'layers': layers(model.table, **size),
+    'notes': notes(model, height, width),
+  }
+
+
+def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
+  """What there is to say about each layer."""
+  rows, channels = [], 3
+  for count, field in enumerate(geometry.fields(table), 1):
+    layer, alone = field.layer, (field.layer,)
+    row = {
+      'name': layer.name,
+      'kind': layer.kind,
+      'kernel': layer.kernel,
+      'dilation': layer.dilation,
+      'stride': layer.stride,
+      'padding': layer.padding,
+      'channels': layer.channels or channels,
+      'field': field.size,
+      'read': int(np.count_nonzero(geometry.paths(table[:count])[1])),
+      'jump': float(field.jump),
+      'offset': float(field.center),
+      'parameters': geometry.parameters(alone, channels),
+      'flops': geometry.flops(alone, height, width, channels),
+      'bytes': geometry.activation_bytes(alone, height, width, channels, itemsize),
+    }
+    height, width = (geometry.output_size(alone, side) for side in (height, width))
+    channels = row['channels']
+    rows.append(row | {'height': height, 'width': width})
+  return rows
+
+
+def notes(model, height: int, width: int) -> list[str]:
+  """What one should know about what its cells see."""
+  grid = geometry.without_upsampling(model)
+  result = [f'A cell of the grid reads {_coverage(grid, "pixels")}.']
+  context = geometry.without_upsampling(model.context_table)
+  if context:
+    result.append(f'In the context module alone it reads {_coverage(context, "scores")}.')
+  for name, side in (('height', height), ('width', width)):
+    valid = geometry.valid_size(model, side)
+    if valid != side:
+      result.append(f'{side} is no valid {name}: windows overhang its end; the next is {valid}.')
+  first, _ = geometry.window(grid)
+  if first < 0:
+    outermost = -(first // model.stride)
+    cells = min(geometry.output_size(grid, side) for side in (height, width))
+    which = f'The outermost {outermost} cells' if 2 * outermost < cells else 'All cells'
+    result.append(f'{which} also read zeros from beyond the border (padding).')
+  return result
+
+
+def _coverage(table, what: str) -> str:
+  """Whether a receptive field has holes, and where most of its weight lies."""
+  _, ways = geometry.paths(table)
+  read, size, total = np.count_nonzero(ways), len(ways), np.cumsum(ways)
+  if read == size:
+    density = f'all {size} {what} of its field along an axis, without holes'
+  else:
+    hole = max(map(len, ''.join('x' if n else ' ' for n in ways).split('x')))
+    density = (
+      f'{read} of the {size} {what} of its field along an axis, with holes {hole} wide (gridding; '
+      'dilations that start at 1 and double leave none)'
+    )
+  first, last = (np.argmax(4 * total >= quarters * total[-1]) for quarters in (1, 3))
+  return f'{density}; half of all paths to it start in the {last - first + 1} in the middle'
+
+
+# Columns of numbers: title, and how a layer's entry is written.
+_COLUMNS = {
+  'kernel': '{kernel}x{kernel}',
+  'dilation': '{dilation}',
+  'stride': '{stride}',
+  'padding': '{padding}',
+  'channels': '{channels}',
+  'field': '{field}',
+  'jump': '{jump:g}',
+  'offset': '{offset:g}',
+  'output': '{height}x{width}',
+  'parameters': '{parameters:,}',
+  'GFLOPs': '{gflops:.2f}',
+  'MiB': '{mib:.1f}',
+}
+
+
+def text(result: dict) -> str:
+  """Sets what `explore` returns as text.
+
+  Args:
+    result: of `explore`, and of the network 'model', its name, and 'options'.
+
+  Returns:
+    Lines of text without a newline at the end.
+  """
+  whole, (height, width) = result['network'], result['input']
+  cells = [['layer', 'kind', *_COLUMNS]]
+  for row in result['layers']:
+    row = row | {'gflops': row['flops'] / 1e9, 'mib': row['bytes'] / 2**20}
+    cells.append([row['name'], row['kind'], *(form.format(**row) for form in _COLUMNS.values())])
+  widths = [max(map(len, column)) for column in zip(*cells)]
+  title = ', '.join(
+    [f'{whole["num_classes"]} classes', f'input {height}x{width}']
+    + [f'{name} {value}' for name, value in result['options'].items()]
+  )
+  lines = [f'{result["model"]}: {title}', '']
+  for name, kind, *numbers in cells:
+    words = [name.ljust(widths[0]), kind.ljust(widths[1])]
+    lines.append('  '.join([*words, *map(str.rjust, numbers, widths[2:])]))
+  step, margin, rest = whole['stride'], whole['margin'], whole['rest']
+  inference, training, weights = (
+    f'{whole[f"{what}_bytes"] / 2**20:,.1f} MiB' for what in ('inference', 'training', 'parameter')
+  )
+  lines += [
+    '',
+    f'receptive field  {whole["field"]} pixels',
+    f'stride           {step} pixels',
+    f'margin           {margin} pixels on each side; cell 0 is centred at pixel '
+    f'{whole["offset"]:g} of the input, {whole["offset"] - margin:g} of the picture inside',
+    f'valid inputs     {step} n {"-" if rest < 0 else "+"} {abs(rest)} pixels for n cells: '
+    f'{whole["smallest_input"]}, {whole["smallest_input"] + step}, ...',
+    f'parameters       {whole["parameters"]:,} ({weights} in float32)',
+    f'operations       {whole["flops"] / 1e9:,.1f} GFLOPs',
+    f'activations      {inference} at a time in inference; {training} in all, which training keeps',
+    '',
+    *result['notes'],
+  ]
+  return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)
