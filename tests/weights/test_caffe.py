@@ -391,6 +391,27 @@ def test_opencv_reads_the_same(read, build, style):
       np.testing.assert_array_equal(array, values.reshape(array.shape), strict=True)
 
 
+@pytest.mark.parametrize(
+  'name, sizes',
+  [
+    ('pascal_voc', {'fc-final': (66, 66), 'ct_conv1_1': (130, 130), 'prob': (66, 66)}),
+    ('camvid', {'final': (66, 91), 'prob': (66, 91)}),
+    # Caffe rounds the sizes of poolings up: 159, not 158.
+    ('kitti', {'final': (60, 159), 'ctx_final': (60, 159), 'prob': (60, 159)}),
+    ('cityscapes', {'final': (128, 128), 'ctx_final': (128, 128), 'prob': (1024, 1024)}),
+  ],
+)
+def test_the_written_networks_are_the_published_ones(name, sizes):
+  """Sizes of the maps at the published sizes of the input."""
+  network = caffe_files.published(name, np.random.default_rng(0), width=1 / 64, num_classes=2)
+  images = 50 * np.random.default_rng(1).standard_normal(network.input_shape).astype(np.float32)
+  outputs = caffe_files.run(network, images, list(sizes))
+  assert [output.shape[2:] for output in outputs] == list(sizes.values())
+  np.testing.assert_allclose(outputs[-1].sum(1), 1, rtol=1e-5)
+  # What the last layer says differs from place to place.
+  assert outputs[-1].std(axis=(2, 3)).min() > 0.01
+
+
 def protobuf_net():
   """BVLC's messages as far as they hold weights, as a class of Google's protobuf."""
   messages = {
