@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dilated_jax import metrics, ops, progress, tiles
+from dilated_jax import ops, progress, protocols, tiles
 from dilated_jax.errors import InputError
 from dilated_jax.input import read_ahead, reflect, shrink_picture
-
 
 Tile = tuple[int, int] | Literal['whole', 'auto'] | None
 
@@ -112,6 +111,7 @@ def evaluate(
   source,
   classes,
   *,
+  measures=None,
   batch_size: int = 8,
   scales=(1.0,),
   flip: bool = False,
@@ -127,6 +127,7 @@ def evaluate(
     source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
       ignore, 'name': str}; sizes may differ.
     classes: the data set's `Classes`; the same names as the card's, in any order.
+    measures: what to count, from `protocols` and `boundaries`; None for the default protocol.
     batch_size: pictures of one size that are labelled together.
     scales: as for `predict`.
     flip: as for `predict`.
@@ -134,51 +135,25 @@ def evaluate(
     show_progress: whether to show how far it is.
 
   Returns:
-    the scores, as `metrics.scores`.
+    the scores of all measures in one dict, for the default protocol as in `metrics.scores`.
 
   Raises:
     InputError: the classes differ, a picture and its label differ in size, or the split is empty.
   """
-  order = class_order(card, classes)
+  order = classes.order_of(card.classes, 'the weights')
+  measures = measures or [protocols.create('default', classes)]
   if not len(source):
     raise InputError(f'{classes.name}: the split has no pictures')
   items = read_ahead(source)
   if show_progress:
     items = progress.track(items, total=len(source), what='pictures')
-  total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
     labels = label_maps(model, variables, card, images, scales=scales, flip=flip, tile=tile)
-    labels = labels[: len(group)]
-    truth = np.stack([item['label'] for item in group])
-    total += metrics.confusion(truth, order[labels], classes.num_classes)
-  return metrics.scores(total, classes.names)
-
-
-def class_order(card, classes) -> np.ndarray:
-  """Where each class of a network stands in a data set: equal names, whatever their order and case.
-
-  Args:
-    card: with `classes`, the names in the network's order.
-    classes: the data set's `Classes`.
-
-  Returns:
-    (C,) uint8; element i is the data set's id of the network's class i.
-
-  Raises:
-    InputError: they don't have the same names.
-  """
-  ours = [name.casefold() for name in card.classes]
-  theirs = [name.casefold() for name in classes.names]
-  if sorted(ours) != sorted(theirs):
-    alone = [name for name in card.classes if name.casefold() not in theirs]
-    missing = [name for name in classes.names if name.casefold() not in ours]
-    raise InputError(
-      f'the weights have {len(ours)} classes and {classes.name} has {len(theirs)}: only in the '
-      f'weights: {", ".join(alone) or "none"}; only in {classes.name}: '
-      f'{", ".join(missing) or "none"}; evaluate on the data set the weights were trained for'
-    )
-  return np.array([theirs.index(name) for name in ours], np.uint8)
+    for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
+      for measure in measures:
+        measure.add(item['label'], predictions)
+  return {key: value for measure in measures for key, value in measure.scores().items()}
 
 
 # One pass of the network.
