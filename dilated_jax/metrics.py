@@ -60,7 +60,8 @@ def scores(confusion: np.ndarray, names) -> dict:
   * `frequency_weighted_iou` = sum of t[i] * IoU of class i / sum of t[i]
 
   Args:
-    confusion: (C, C) integers, rows are the truth, as `confusion` returns it.
+    confusion: (C, C) integers, rows are the truth, as `confusion` returns it. Further columns may
+      follow, for answers that are none of the classes: they count as wrong.
     names: C class names.
 
   Returns:
@@ -70,21 +71,19 @@ def scores(confusion: np.ndarray, names) -> dict:
   Source: Long et al. 2015, section 5 (the four means); VOC devkit (intersection over union).
   """
   confusion = np.asarray(confusion)
-  if confusion.shape != (len(names), len(names)):
+  rows, columns = confusion.shape
+  if rows != len(names) or columns < rows:
     raise ValueError(f'a {confusion.shape} confusion matrix does not fit {len(names)} class names')
   right = np.diag(confusion).astype(np.float64)
   truth = confusion.sum(axis=1).astype(np.float64)
-  union = truth + confusion.sum(axis=0) - right
-  iou = _ratio(right, union)
+  union = truth + confusion[:, :rows].sum(axis=0) - right
+  iou = ratio(right, union)
   present = truth > 0
   return {
-    'mean_iou': _mean(iou[union > 0]),
-    'per_class_iou': {
-      name: None if np.isnan(value) else float(value)
-      for name, value in zip(names, iou, strict=True)
-    },
+    'mean_iou': mean(iou),
+    'per_class_iou': by_name(names, iou),
     'pixel_accuracy': float(right.sum() / truth.sum()) if present.any() else None,
-    'mean_accuracy': _mean(_ratio(right, truth)[present]),
+    'mean_accuracy': mean(ratio(right, truth)),
     'frequency_weighted_iou': (
       float((truth * iou)[present].sum() / truth.sum()) if present.any() else None
     ),
@@ -92,52 +91,100 @@ def scores(confusion: np.ndarray, names) -> dict:
   }
 
 
-def table(scores: dict) -> str:
-  """Sets scores as a text table, in percent: a line per class with its share, then the means.
-
-  Args:
-    scores: what `scores` returned.
-
-  Returns:
-    Lines of text without a newline at the end.
-  """
-  counts = np.asarray(scores['confusion'], np.float64)
-  share = _ratio(counts.sum(axis=1), counts.sum())
-  accuracy = _ratio(np.diag(counts), counts.sum(axis=1))
-  rows = [('class', 'IoU %', 'accuracy %', 'of pixels %')]
-  for index, (name, iou) in enumerate(scores['per_class_iou'].items()):
-    rows.append((name, _percent(iou), _percent(accuracy[index]), _percent(share[index])))
-  means = [
-    ('mean IoU', scores['mean_iou']),
-    ('pixel accuracy', scores['pixel_accuracy']),
-    ('mean accuracy', scores['mean_accuracy']),
-    ('frequency weighted IoU', scores['frequency_weighted_iou']),
-  ]
-  first = max(len(text) for text in [row[0] for row in rows] + [name for name, _ in means])
-  widths = [first] + [len(title) for title in rows[0][1:]]
-  lines = [
-    '  '.join([row[0].ljust(first)] + [text.rjust(w) for text, w in zip(row[1:], widths[1:])])
-    for row in rows
-  ]
-  rule = '-' * len(lines[0])
-  lines[1:1] = [rule]
-  lines.append(rule)
-  lines += [f'{name.ljust(first)}  {_percent(value).rjust(widths[1])}' for name, value in means]
-  return '\n'.join(lines)
-
-
-def _ratio(part, whole):
+def ratio(part, whole) -> np.ndarray:
   """Divides; NaN where whole is 0."""
   part, whole = np.broadcast_arrays(part, whole)
   return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _mean(values):
+def mean(values) -> float | None:
+  """The mean of those values that aren't NaN; None where there are none."""
+  values = np.asarray(values, np.float64)
+  values = values[~np.isnan(values)]
   return float(values.mean()) if values.size else None
 
 
+def by_name(names, values) -> dict:
+  """Values by class name, ready for JSON: None instead of NaN."""
+  return {
+    name: None if np.isnan(value) else float(value)
+    for name, value in zip(names, values, strict=True)
+  }
+
+
+def table(scores: dict) -> str:
+  """Sets scores as a text table, in percent: a line per class with its share, then the means.
+
+  Args:
+    scores: what a protocol of `protocols` returned, and what `boundaries` adds to it.
+
+  Returns:
+    Lines of text without a newline at the end.
+  """
+  names = list(scores['per_class_iou'])
+  labels = scores.get('confusion_names', names)  # Cityscapes has rows for ignored labels too.
+  rows = [labels.index(name) for name in names]
+  counts = np.asarray(scores['confusion'], np.float64)[rows]
+  pixels, right = counts.sum(axis=1), counts[range(len(names)), rows]
+  boundary = scores.get('boundary', {})
+  widest = max(map(len, [*names, *_MEANS]))
+  lines = _grid(
+    'class',
+    {
+      'IoU %': scores['per_class_iou'],
+      'accuracy %': by_name(names, ratio(right, pixels)),
+      'of pixels %': by_name(names, ratio(pixels, pixels.sum())),
+      'iIoU %': scores.get('iiou'),
+      'boundary IoU %': boundary.get('boundary_iou'),
+    },
+    {title: scores[key] for title, key in _MEANS.items() if key in scores}
+    | {title: boundary[key] for title, key in _BOUNDARY_MEANS.items() if key in boundary}
+    | {f'mean IoU within {width} px': value for width, value in boundary.get('trimap', {}).items()},
+    widest,
+  )
+  if 'category_iou' in scores:
+    lines.append('')
+    lines += _grid(
+      'category',
+      {'IoU %': scores['category_iou'], 'iIoU %': scores.get('category_iiou')},
+      {title: scores[key] for title, key in _CATEGORY_MEANS.items() if key in scores},
+      widest,
+    )
+  return '\n'.join(lines)
+
+
+_MEANS = {
+  'mean IoU': 'mean_iou',
+  'pixel accuracy': 'pixel_accuracy',
+  'mean accuracy': 'mean_accuracy',
+  'frequency weighted IoU': 'frequency_weighted_iou',
+  'mean iIoU': 'mean_iiou',
+}
+_BOUNDARY_MEANS = {'mean boundary IoU': 'mean_boundary_iou', 'boundary F1': 'boundary_f1'}
+_CATEGORY_MEANS = {
+  'mean category IoU': 'mean_category_iou',
+  'mean category iIoU': 'mean_category_iiou',
+}
+
+
+def _grid(title, columns, means, widest) -> list[str]:
+  """Lines of a table: a row for each key of the first column, then the means under it."""
+  columns = {head: values for head, values in columns.items() if values}
+  names = list(columns['IoU %'])
+  widths = [max(len(head), len('100.00')) for head in columns]
+  rows = [list(columns)]
+  rows += [[_percent(values.get(name)) for values in columns.values()] for name in names]
+  rows += [[_percent(value)] for value in means.values()]
+  lines = [
+    '  '.join([name.ljust(widest)] + [text.rjust(width) for text, width in zip(row, widths)])
+    for name, row in zip([title, *names, *means], rows, strict=True)
+  ]
+  rule = '-' * len(lines[0])
+  return [lines[0], rule, *lines[1 : 1 + len(names)], rule, *lines[1 + len(names) :]]
+
+
 def _percent(value) -> str:
-  return '-' if value is None or np.isnan(value) else f'{100 * value:.2f}'
+  return '-' if value is None else f'{100 * value:.2f}'
 
 
 def _listed(values, most: int = 5) -> str:

@@ -20,9 +20,12 @@ SUFFIXES = (
 )  # fmt: skip
 
 # What official tools append to a picture's name: Cityscapes (leftImg8bit, gtFine, gtCoarse) and
-# CamVid (_L). The kinds are in the order of preference where several stand side by side.
-_KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color')
-_OFFICIAL = re.compile(rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(_KINDS)}))$')
+# CamVid (_L); and what `predict` appends to colour masks. The kinds are in the order of preference
+# where several stand side by side.
+_KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color', 'colours')
+_OFFICIAL = re.compile(
+  rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(_KINDS[:4])})|(?P<ours>{_KINDS[4]}))$'
+)
 
 
 # Reading.
@@ -79,12 +82,11 @@ def read_label(path) -> np.ndarray:
   """
   wanted = 'store class ids as 8-bit grey or palette PNG'
   with _opened(path) as image:
-    if image.format == 'JPEG':
-      raise InputError(f'{path}: JPEG changes label values; {wanted}')
+    _refuse_loss(image, path)
     if image.mode in ('1', 'P', 'L', 'F') or image.mode.startswith('I'):
       ids = np.asarray(image)
-    elif image.mode == 'LA' and image.getextrema()[1] == (255, 255):
-      ids = np.asarray(image)[..., 0]
+    elif image.mode == 'LA':
+      ids = np.asarray(_opaque(image, path))[..., 0]
     else:
       raise InputError(f'{path}: is a colour mask (mode {image.mode}), not a label map; {wanted}')
     if ids.dtype.kind == 'f':
@@ -92,6 +94,79 @@ def read_label(path) -> np.ndarray:
     if ids.dtype.kind != 'b' and (ids.min() < 0 or ids.max() > 255):
       raise InputError(f'{path}: holds label values {ids.min()}..{ids.max()}, above 255; {wanted}')
     return (ids // _grey_step(image, path)).astype(np.uint8)
+
+
+def read_colours(path) -> np.ndarray:
+  """Reads a colour mask: the exact colours, of a palette picture those of its palette.
+
+  Args:
+    path: picture file, as a rule PNG.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+
+  Raises:
+    InputError: the file is missing or damaged, has no colours or transparent ones, or was
+      compressed with loss.
+  """
+  with _opened(path) as image:
+    _refuse_loss(image, path)
+    if image.mode not in ('P', 'RGB', 'RGBA'):
+      raise InputError(f'{path}: is no colour mask but a grey picture (mode {image.mode})')
+    return np.array(_opaque(image, path).convert('RGB'))
+
+
+def read_instances(path) -> np.ndarray:
+  """Reads an instance map of Cityscapes, as a rule a 16-bit grey PNG.
+
+  Args:
+    path: picture file.
+
+  Returns:
+    (H, W) int32: 1000 * label + number, or the label alone for stuff and groups.
+
+  Raises:
+    InputError: the file is missing or damaged, or is no map of integers.
+  """
+  with _opened(path) as image:
+    if image.mode != 'L' and not image.mode.startswith('I'):
+      raise InputError(f'{path}: is no instance map (mode {image.mode}): those are 16-bit grey PNG')
+    return np.asarray(image).astype(np.int32)
+
+
+def stored_as(path) -> tuple[str, np.ndarray | None]:
+  """Tells from the head of a label picture what it stores.
+
+  Args:
+    path: picture file.
+
+  Returns:
+    ('grey', None), ('colours', None), or ('palette', the palette as (n, 3) uint8).
+
+  Raises:
+    InputError: the file is missing or not a picture.
+  """
+  with _opened(path, decode=False) as image:
+    if image.mode == 'P':
+      return 'palette', np.reshape(image.getpalette('RGB'), (-1, 3)).astype(np.uint8)
+    return ('colours' if image.mode in ('RGB', 'RGBA') else 'grey'), None
+
+
+def _refuse_loss(image, path):
+  if image.format == 'JPEG':
+    raise InputError(
+      f'{path}: JPEG changes label values; store class ids as 8-bit grey or palette PNG'
+    )
+
+
+def _opaque(image, path):
+  """A picture whose alpha channel, if any, hides nothing."""
+  if image.mode in ('LA', 'RGBA') and image.getextrema()[-1] != (255, 255):
+    raise InputError(
+      f'{path}: has an alpha channel (mode {image.mode}) with transparent pixels; store label '
+      'pictures without one'
+    )
+  return image
 
 
 def _grey_step(image, path) -> int:
@@ -104,8 +179,8 @@ def _grey_step(image, path) -> int:
 
 
 @contextlib.contextmanager
-def _opened(path):
-  """A decoded picture; whatever Pillow finds wrong becomes one line."""
+def _opened(path, decode: bool = True):
+  """A picture, decoded or only its head; whatever Pillow finds wrong becomes one line."""
   path = pathlib.Path(path)
   if path.is_dir():
     raise InputError(f'{path}: is a folder, not a picture file')
@@ -115,7 +190,8 @@ def _opened(path):
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # Warnings about size and metadata of pictures still read.
       with Image.open(path) as image:
-        image.load()
+        if decode:
+          image.load()
         yield image
   except InputError:
     raise
@@ -350,9 +426,10 @@ def pairs(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathlib.Path]
 
   Subfolders are searched too. Names are equal when their stems are, without the suffixes that
   official tools append: Cityscapes `_leftImg8bit`, `_gtFine_labelIds`, `_gtFine_labelTrainIds`,
-  `_gtFine_instanceIds`, `_gtFine_color` (and gtCoarse), CamVid `_L`. Where a folder holds several
-  of these for one picture, labelIds goes before labelTrainIds and both before the others. What
-  `predict` writes beside its label maps (`_colours`, `_overlay`) is passed over.
+  `_gtFine_instanceIds`, `_gtFine_color` (and gtCoarse), CamVid `_L`; and so are those of colour
+  masks that `predict` wrote (`_colours`). Where a folder holds several of these for one picture,
+  label maps go before colours, and labelIds before labelTrainIds. Overlays of `predict` are passed
+  over.
 
   Args:
     predictions_dir: folder of predicted label maps.
@@ -389,12 +466,10 @@ def _by_name(folder) -> dict:
   stems = {file.stem for file in files}
   ranked = {}
   for file in files:
-    pure = re.sub('_(colours|overlay)$', '', file.stem)
-    if pure != file.stem and pure in stems:
+    pure = file.stem.removesuffix('_overlay')
+    if pure != file.stem and {pure, f'{pure}_colours'} & stems:
       continue
-    official = _OFFICIAL.search(file.stem)
-    kind = official and official['kind']
-    name = file.stem[: official.start()] if official else file.stem
+    name, kind = _split(file.stem)
     ranked.setdefault(name, []).append((_KINDS.index(kind) if kind else 0, file))
   if not ranked:
     raise InputError(f'{folder}: no pictures in this folder ({", ".join(SUFFIXES)})')
@@ -406,6 +481,29 @@ def _by_name(folder) -> dict:
       raise InputError(f'{folder}: {files[0].name} and {files[1].name} stand for the same picture')
     chosen[name] = files[0]
   return chosen
+
+
+def kind(path) -> str | None:
+  """What an official suffix says of a label picture: labelIds, color, ...; None without one."""
+  return _split(pathlib.Path(path).stem)[1]
+
+
+def instances_of(label) -> pathlib.Path | None:
+  """The instance map that stands beside a label picture of Cityscapes; None if there is none."""
+  label = pathlib.Path(label)
+  said = kind(label)
+  if said is None:
+    return None
+  path = label.with_stem(label.stem.removesuffix(said) + 'instanceIds')
+  return path if path.exists() else None
+
+
+def _split(stem: str) -> tuple[str, str | None]:
+  """A picture's name without official suffixes, and the kind that they tell."""
+  name, kind = stem, None
+  while official := _OFFICIAL.search(name):
+    name, kind = name[: official.start()], kind or official['kind'] or official['ours']
+  return name, kind
 
 
 def _is_picture(path) -> bool:

@@ -3,10 +3,15 @@
   python -m experiments.evaluate --weights=DIR --dataset=camvid --split=test --output=scores.json
   python -m experiments.evaluate --predictions=DIR --labels=DIR --dataset=camvid
 
-One confusion matrix is summed over all pictures at the full size of their labels; pixels to ignore
-(255 and the data set's void value) don't count. Predictions are class ids in 8-bit grey or palette
-PNG, as `experiments.predict` writes them; they are paired with labels by file name, and official
-suffixes (_leftImg8bit, _gtFine_labelIds, _L, ...) are understood.
+Counts are summed over all pictures at the full size of their labels; pixels to ignore (255 and the
+data set's void values) don't count. --protocol makes the numbers of an official tool: voc (devkit),
+cityscapes (19 classes, 7 categories, and iIoU where *_instanceIds.png stand beside the labels),
+segnet. --boundaries adds boundary IoU, boundary F1 and the mean IoU of bands along boundaries.
+
+Predictions are paired with labels by file name, and official suffixes (_leftImg8bit,
+_gtFine_labelIds, _L, ...) are understood. Label pictures hold class ids (8-bit grey or palette
+PNG), colours of the data set, or official ids of Cityscapes: file names, predictions.json (which
+predict leaves behind) and the content of the folder decide, and a line says how they were read.
 """
 
 import json
@@ -15,16 +20,18 @@ import time
 
 from absl import flags, logging
 import jax
-import numpy as np
 
 from dilated_jax import (
+  boundaries,
   checkpoints,
   datasets,
   files,
   inference,
+  label_pictures,
   metrics,
   pictures,
   progress,
+  protocols,
 )
 from dilated_jax.errors import InputError
 from dilated_jax.input import Subset
@@ -43,8 +50,21 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('split', 'val', 'Split to score.', **string)
   flags.DEFINE_string('predictions', None, 'Folder of predicted label pictures to score.', **string)
   flags.DEFINE_string('labels', None, 'Folder of the true label pictures.', **string)
+  for whose in ('predictions', 'labels'):
+    flags.DEFINE_enum(
+      f'{whose}_are', None, label_pictures.KINDS,
+      f'What the pictures of --{whose} hold, where names and content leave that open: ids of the '
+      'label files of the data set, train_ids (class ids) or colours.', **string,
+    )  # fmt: skip
+  flags.DEFINE_enum(
+    'prediction_order', None, datasets.ORDERS,
+    'Whose order of classes the ids in --predictions have; classes are matched by name.', **string,
+  )  # fmt: skip
   flags.DEFINE_string('output', None, 'JSON file for the scores.', **string)
-  flags.DEFINE_enum('protocol', 'default', ['default'], 'How scores are made.', **string)
+  flags.DEFINE_enum(
+    'protocol', 'default', protocols.NAMES, 'Whose rules make the scores.', **string
+  )
+  flags.DEFINE_bool('boundaries', False, 'Also score what lies near boundaries.', **string)
   flags.DEFINE_integer(
     'limit', None, 'Score this many pictures only, the first.', lower_bound=1, **string
   )
@@ -52,7 +72,7 @@ def define_flags(values=flags.FLAGS):
     'batch_size', 8, 'Pictures of one size that are labelled together.', lower_bound=1, **string
   )
   predict.define_passes(values)
-  for flag in ('scales', 'flip'):  # Defined elsewhere, but --help is to tell of them here.
+  for flag in PASSES:  # Defined elsewhere, but --help is to tell of them here.
     flags.declare_key_flag(flag, values)
 
 
@@ -66,6 +86,8 @@ def main(values=flags.FLAGS):
   else:
     raise InputError('give --weights=DIR, or both --predictions=DIR and --labels=DIR')
   print(metrics.table(report))
+  for line in report.get('notes', []):
+    print(f'note: {line}')
   where = f'{report["dataset"]} {report["split"]}' if report['split'] else values.labels
   print(f'{where}: {report["pictures"]} pictures, protocol {report["protocol"]}')
   if values.output:
@@ -76,11 +98,15 @@ def main(values=flags.FLAGS):
 
 def from_weights(values) -> dict:
   """Scores a network on a split."""
+  for flag in OF_FOLDERS:
+    if values[flag].present:
+      raise InputError(f'--{flag} has no meaning with --weights: it is about --predictions')
   card, variables = checkpoints.load_weights(values.weights)
   model = card.create()
   name = values.dataset or card.dataset
   classes = datasets.classes(name)
-  inference.class_order(card, classes)  # Before a data set is prepared for nothing.
+  classes.order_of(card.classes, 'the weights')  # Before a data set is prepared for nothing.
+  measures = started(values, classes)
   source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
   if values.limit:
     source = Subset(source, range(min(values.limit, len(source))))
@@ -92,9 +118,9 @@ def from_weights(values) -> dict:
     card,
     source,
     classes,
+    measures=measures,
     batch_size=values.batch_size,
-    scales=predict.scales(values),
-    flip=values.flip,
+    **predict.passes(values),
   )
   logging.info('%.2f pictures/s', len(source) / (time.monotonic() - start))
   return report(values, result, name, values.split, len(source))
@@ -102,27 +128,65 @@ def from_weights(values) -> dict:
 
 def from_pictures(values) -> dict:
   """Scores label pictures against label pictures."""
-  for flag in ('split', 'data_dir', 'manual_dir', 'scales', 'flip', 'batch_size'):
+  for flag in ('split', 'data_dir', 'manual_dir', 'batch_size', *PASSES):
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --predictions: the pictures say it all')
   if not values.dataset:
     raise InputError(f'--dataset is missing: whose classes are these ({", ".join(datasets.NAMES)})')
   classes = datasets.classes(values.dataset)
-  pairs = pictures.pairs(values.predictions, values.labels)[: values.limit]
-  total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
+  protocol, *others = started(values, classes)
+  pairs = pictures.pairs(values.predictions, values.labels)
+  predictions, labels = readers(values, classes, pairs)
+  print(labels.how, predictions.how, sep='\n')
+  pairs = pairs[: values.limit]
   for predicted, label in progress.track(pairs, what='pictures'):
-    truth = classes.to_train_ids(pictures.read_label(label), label)
-    ids = pictures.read_label(predicted)
-    if ids.shape != truth.shape:
+    truth, said = labels.read(label), predictions.read(predicted)
+    if said.shape != truth.shape:
       raise InputError(
-        f'{predicted}: is {ids.shape[0]} x {ids.shape[1]} (height x width) and {label} is '
+        f'{predicted}: is {said.shape[0]} x {said.shape[1]} (height x width) and {label} is '
         f'{truth.shape[0]} x {truth.shape[1]}; scores need predictions at the size of the labels'
       )
+    class_ids = classes.to_train_ids(truth, label), classes.to_train_ids(said, predicted)
     try:
-      total += metrics.confusion(truth, ids, classes.num_classes)
+      if isinstance(protocol, protocols.Cityscapes):
+        protocol.add_ids(truth, said, instances(label))
+      else:
+        protocol.add(*class_ids)
     except InputError as error:
-      raise InputError(f'{predicted}: {error}') from None
-  return report(values, metrics.scores(total, classes.names), values.dataset, None, len(pairs))
+      raise InputError(f'{predicted} against {label}: {error}') from None
+    for measure in others:
+      measure.add(*class_ids)
+  result = {key: value for each in (protocol, *others) for key, value in each.scores().items()}
+  result |= {'read_as': [labels.how, predictions.how]}
+  return report(values, result, values.dataset, None, len(pairs))
+
+
+def started(values, classes) -> list:
+  """What is to be counted: the protocol, then the rest."""
+  measures = [protocols.create(values.protocol, classes)]
+  return measures + [boundaries.Boundaries(classes)] * values.boundaries
+
+
+def readers(values, classes, pairs):
+  """How predictions and labels are to be read."""
+  order = label_pictures.order_beside(values.predictions)
+  if values.prediction_order:
+    if order:
+      raise InputError(f'{order.name}: says the order of the classes; drop --prediction_order')
+    order = datasets.classes(values.prediction_order)
+  predicted, true = zip(*pairs, strict=True)
+  return (
+    label_pictures.recognise(
+      predicted, classes, 'predictions', kind=values.predictions_are, order=order
+    ),
+    label_pictures.recognise(true, classes, 'labels', kind=values.labels_are),
+  )
+
+
+def instances(label):
+  """The instance map beside a label picture, if there is one."""
+  path = pictures.instances_of(label)
+  return path and pictures.read_instances(path)
 
 
 def report(values, scores, dataset, split, count) -> dict:
@@ -137,9 +201,11 @@ def report(values, scores, dataset, split, count) -> dict:
   }
 
 
+PASSES = ('scales', 'flip', 'tile')
+OF_FOLDERS = ('predictions_are', 'labels_are', 'prediction_order')
 FLAGS_OF_A_REPORT = (
-  'weights', 'dataset', 'data_dir', 'manual_dir', 'split', 'predictions', 'labels', 'protocol',
-  'limit', 'batch_size', 'scales', 'flip',
+  'weights', 'dataset', 'data_dir', 'manual_dir', 'split', 'predictions', 'labels', *OF_FOLDERS,
+  'protocol', 'boundaries', 'limit', 'batch_size', *PASSES,
 )  # fmt: skip
 
 

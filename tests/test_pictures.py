@@ -180,6 +180,7 @@ def test_labels_that_are_none(save):
   for image, name, words in (
     (COLOUR, 'colour.png', 'colour mask'),
     (np.dstack([COLOUR, GREY]), 'rgba.png', 'colour mask'),
+    (np.dstack([GREY, GREY]), 'la.png', 'alpha channel'),
     (GREY.astype(np.uint16) + 200, 'deep.png', 'above 255'),
     (GREY, 'lossy.jpg', 'JPEG'),
     (GREY.astype(np.float32), 'float.tif', 'float32'),
@@ -187,6 +188,48 @@ def test_labels_that_are_none(save):
     with pytest.raises(InputError, match=words) as raised:
       pictures.read_label(save(image, name))
     assert name in str(raised.value)
+
+
+def test_grey_with_an_alpha_channel_that_hides_nothing(save):
+  ids = np.dstack([GREY, np.full_like(GREY, 255)])
+  np.testing.assert_array_equal(pictures.read_label(save(ids)), GREY)
+
+
+def test_colour_masks(save):
+  opaque = np.dstack([COLOUR, np.full_like(GREY, 255)])
+  for name, image in (('rgb.png', COLOUR), ('rgba.png', opaque)):
+    colours = pictures.read_colours(save(image, name))
+    assert colours.dtype == np.uint8
+    np.testing.assert_array_equal(colours, COLOUR)
+  indices = Image.fromarray(GREY % 3).convert('P')
+  indices.putdata((GREY % 3).ravel().tolist())
+  indices.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+  table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
+  path = save(indices, 'palette.png')
+  np.testing.assert_array_equal(pictures.read_colours(path), table[GREY % 3])
+  form, palette = pictures.stored_as(path)
+  assert form == 'palette' and palette[:3].tolist() == table.tolist()
+  assert pictures.stored_as(save(COLOUR, 'rgb.png')) == ('colours', None)
+  assert pictures.stored_as(save(GREY, 'grey.png')) == ('grey', None)
+  for image, name, words in (
+    (np.dstack([COLOUR, GREY]), 'rgba.png', 'alpha channel'),
+    (GREY, 'grey.png', 'no colour mask'),
+    (COLOUR, 'lossy.jpg', 'JPEG'),
+  ):
+    with pytest.raises(InputError, match=words) as raised:
+      pictures.read_colours(save(image, name))
+    assert name in str(raised.value) and '\n' not in str(raised.value)
+
+
+def test_instance_maps(save):
+  ids = GREY.astype(np.uint16) + 26000
+  for name, image in (('16.png', ids), ('32.tif', ids.astype(np.int32))):
+    instances = pictures.read_instances(save(image, name))
+    assert instances.dtype == np.int32
+    np.testing.assert_array_equal(instances, ids)
+  np.testing.assert_array_equal(pictures.read_instances(save(GREY)), GREY)
+  with pytest.raises(InputError, match='no instance map'):
+    pictures.read_instances(save(COLOUR))
 
 
 # Drawing.
@@ -320,6 +363,26 @@ def test_pairs_strip_official_suffixes(tmp_path):
     ('plain.png', 'plain.png'),
     ('x2_leftImg8bit.png', 'x2_gtFine_labelIds.png'),
     ('x10_leftImg8bit.png', 'x10_gtFine_labelTrainIds.png'),
+  ]
+
+
+def test_kinds_and_instances_by_name(tmp_path):
+  touch(tmp_path, 'x_gtFine_labelIds.png', 'x_gtFine_instanceIds.png', 'y_gtFine_labelIds.png')
+  assert pictures.kind('a/x_gtCoarse_labelTrainIds.png') == 'labelTrainIds'
+  assert pictures.kind('x_leftImg8bit_colours.png') == 'colours'
+  assert pictures.kind('x_leftImg8bit.png') is None and pictures.kind('x_L.png') is None
+  found = pictures.instances_of(tmp_path / 'x_gtFine_labelIds.png')
+  assert found == tmp_path / 'x_gtFine_instanceIds.png'
+  assert pictures.instances_of(tmp_path / 'y_gtFine_labelIds.png') is None
+  assert pictures.instances_of(tmp_path / 'x.png') is None
+
+
+def test_pairs_of_colour_masks_alone(tmp_path):
+  said = touch(tmp_path / 'said', 'a_colours.png', 'a_overlay.png', 'b.png', 'b_colours.png')
+  true = touch(tmp_path / 'true', 'a_L.png', 'b.png')
+  assert [(a.name, b.name) for a, b in pictures.pairs(said, true)] == [
+    ('a_colours.png', 'a_L.png'),
+    ('b.png', 'b.png'),
   ]
 
 

@@ -41,6 +41,19 @@ class Classes:
   def num_classes(self) -> int:
     return len(self.names)
 
+  @property
+  def colours(self) -> dict[tuple[int, int, int], int]:
+    """What RGB colours mean in masks: class ids, or 255 for pixels to ignore.
+
+    Black is ignored where no class has it, because that is how pixels to ignore are painted.
+    """
+    others = {
+      colour: IGNORE if name is None else self.names.index(name)
+      for colour, name in self.other_colours
+    }
+    palette = {colour: index for index, colour in enumerate(self.palette)}
+    return {(0, 0, 0): IGNORE} | others | palette
+
   def to_train_ids(self, mask: np.ndarray, path) -> np.ndarray:
     """Checks a raw label map and turns it into class ids, every void value into 255.
 
@@ -80,10 +93,7 @@ class Classes:
     return table[mask]
 
   def from_colours(self, picture: np.ndarray, path) -> np.ndarray:
-    """Turns a colour mask into class ids.
-
-    The colours are those of the palette and `other_colours`; black is ignored where no class has
-    it, because that is how pixels to ignore are painted.
+    """Turns a colour mask into class ids; see `colours`.
 
     Args:
       picture: uint8 (H, W, 3) RGB.
@@ -95,10 +105,7 @@ class Classes:
     Raises:
       InputError: a colour belongs to no class, on more than `stray_colours` of the pixels.
     """
-    class_ids = {_packed((0, 0, 0)): IGNORE}
-    for colour, name in self.other_colours:
-      class_ids[_packed(colour)] = IGNORE if name is None else self.names.index(name)
-    class_ids |= {_packed(colour): index for index, colour in enumerate(self.palette)}
+    class_ids = {_packed(colour): index for colour, index in self.colours.items()}
     known = np.array(sorted(class_ids), np.uint32)
     codes = _packed(np.moveaxis(np.asarray(picture, np.uint32), -1, 0))
     places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
@@ -227,7 +234,7 @@ KITTI = Classes(
 )
 
 
-def _bitwise_colour(index: int) -> tuple[int, int, int]:
+def bitwise_colour(index: int) -> tuple[int, int, int]:
   """The colour of a VOC id: its bits in turn are bits of R, G and B, the highest ones first."""
   channels = [0, 0, 0]
   for bit in range(8):
@@ -242,9 +249,9 @@ VOC = Classes(
         'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant',
         'sheep', 'sofa', 'train', 'tvmonitor',
     ),
-    palette=tuple(map(_bitwise_colour, range(21))),
+    palette=tuple(map(bitwise_colour, range(21))),
     mean=(116.52, 111.36, 102.93),
-    other_colours=((_bitwise_colour(IGNORE), None),),
+    other_colours=((bitwise_colour(IGNORE), None),),
 )  # fmt: skip
 
 
