@@ -1,8 +1,8 @@
 """Reads Keras' files of weights (.h5, .weights.h5) without HDF5.
 
-All that h5py writes unless told otherwise is read: groups as symbol tables, data sets in one piece
-or in chunks, gzip and shuffle. Of what it writes for `libver='latest'` or `track_order`, groups of
-up to eight links and data sets in one piece are.
+What h5py writes unless told otherwise is read: groups as symbol tables, numbers in one piece or in
+chunks, gzip and shuffle. Of what it writes for `libver='latest'` or `track_order`, groups of up to
+seven links and data sets in one piece are.
 
 Source: HDF5 File Format Specification, version 3.0; its section numbers are given below.
 """
@@ -151,10 +151,14 @@ class _Reader:
             raise self.fail(f'{what} shares its description with others; {_ADVICE}')
           found.setdefault(kind, []).append((at, size))
         at += size
+        if at > end:
+          raise self.fail(f'{what} has a header that is damaged; fetch it again')
     return found
 
   def links(self, messages, what):
     """(name, address of the object header) of all links of a group."""
+    if not {_LINK_INFO, _TABLE} & messages.keys():
+      raise self.fail(f'{what} is neither a group nor a data set; leave it out, or fetch it again')
     for info in messages.get(_LINK_INFO, ()):
       (flags,) = self.part('<xB', info)
       (heap,) = self.part('<Q', info, 10 if flags & 1 else 2)
@@ -199,7 +203,7 @@ class _Reader:
           start = names + offset
           name = self.file.data[start : min(start + _PATH, names + length)].tobytes()
           name = name.split(b'\0', 1)[0]
-          if kind & 0xFFFFFFFF == 2:
+          if kind & 0xFFFFFFFF > 1:
             raise self.fail(f'{what} links {name!r} to elsewhere; {_ADVICE}')
           links.append((name, target))
           self.take(len(name) + 100)

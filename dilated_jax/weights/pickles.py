@@ -71,7 +71,7 @@ class Machine:
 
   Attributes:
     at: offset of the next byte in the file.
-    dtypes: of the storages met so far, by key.
+    storages: (dtype, number of numbers) of the storages met so far, by key.
   """
 
   def __init__(self, file: Mapped, start: int, end: int):
@@ -84,7 +84,7 @@ class Machine:
     """
     self.file, self.data = file, file.data.data
     self.at, self.end = start, end
-    self.dtypes = {}
+    self.storages = {}
     self.left = _MOST
     # What a name in the file may stand for, beside the types of storages.
     self.calls = {
@@ -238,11 +238,11 @@ class Machine:
     self._check(isinstance(identity, tuple) and len(identity) in (5, 6))
     _, dtype, key, _, count, part = (*identity, None)[:6]
     self._check(isinstance(dtype, np.dtype) and isinstance(key, str))
-    self._check(self.dtypes.setdefault(key, dtype) == dtype)
     self._check(part is None or (isinstance(part, tuple) and len(part) == 3))
-    _, start, count = part or (None, 0, count)
-    self._check(_naturals([start, count]))
-    return Storage(key, dtype, start, count)
+    _, start, length = part or (None, 0, count)
+    self._check(_naturals([count, start, length]) and start + length <= count)
+    self._check(self.storages.setdefault(key, (dtype, count)) == (dtype, count))
+    return Storage(key, dtype, start, length)
 
   def _dict(self, arguments) -> dict:
     """An OrderedDict. Python 2 hands over the pairs; Python 3 sets them afterwards."""

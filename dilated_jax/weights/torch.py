@@ -79,7 +79,7 @@ def _view(file, tensor, places, order, what) -> np.ndarray:
   Args:
     file: the file.
     tensor: what the pickle says of it.
-    places: (first byte, length in bytes) of each storage.
+    places: first byte of each storage.
     order: byte order, '<' or '>'.
     what: its name in messages.
   """
@@ -94,11 +94,8 @@ def _view(file, tensor, places, order, what) -> np.ndarray:
   # With a stride of zero a short storage makes an array of any size; weights have none.
   if math.prod(sides) > span or tensor.offset + span > storage.count:
     raise file.fail(f'{what} of shape {sides} has more values than its storage; fetch it again')
-  first, length = places[storage.key]
-  begin = (storage.start + tensor.offset) * size
-  if begin + span * size > length:
-    raise file.fail(f'{what} reaches beyond its storage of {length} bytes; fetch it again')
-  data = file.array(first + begin, (span * size,), np.uint8, what)
+  begin = places[storage.key] + (storage.start + tensor.offset) * size
+  data = file.array(begin, (span * size,), np.uint8, what)
   # The stride of a side of 1 is never walked and may be anything.
   strides = [stride * size if side > 1 else size for side, stride in zip(sides, tensor.strides)]
   return np.ndarray(sides, storage.dtype.newbyteorder(order), data.data, 0, strides)
@@ -108,7 +105,7 @@ def _read_legacy(file):
   """Reads the format before torch 1.6: five pickles one after the other, then the storages.
 
   Returns:
-    what was saved; (first byte, length in bytes) of each storage; the byte order.
+    what was saved; the first byte of each storage; the byte order.
   """
   machine = Machine(file, 0, file.size)
   magic = machine.load()
@@ -117,12 +114,14 @@ def _read_legacy(file):
   _version, _system, tree, keys = (machine.load() for _ in range(4))
   places, at = {}, machine.at
   for key in keys if isinstance(keys, list) else ():
-    if not isinstance(key, str) or key not in machine.dtypes:
+    if not isinstance(key, str) or key not in machine.storages:
       raise file.fail('lists a storage that no tensor uses: it is damaged; fetch it again')
+    dtype, count = machine.storages[key]
     # Little-endian on all machines, whatever the pickle says of the one that wrote.
-    (count,) = _unpack(file, '<Q', at)
-    places[key] = at + 8, count * machine.dtypes[key].itemsize
-    at += 8 + places[key][1]
+    if _unpack(file, '<Q', at) != (count,):
+      raise file.fail(f'storage {key[:100]!r} is not of length {count}: damaged; fetch it again')
+    places[key] = at + 8
+    at += 8 + count * dtype.itemsize
   return tree, places, '<'
 
 
@@ -130,7 +129,7 @@ def _read_zip(file):
   """Reads the format of torch 1.6 and later: a zip archive of a pickle and the storages.
 
   Returns:
-    what was saved; (first byte, length in bytes) of each storage; the byte order.
+    what was saved; the first byte of each storage; the byte order.
   """
   members = _members(file)
   root = next((name[:-8] for name in members if name.endswith('/data.pkl')), None)
@@ -149,8 +148,12 @@ def _read_zip(file):
   start, length = _contents(file, members, f'{root}data.pkl')
   machine = Machine(file, start, min(start + length, file.size))
   tree = machine.load()
-  names = {key: f'{root}data/{key}' for key in machine.dtypes}
-  places = {key: _contents(file, members, name) for key, name in names.items() if name in members}
+  places = {}
+  for key, (dtype, count) in machine.storages.items():
+    if f'{root}data/{key}' in members:
+      places[key], length = _contents(file, members, f'{root}data/{key}')
+      if length != count * dtype.itemsize:
+        raise file.fail(f'storage {key[:100]!r} is not of length {count}: damaged; fetch it again')
   return tree, places, order
 
 

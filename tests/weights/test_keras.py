@@ -359,6 +359,14 @@ def test_nasty_files(write, tmp_path):
     assert str(error.value).isprintable(), name
 
 
+def test_a_data_set_is_not_lost_with_its_header(write, tmp_path):
+  data = bytearray(write(vgg).path.read_bytes())
+  # The message with the layout, turned into one of a kind that nobody knows.
+  data[data.index(b'\x08\0\x18\0')] = 128
+  with pytest.raises(InputError, match='neither a group nor a data set'):
+    reader.read(mapped(tmp_path, bytes(data)))
+
+
 def test_deep_groups(write):
   assert_read(write(lambda file: file.create_dataset('/'.join('abcde' * 40), data=np.ones(3))))
   with pytest.raises(InputError, match='too long'):

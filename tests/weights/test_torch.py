@@ -228,6 +228,23 @@ def test_overlapping_members_are_views_of_the_same_bytes(tmp_path):
   assert np.may_share_memory(result['a'], result['b'])
 
 
+def test_a_directory_of_an_archive_beyond_four_gigabytes(tmp_path):
+  """Entries whose length and place stand in the extra field (zip64)."""
+  data = pickled({'a': View(Stored('0', 12), 0, (12,), (1,))})
+  archive = zipped(data, {'0': NUMBERS.tobytes()})
+  start = archive.index(b'PK\1\2')
+  directory, ends = b'', archive[archive.index(b'PK\5\6') :]
+  for entry in archive[start : -len(ends)].split(b'PK\1\2')[1:]:
+    entry = b'PK\1\2' + entry
+    lengths, place = entry[20:28], entry[42:46]
+    numbers = b''.join(part + bytes(4) for part in (lengths[4:], lengths[:4], place))
+    directory += entry[:20] + b'\xff' * 8 + entry[28:30] + (34).to_bytes(2, 'little')
+    directory += entry[32:42] + b'\xff' * 4 + entry[46:] + b'ab\2\0xy' + b'\1\0\x18\0' + numbers
+  data = archive[:start] + directory + ends
+  result = reader.read(mapped(tmp_path, data))
+  np.testing.assert_array_equal(result['a'], NUMBERS)
+
+
 IMPOSSIBLE = {
   'beyond the storage': (1, (12,), (1,)),
   'beyond by strides': (0, (4, 2), (4, 1)),
@@ -469,7 +486,7 @@ def test_nasty_files_take_no_time(tmp_path):
     start = time.perf_counter()
     with pytest.raises(InputError) as error:
       reader.read(file)
-    assert time.perf_counter() - start < 2, name
+    assert time.perf_counter() - start < 5, name
     assert str(error.value).isprintable(), name
 
 
@@ -508,6 +525,7 @@ def test_damaged_files(tmp_path, options):
       assert '\n' not in str(error)
     else:
       read += 1
-      assert sum(array.tobytes().count(b'\0') for array in result.values()) <= len(data)
+      for array in result.values():
+        assert array.nbytes == len(array.tobytes()) < len(data)
     assert time.perf_counter() - start < 1
   assert 0 < read < 400
