@@ -178,19 +178,24 @@ def _by_content(paths, classes, whose, order) -> tuple[str, str]:
     listed = [list(map(tuple, palette[: classes.num_classes].tolist())) for palette in palettes]
     if all(colours == list(classes.palette) for colours in listed):
       return 'train_ids', f'as the palette of {classes.name} says'
-    if all(_known(path, palette, classes) for path, palette in zip(paths, palettes)):
+    if _all_known(zip(paths, palettes, strict=True), classes.colours):
       return 'colours', f'as their palettes hold colours of {classes.name} in an order of their own'
   if not classes.raw_ids:
     return 'train_ids', 'as the pictures hold numbers'
   return _by_values(paths, classes, whose)
 
 
-def _known(path, palette, classes) -> bool:
-  """Whether all colours that a palette picture makes use of are those of the data set."""
-  used = np.unique(pictures.read_label(path))
-  return used[-1] < len(palette) and all(
-    tuple(colour) in classes.colours for colour in palette[used].tolist()
-  )
+def _all_known(pictures_and_palettes, colours) -> bool:
+  """Whether palette pictures use colours of the data set only, and not just those to ignore."""
+  found = set()
+  for path, palette in pictures_and_palettes:
+    used = np.unique(pictures.read_label(path))
+    if used[-1] >= len(palette):
+      return False
+    found.update(map(tuple, palette[used].tolist()))
+    if not found <= set(colours):
+      return False
+  return any(colours[colour] != IGNORE for colour in found)
 
 
 def _by_values(paths, classes, whose) -> tuple[str, str]:

@@ -26,6 +26,9 @@ _KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color', 'colours')
 _OFFICIAL = re.compile(
   rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(_KINDS[:4])})|(?P<ours>{_KINDS[4]}))$'
 )
+_FRAME = re.compile(
+  r'.+_\d{6}_\d{6}(?=_)'
+)  # CITY_SEQUENCE_FRAME of Cityscapes; any end may follow.
 
 
 # Reading.
@@ -426,10 +429,10 @@ def pairs(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathlib.Path]
 
   Subfolders are searched too. Names are equal when their stems are, without the suffixes that
   official tools append: Cityscapes `_leftImg8bit`, `_gtFine_labelIds`, `_gtFine_labelTrainIds`,
-  `_gtFine_instanceIds`, `_gtFine_color` (and gtCoarse), CamVid `_L`; and so are those of colour
-  masks that `predict` wrote (`_colours`). Where a folder holds several of these for one picture,
-  label maps go before colours, and labelIds before labelTrainIds. Overlays of `predict` are passed
-  over.
+  `_gtFine_instanceIds`, `_gtFine_color` (and gtCoarse) or, as in the official evaluation, whatever
+  follows CITY_123456_123456; CamVid `_L`; and `_colours`, the masks that `predict` writes. Where a
+  folder holds several of these for one picture, label maps go before colours, and labelIds before
+  labelTrainIds. Overlays of `predict` are passed over.
 
   Args:
     predictions_dir: folder of predicted label maps.
@@ -503,7 +506,8 @@ def _split(stem: str) -> tuple[str, str | None]:
   name, kind = stem, None
   while official := _OFFICIAL.search(name):
     name, kind = name[: official.start()], kind or official['kind'] or official['ours']
-  return name, kind
+  frame = _FRAME.match(name)
+  return (frame[0] if frame else name), kind
 
 
 def _is_picture(path) -> bool:

@@ -126,6 +126,8 @@ def test_palettes_in_an_order_of_their_own(folder):
     b=with_palette(indices_b, [KITTI.palette[0], KITTI.palette[7], (0, 0, 0)]),
   )
   check(paths, KITTI, [a, b], 'in an order of their own')
+  building = np.zeros((3, 4), np.uint8)  # Black means 'ignore', but alone it is no evidence.
+  check(folder(a=with_palette(building, [(0, 0, 0), (1, 1, 1)])), KITTI, [building], 'numbers')
 
 
 def test_folders_of_two_kinds(folder):

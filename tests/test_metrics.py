@@ -73,6 +73,17 @@ def test_a_class_only_predicted_counts_as_zero():
   assert result['mean_iou'] == 0.25
 
 
+def test_further_columns_are_wrong_answers():
+  square = metrics.scores(np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]]), ['a', 'b', 'c'])
+  wide = metrics.scores(np.array([[3, 1, 5], [2, 4, 0]]), ['a', 'b'])
+  assert wide['per_class_iou'] == {'a': 3 / 11, 'b': square['per_class_iou']['b']}
+  assert wide['pixel_accuracy'] == 7 / 15
+  assert wide['mean_accuracy'] == pytest.approx((3 / 9 + 4 / 6) / 2)
+  for shape in ((2, 1), (3, 3)):
+    with pytest.raises(ValueError, match='does not fit 2 class names'):
+      metrics.scores(np.zeros(shape, int), ['a', 'b'])
+
+
 def test_counts_beyond_32_bits():
   one = np.full((2, 2), 2**40)
   assert metrics.scores(one + one, ['a', 'b'])['confusion'] == [[2**41] * 2] * 2

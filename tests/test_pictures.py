@@ -377,6 +377,18 @@ def test_kinds_and_instances_by_name(tmp_path):
   assert pictures.instances_of(tmp_path / 'x.png') is None
 
 
+def test_pairs_by_frames_of_cityscapes(tmp_path):
+  said = touch(tmp_path / 'said', 'bonn_000001_000019_said.png', 'bad_x_000001_000019_a_b.png')
+  true = touch(tmp_path / 'true', 'bonn_000001_000019_gtFine_labelIds.png',
+               'bad_x_000001_000019_gtCoarse_labelIds.png')  # fmt: skip
+  assert [(a.name[:7], b.name[:7]) for a, b in pictures.pairs(said, true)] == [
+    ('bad_x_0',) * 2, ('bonn_00',) * 2
+  ]  # fmt: skip
+  touch(said, 'bonn_000001_000019.png')
+  with pytest.raises(InputError, match='stand for the same picture'):
+    pictures.pairs(said, true)
+
+
 def test_pairs_of_colour_masks_alone(tmp_path):
   said = touch(tmp_path / 'said', 'a_colours.png', 'a_overlay.png', 'b.png', 'b_colours.png')
   true = touch(tmp_path / 'true', 'a_L.png', 'b.png')
