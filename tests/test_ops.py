@@ -180,35 +180,6 @@ def test_deconvolution_kernel():
   assert not spread[0, :12].any() and not spread[0, 28:].any()
 
 
-@pytest.mark.parametrize('stride', [2, 4, 8])
-def test_deconvolution_is_caffes_grouped_one(stride):
-  x = normal(0, 2, 4, 5, 3)
-  # Caffe, filler.hpp: 1 - |t / f - c| at t, f = ceil(k / 2), c = (2f - 1 - f % 2) / 2f.
-  side = 2 * stride
-  f = math.ceil(side / 2)
-  c = (2 * f - 1 - f % 2) / (2 * f)
-  line = np.array([1 - abs(t / f - c) for t in range(side)])
-  kernel = np.outer(line, line)[:, :, None, None].astype(np.float32)
-  pad = side - 1 - stride // 2
-  expected = jax.lax.conv_general_dilated(
-    x,
-    np.tile(kernel, (1, 1, 1, 3)),
-    (1, 1),
-    ((pad, pad), (pad, pad)),
-    lhs_dilation=(stride, stride),
-    feature_group_count=3,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
-  found = ops.deconvolution(x, stride)
-  assert found.shape == (2, 4 * stride, 5 * stride, 3)
-  np.testing.assert_allclose(found, expected, atol=1e-5)
-  one = jax.lax.conv_transpose(
-    x[..., :1], kernel, (stride, stride), ((pad, pad), (pad, pad)),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )  # fmt: skip
-  np.testing.assert_allclose(found[..., :1], one, atol=1e-5)
-
-
 def test_deconvolution_inside_and_at_the_border():
   x = normal(0, 1, 4, 5, 2)
   found = np.asarray(ops.deconvolution(x, 8))
