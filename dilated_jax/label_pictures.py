@@ -134,7 +134,9 @@ def order_beside(folder) -> Classes | None:
     palette = tuple((int(red), int(green), int(blue)) for red, green, blue in content['palette'])
     if len(names) != len(palette) or not 0 < len(names) < IGNORE:
       raise ValueError(f'{len(names)} classes and {len(palette)} colours')
-  except (ValueError, TypeError, LookupError, RecursionError) as error:
+    if any(not 0 <= value <= 255 for colour in palette for value in colour):
+      raise ValueError('colours beyond 0..255')
+  except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
     raise InputError(
       f'{path}: holds no classes and palette ({type(error).__name__}: {error}); delete it or let '
       'predict write it again'

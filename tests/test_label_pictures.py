@@ -236,7 +236,9 @@ def test_order_beside_predictions(folder, tmp_path):
 @pytest.mark.parametrize(
   'content',
   ['', '[]', '{', '{"classes": ["a"]}', '{"classes": ["a"], "palette": []}', '\xff', '5', 'null',
-   '{"classes": ["a"], "palette": [[1, 2]]}', '{"classes": [], "palette": []}', '[' * 100000],
+   '{"classes": ["a"], "palette": [[1, 2]]}', '{"classes": [], "palette": []}', '[' * 100000,
+   '{"classes": ["a"], "palette": [[0, 0, 256]]}',
+   '{"classes": ["a"], "palette": [[0, 0, Infinity]]}'],
 )  # fmt: skip
 def test_damaged_order(tmp_path, content):
   (tmp_path / 'predictions.json').write_bytes(content.encode('latin-1'))
