@@ -34,8 +34,8 @@ class Field:
     size: receptive field: input pixels from the first to the last that a cell reads. After an
       upsampling layer cells differ, and the largest field counts.
     jump: input pixels between neighbouring cells; below 1 after an upsampling layer.
-    center: offset: the place of cell 0 in input pixels. It is the middle of its field, but for an
-      upsampling layer, whose cells lie between the coarse cells that they blend.
+    center: offset: where cell 0 lies, in input pixels. That is the middle of its field, except
+      after an upsampling layer, whose cells lie anywhere between the coarse cells that they blend.
   """
 
   layer: Layer
@@ -166,13 +166,9 @@ def margin(table: Table) -> int:
 
 
 def valid_size(table: Table, least: int = 1) -> int:
-  """The smallest input that loses nothing to clipping: no window overhangs, no pixel is left over.
+  """The next input size, from `least` on, at which no window overhangs and no pixel is left over.
 
   These sizes are `stride` apart: 380, 388, 396, ... for the front end, 8 n + 372 for n cells.
-
-  Args:
-    table: the layers.
-    least: input pixels that there must be.
   """
   # Cell 0 is as far from the first pixel as the last cell from the last.
   step, size = stride(table), int(2 * offset(table)) + 1
@@ -214,12 +210,11 @@ def output_size(table: Table, size: int) -> int:
   return sizes(table, size)[-1]
 
 
-def channels(table: Table, inputs: int = 3) -> list[int]:
-  """Output channels of all layers, for an input of `inputs` channels."""
-  result = []
+def channel_counts(table: Table, channels: int = 3) -> list[int]:
+  """Channels of the input, `channels`, and then of each layer's output."""
+  result = [channels]
   for layer in as_table(table):
-    inputs = layer.channels or inputs
-    result.append(inputs)
+    result.append(layer.channels or result[-1])
   return result
 
 
@@ -230,12 +225,11 @@ def parameters(table: Table, channels: int = 3) -> int:
     table: the layers.
     channels: of the input.
   """
-  total = 0
-  for layer in as_table(table):
+  total, counts = 0, channel_counts(table, channels)
+  for layer, inputs, outputs in zip(as_table(table), counts, counts[1:]):
     if layer.kind == 'conv':
-      total += (layer.kernel**2 * channels + 1) * layer.channels
-      total += 2 * layer.channels * (layer.norm != 'none')
-      channels = layer.channels
+      total += (layer.kernel**2 * inputs + 1) * outputs
+      total += 2 * outputs * (layer.norm != 'none')
   return total
 
 
@@ -248,12 +242,11 @@ def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
     width: of the input, in pixels.
     channels: of the input.
   """
-  total = 0
-  rows, columns = sizes(table, height), sizes(table, width)
-  for layer, h, w in zip(as_table(table), rows, columns, strict=True):
+  total, counts = 0, channel_counts(table, channels)
+  shapes = zip(sizes(table, height), sizes(table, width))
+  for layer, (h, w), inputs, outputs in zip(as_table(table), shapes, counts, counts[1:]):
     if layer.kind == 'conv':
-      total += 2 * h * w * layer.kernel**2 * channels * layer.channels
-      channels = layer.channels
+      total += 2 * h * w * layer.kernel**2 * inputs * outputs
   return total
 
 
@@ -262,8 +255,8 @@ def activation_bytes(
 ) -> int:
   """Memory for the activations of one picture in inference: a layer's input and output, at most.
 
-  XLA plans the same for float32, within a few percent; the libraries that run its convolutions may
-  take half as much again for themselves. On CPUs it computes bfloat16 in float32 and saves nothing.
+  XLA plans the same for float32, within a few percent; with what its convolutions take besides, a
+  CPU process was seen to need 1.6 times that. On CPUs bfloat16 is computed in float32: no saving.
 
   Args:
     table: the layers.
@@ -294,7 +287,7 @@ def training_bytes(
   return itemsize * sum(_map_sizes(table, height, width, channels))
 
 
-def _map_sizes(table: Table, height: int, width: int, inputs: int) -> list[int]:
+def _map_sizes(table: Table, height: int, width: int, channels: int) -> list[int]:
   """Number of values of the input and of each layer's output."""
-  shapes = zip(sizes(table, height), sizes(table, width), channels(table, inputs), strict=True)
-  return [height * width * inputs, *(h * w * c for h, w, c in shapes)]
+  rows, columns = [height, *sizes(table, height)], [width, *sizes(table, width)]
+  return [h * w * c for h, w, c in zip(rows, columns, channel_counts(table, channels))]

@@ -115,9 +115,9 @@ def explore(model, height: int, width: int) -> dict:
 
 def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
   """What there is to say about each layer."""
-  rows, channels = [], 3
-  for count, field in enumerate(geometry.fields(table), 1):
-    layer, alone = field.layer, (field.layer,)
+  rows, counts = [], geometry.channel_counts(table)
+  for index, field in enumerate(geometry.fields(table)):
+    layer, alone, channels = field.layer, (field.layer,), counts[index]
     row = {
       'name': layer.name,
       'kind': layer.kind,
@@ -125,9 +125,9 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
       'dilation': layer.dilation,
       'stride': layer.stride,
       'padding': layer.padding,
-      'channels': layer.channels or channels,
+      'channels': counts[index + 1],
       'field': field.size,
-      'read': int(np.count_nonzero(geometry.paths(table[:count])[1])),
+      'read': int(np.count_nonzero(geometry.paths(table[: index + 1])[1])),
       'jump': float(field.jump),
       'offset': float(field.center),
       'parameters': geometry.parameters(alone, channels),
@@ -135,7 +135,6 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
       'bytes': geometry.activation_bytes(alone, height, width, channels, itemsize),
     }
     height, width = (geometry.output_size(alone, side) for side in (height, width))
-    channels = row['channels']
     rows.append(row | {'height': height, 'width': width})
   return rows
 
@@ -144,7 +143,7 @@ def notes(model, height: int, width: int) -> list[str]:
   """What one should know about what its cells see."""
   grid = geometry.without_upsampling(model)
   result = [f'A cell of the grid reads {_coverage(grid, "pixels")}.']
-  context = geometry.without_upsampling(model.context_table)
+  context = geometry.without_upsampling(getattr(model, 'context_table', ()))
   if context:
     result.append(f'In the context module alone it reads {_coverage(context, "scores")}.')
   for name, side in (('height', height), ('width', width)):
