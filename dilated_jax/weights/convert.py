@@ -17,6 +17,7 @@ import numpy as np
 from dilated_jax import datasets, initializers
 from dilated_jax.checkpoints import Card
 from dilated_jax.datasets.classes import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_colour
+from dilated_jax.errors import InputError
 from dilated_jax.weights import layouts, structure
 from dilated_jax.weights.layouts import Blob
 from dilated_jax.weights.mapped import Mapped
@@ -103,25 +104,38 @@ def convert(
   title, trained_with = KNOWN.get(md5) or KNOWN.get(sha256[:8]) or (None, None)
   notes = [f'{title}, by its checksum' if title else 'no known checksum: taken by its content']
   parts = _by_layer(file, contents.blobs)
-  kernels = {layer: blob.array for (layer, part), blob in parts.items() if part == 'kernel'}
-  if 'final' in kernels:
-    if fc != 'auto' or normalisation:
-      raise file.fail('is a whole network; fc and normalisation are for VGG files')
-    card = _network(file, contents, kernels, dataset, notes)
-  else:
-    card = _vgg(file, parts, kernels, fc, dataset, notes)
-    normalisation = normalisation or trained_with or _usual(contents, notes)
-    card = dataclasses.replace(card, mean=_fold(parts, normalisation))
+  kernels = _kernels(file, parts)
+  try:
+    if 'final' in kernels:
+      if fc != 'auto' or normalisation:
+        raise file.fail('is a whole network; fc and normalisation are for VGG files')
+      card, fresh = _network(file, contents, kernels, dataset, notes), []
+      normalisation = 'caffe'
+    else:
+      card, fresh = _vgg(file, parts, kernels, fc, dataset, notes)
+      normalisation = normalisation or trained_with or _usual(contents, notes)
+      card = dataclasses.replace(card, mean=_mean(normalisation))
+    table = card.create().table
+  except InputError as error:
+    raise error if str(file.path) in str(error) else file.fail(str(error)) from None
   card = dataclasses.replace(
     card, mean=mean or card.mean, source=f'{file.path.name}, SHA-256 {sha256}'
   )
-  variables = _placed(file, card, parts, contents.bgr)
+  shapes = _checked(file, card.model, table, parts, fresh)
+  params = {}
+  for number, (key, shape) in enumerate(shapes.items()):
+    module, layer, part = _path(*key)
+    if layer in fresh:
+      array = _fresh(layer, part, shape, number)
+    else:
+      array = _array(file, key, parts[key], contents.bgr, normalisation)
+    params.setdefault(module, {}).setdefault(layer, {})[part] = array
   targets = {blob.source: '/'.join(_path(*key)) for key, blob in parts.items()}
   moved = [
     (blob.source, blob.array.shape, targets.get(blob.source, f'({blob.part})'))
     for blob in contents.blobs
   ]
-  return Conversion(card, variables, moved, notes, file.release)
+  return Conversion(card, {'params': params}, moved, notes, file.release)
 
 
 def _checksums(file) -> tuple[str, str]:
@@ -146,6 +160,15 @@ def _by_layer(file, blobs) -> dict[tuple[str, str], Blob]:
   return parts
 
 
+def _kernels(file, parts) -> dict[str, np.ndarray]:
+  """The kernels by layer; that they and the biases have as many axes as such have."""
+  for blob in parts.values():
+    axes = 4 if blob.part == 'kernel' else 1
+    if blob.array.ndim != axes:
+      raise file.fail(f'{blob.source} has {blob.array.ndim} axes; a {blob.part} has {axes}')
+  return {layer: blob.array for (layer, part), blob in parts.items() if part == 'kernel'}
+
+
 # What kind of network.
 
 
@@ -163,15 +186,19 @@ def _network(file, contents, kernels, dataset, notes) -> Card:
     model=model,
     options=options,
     upsampling='deconvolution' if upsampling or model == 'dilation10' else 'corner',
-    input=_stated_input(contents.input_shape) or size,
+    input=size,
     **_classes(file, num_classes, dataset, published, notes),
   )
-  stride = card.create().stride
+  network = card.create()
+  shape, least = contents.input_shape or (), 2 * network.margin + network.stride
+  if len(shape) == 4 and shape[1] == 3 and min(shape[2:]) >= least:
+    card = dataclasses.replace(card, input=tuple(shape[2:]))
+  stride = network.stride
   if upsampling and upsampling != [2 * stride]:
     raise file.fail(f'upsamples by kernels of {upsampling}; this network does by {2 * stride}')
   if model == 'dilation10' and not upsampling:
     notes.append('the file has no ctx_upsample: the fixed one of the published network is used')
-  structure.check_statements(file, contents.poolings, contents.stated, card.create().table)
+  structure.check_statements(file, contents.poolings, contents.stated, network.table)
   return card
 
 
@@ -196,23 +223,21 @@ def _classes(file, num_classes, chosen, published, notes) -> dict:
   )
 
 
-def _stated_input(shape) -> tuple[int, int] | None:
-  """The size of the input, where the file states one for pictures."""
-  return tuple(shape[2:]) if shape and len(shape) == 4 and shape[1] == 3 else None
-
-
-def _vgg(file, parts, kernels, fc, dataset, notes) -> Card:
-  """The card of a front end made of VGG; adds to `parts` the layers that the file hasn't."""
+def _vgg(file, parts, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
+  """The card of a front end made of VGG, and which of its layers are to be started afresh."""
   if fc == 'random':
     for key in [key for key in parts if key[0] in ('fc6', 'fc7')]:
       del parts[key]
     kernels = {layer: kernel for layer, kernel in kernels.items() if layer not in ('fc6', 'fc7')}
   elif not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any():
     raise file.fail('has no valid fc6 and fc7; --fc=random starts them afresh')
-  width = max((layer, kernel.shape[-1]) for layer, kernel in kernels.items())[1]
+  last = max((layer for layer in kernels if layer.startswith('conv')), default=None)
   # fc6 and fc7 are eight times as wide as conv5 in VGG.
+  width = kernels[last].shape[-1] if last else 1
   options = structure.front_end_options(file, kernels, default_fc=8 * width)
   table = datasets.classes(dataset or 'voc')
+  fresh = [layer for layer in ('fc6', 'fc7', 'final') if layer not in kernels]
+  notes.append(f'untrained: {", ".join(fresh)}, for the classes of {table.name}')
   card = Card(
     model='front_end',
     options=options,
@@ -221,18 +246,7 @@ def _vgg(file, parts, kernels, fc, dataset, notes) -> Card:
     mean=table.mean,
     dataset=table.name,
   )
-  inputs, fresh = 3, []
-  for layer in card.create().table:
-    if layer.name in ('fc6', 'fc7', 'final') and layer.name not in kernels:
-      init = initializers.classifier if layer.name == 'final' else initializers.he
-      shape = (layer.kernel, layer.kernel, inputs, layer.channels)
-      kernel = np.asarray(jax.jit(init, static_argnums=1)(jax.random.key(len(fresh)), shape))
-      parts[layer.name, 'kernel'] = Blob('', layer.name, 'kernel', kernel)
-      parts[layer.name, 'bias'] = Blob('', layer.name, 'bias', np.zeros(layer.channels, np.float32))
-      fresh.append(layer.name)
-    inputs = layer.channels or inputs
-  notes.append(f'untrained: {", ".join(fresh)}, for the classes of {table.name}')
-  return card
+  return card, fresh
 
 
 def _usual(contents, notes) -> str:
@@ -241,60 +255,41 @@ def _usual(contents, notes) -> str:
     return 'caffe'
   if any(np.isnan(blob.array).any() for blob in contents.blobs if not blob.layer):
     return 'features'  # torchvision's file of this kind has no valid classifier.
-  notes.append(
-    'normalisation: that of torchvision, (v / 255 - mean) / std; --normalisation tells else'
-  )
+  notes.append('normalisation: that of torchvision, (v / 255 - mean) / std')
   return 'torchvision'
 
 
-def _fold(parts, normalisation) -> tuple[float, ...]:
-  """Turns conv1_1 to pictures of 0..255 minus a mean, which it returns.
-
-  Exact, because a front end does not pad: no zero ever stands for the mean.
-  """
-  scale, mean, std = NORMALISATIONS[normalisation]
-  blob = parts['conv1_1', 'kernel']
-  factor = 1 / (scale * np.asarray(std, np.float64))
-  if (abs(factor - 1) > 1e-12).any() and blob.array.shape[2] == 3:
-    kernel = (blob.array * factor[:, None]).astype(np.float32)
-    parts['conv1_1', 'kernel'] = blob._replace(array=kernel)
+def _mean(normalisation) -> tuple[float, ...]:
+  """The RGB mean that is left to subtract, see `_array`."""
+  scale, mean, _ = NORMALISATIONS[normalisation]
   return tuple(round(scale * value, 5) for value in mean)
 
 
 # Everything in its place.
 
 
-def _placed(file, card, parts, bgr) -> dict:
-  """The variables of a network; each array is checked."""
-  expected, inputs = {}, 3
-  for layer in card.create().table:
+def _checked(file, model, table, parts, fresh) -> dict[tuple[str, str], tuple[int, ...]]:
+  """The arrays that a network has, with their shapes; those of the file must be the same."""
+  shapes, inputs = {}, 3
+  for layer in table:
     if layer.kind == 'conv':
-      expected[layer.name, 'kernel'] = (layer.kernel, layer.kernel, inputs, layer.channels)
-      expected[layer.name, 'bias'] = (layer.channels,)
+      shapes[layer.name, 'kernel'] = (layer.kernel, layer.kernel, inputs, layer.channels)
+      shapes[layer.name, 'bias'] = (layer.channels,)
       inputs = layer.channels
-  problems = [f'{layer} has no {part}' for layer, part in expected if (layer, part) not in parts]
+  wanted = {key: shape for key, shape in shapes.items() if key[0] not in fresh}
+  problems = [f'{layer} has no {part}' for layer, part in wanted if (layer, part) not in parts]
   problems += [
-    f'{parts[key].source} {parts[key].array.shape} is left over' for key in parts.keys() - expected
+    f'{parts[key].source} {parts[key].array.shape} is left over' for key in parts.keys() - wanted
   ]
   problems = problems or [
     f'{parts[key].source} is {parts[key].array.shape} as height, width, in, out, not {shape}'
-    for key, shape in expected.items()
+    for key, shape in wanted.items()
     if parts[key].array.shape != shape
   ]
   if problems:
     more = f'; and {len(problems) - 4} more' if len(problems) > 4 else ''
-    raise file.fail(f'does not fit a {card.model}: {"; ".join(sorted(problems)[:4])}{more}')
-  params = {}
-  for key, blob in parts.items():
-    array = blob.array
-    if key == ('conv1_1', 'kernel') and bgr:
-      array = array[:, :, ::-1]
-    if array.dtype != np.float32:
-      array = array.astype(np.float32)
-    _check_finite(file, blob.source, array)
-    module, layer, part = _path(*key)
-    params.setdefault(module, {}).setdefault(layer, {})[part] = array
-  return {'params': params}
+    raise file.fail(f'does not fit a {model}: {"; ".join(sorted(problems)[:4])}{more}')
+  return shapes
 
 
 def _path(layer: str, part: str) -> tuple[str, str, str]:
@@ -302,8 +297,35 @@ def _path(layer: str, part: str) -> tuple[str, str, str]:
   return 'context' if layer.startswith('ctx_') else 'front_end', layer, part
 
 
-def _check_finite(file, source, array) -> None:
+def _array(file, key, blob, bgr, normalisation) -> np.ndarray:
+  """An array of the file as float32, for RGB of 0..255."""
+  array = blob.array
+  with np.errstate(over='ignore', invalid='ignore'):  # What is not finite is found below.
+    if key == ('conv1_1', 'kernel'):
+      array = _for_rgb(array, bgr, normalisation)
+    if array.dtype != np.float32:
+      array = array.astype(np.float32)
   for start in range(0, array.shape[-1], 256):  # Piece by piece, to let go of what was read.
     if not np.isfinite(array[..., start : start + 256]).all():
-      raise file.fail(f'{source} holds values that are infinite or not numbers')
+      raise file.fail(f'{blob.source} holds values that are infinite or not numbers')
     file.release()
+  return array
+
+
+def _for_rgb(kernel, bgr, normalisation):
+  """The first kernel for RGB of 0..255 minus a mean.
+
+  Exact, because a front end does not pad: no zero ever stands for the mean.
+  """
+  scale, _, std = NORMALISATIONS[normalisation]
+  factor = 1 / (scale * np.asarray(std, np.float64))
+  kernel = kernel[:, :, ::-1] if bgr else kernel
+  return kernel if np.allclose(factor, 1, 0, 1e-12) else kernel * factor[:, None]
+
+
+def _fresh(layer: str, part: str, shape, seed: int) -> np.ndarray:
+  """An array as at the start of training."""
+  if part == 'bias':
+    return np.zeros(shape, np.float32)
+  init = initializers.classifier if layer == 'final' else initializers.he
+  return np.asarray(jax.jit(init, static_argnums=1)(jax.random.key(seed), shape))

@@ -202,18 +202,18 @@ def _oihw(array):
 
 def _with_unfolded_fc6(file, blobs, order) -> list[Blob]:
   """Turns a dense fc6 into a convolution: its inputs are a map, flattened in `order`."""
-  kernels = [blob for blob in blobs if blob.part == 'kernel']
-  last = [b for b in kernels if b.layer.startswith('conv')]
+  convolutions = [b for b in blobs if b.part == 'kernel' and b.layer.startswith('conv')]
+  last = max(convolutions, key=lambda blob: blob.layer, default=None)
   result = []
   for blob in blobs:
     array = blob.array
     if (blob.layer, blob.part) == ('fc6', 'kernel') and array.shape[:2] == (1, 1) and last:
-      channels, (inputs, outputs) = last[-1].array.shape[-1], array.shape[2:]
+      channels, (inputs, outputs) = last.array.shape[-1], array.shape[2:]
       side = math.isqrt(inputs // channels)
       if side * side * channels != inputs:
         raise file.fail(
           f'{blob.source} takes {inputs} values, which is no square map of the {channels} channels '
-          f'of {last[-1].source}'
+          f'of {last.source}'
         )
       if side > 1 and order == 'CHW':
         array = array[0, 0].T.reshape(outputs, channels, side, side).transpose(2, 3, 1, 0)

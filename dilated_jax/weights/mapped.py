@@ -40,8 +40,9 @@ class Mapped:
     self.data = np.frombuffer(self._map, np.uint8)
 
   def fail(self, message: str) -> InputError:
-    """The error that names this file, to be raised."""
-    return InputError(f'{self.path}: {message}')
+    """The error that names this file, to be raised; names from a damaged file can be anything."""
+    plain = ''.join(letter if letter.isprintable() else '?' for letter in message)
+    return InputError(f'{self.path}: {plain if len(plain) < 600 else plain[:600] + " ..."}')
 
   def release(self) -> None:
     """Lets go of the pages read so far; arrays stay valid, and read them again when looked at."""

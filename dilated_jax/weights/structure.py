@@ -77,7 +77,8 @@ def context_options(file, kernels, statements, num_classes: int) -> tuple[str, d
   dilations = [said.get('dilation', (own,))[0] for said, own in zip(stated, published)]
   if dilations != published or model != f'dilation{count}':
     options['dilations'] = dilations
-  if any('pad' in said for said in stated):
+  complete = all(layer.name in kernels for layer in table)  # Else that is what is to be told.
+  if complete and any('pad' in said for said in stated):
     pads = [said.get('pad', (0,))[0] for said in stated]
     styles = {'same': dilations, 'buffer': [sum(dilations)] + [0] * (len(dilations) - 1)}
     style = next((style for style in styles if styles[style] == pads), None)

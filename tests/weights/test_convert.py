@@ -1,0 +1,457 @@
+"""From files in every layout to networks of ours that compute the same."""
+
+import hashlib
+
+import cv2
+import h5py
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from dilated_jax import geometry, models
+from dilated_jax.datasets.classes import CAMVID, CAMVID_DILATION8, KITTI, VOC
+from dilated_jax.errors import InputError
+from dilated_jax.weights import convert as conversion
+from dilated_jax.weights.convert import convert
+from tests import caffe_files
+
+WIDTHS = (4, 6, 8, 12, 10, 20, 16)
+BLOCKS = (2, 2, 3, 3, 3)
+
+
+def caffe_file(tmp_path, network, **style):
+  path = tmp_path / 'a file'
+  path.write_bytes(caffe_files.caffemodel(network, **style))
+  return path
+
+
+def published(name='camvid', seed=0, **more):
+  return caffe_files.published(name, np.random.default_rng(seed), **dict(width=WIDTHS) | more)
+
+
+def edited(network, **changes):
+  """A network with layers changed, taken out (None) or put in."""
+  layers = [changes.pop(layer.name, layer) for layer in network.layers]
+  return network._replace(layers=(*filter(None, layers), *filter(None, changes.values())))
+
+
+def layer(network, name):
+  return next(layer for layer in network.layers if layer.name == name)
+
+
+# What a file is.
+
+
+@pytest.mark.parametrize(
+  'name, model, options, classes, size',
+  [
+    ('pascal_voc', 'dilation8', {'context': 'large'}, VOC, (900, 900)),
+    ('camvid', 'dilation8', {'context': 'basic'}, CAMVID_DILATION8, (900, 1100)),
+    ('kitti', 'dilation7', {'context': 'basic'}, KITTI, (852, 1640)),
+  ],
+)
+@pytest.mark.parametrize('stated', [True, False])
+def test_published_networks(name, model, options, classes, size, stated, tmp_path):
+  result = convert(caffe_file(tmp_path, published(name), options=stated))
+  card = result.card
+  assert (card.model, card.input, card.upsampling) == (model, size, 'corner')
+  assert card.options.items() >= options.items()
+  assert (card.classes, card.palette, card.mean) == (classes.names, classes.palette, classes.mean)
+  total = sum(array.size for array in jax.tree.leaves(result.variables))
+  assert total == geometry.parameters(card.create())
+  assert not any(target.startswith('(') for _, _, target in result.moved)
+
+
+@pytest.mark.parametrize('upsampling', [True, False])
+def test_with_and_without_upsampling(upsampling, tmp_path):
+  network = published('cityscapes')
+  network = network if upsampling else edited(network, ctx_upsample=None)
+  result = convert(caffe_file(tmp_path, network))
+  assert (result.card.model, result.card.upsampling) == ('dilation10', 'deconvolution')
+  assert any('no ctx_upsample' in note for note in result.notes) != upsampling
+
+
+def test_upsampling_behind_another_network(tmp_path):
+  network = published('camvid')
+  more = layer(published('cityscapes', num_classes=11), 'ctx_upsample')
+  result = convert(caffe_file(tmp_path, edited(network, ctx_upsample=more)))
+  assert (result.card.model, result.card.upsampling) == ('dilation8', 'deconvolution')
+
+
+@pytest.mark.parametrize('name', caffe_files.DEPLOY)
+def test_front_ends(name, tmp_path):
+  result = convert(caffe_file(tmp_path, published(name, front_end=True)))
+  assert result.card.model == 'front_end'
+  assert set(result.variables['params']) == {'front_end'}
+
+
+@pytest.mark.parametrize('stated, size', [((8, 3, 628, 700), (628, 700)), ((1, 3, 40, 40), None)])
+def test_input_of_the_file(stated, size, tmp_path):
+  network = published('kitti')._replace(input_shape=stated)
+  assert convert(caffe_file(tmp_path, network)).card.input == (size or (852, 1640))
+
+
+@pytest.mark.parametrize('classes', [2, 5, 40])
+def test_any_number_of_classes(classes, tmp_path):
+  result = convert(caffe_file(tmp_path, published('pascal_voc', num_classes=classes)))
+  assert result.card.classes == tuple(f'class {i}' for i in range(classes))
+  assert len(set(result.card.palette)) == classes
+  assert result.card.options['context'] == 'large'
+  assert any('without names' in note for note in result.notes)
+
+
+def test_full_width_needs_no_options(tmp_path):
+  shapes = models.create('front_end', 21).table
+  kernels, inputs = {}, 3
+  for each in shapes:
+    if each.kind == 'conv':
+      # No memory behind it: only shapes count here.
+      shape = (each.kernel, each.kernel, inputs, each.channels)
+      kernels[each.name] = np.broadcast_to(np.float32(0), shape)
+      inputs = each.channels
+  assert conversion.structure.front_end_options(None, kernels) == {}
+
+
+def test_dilations_of_the_file(tmp_path):
+  network = published('camvid')
+  changed = layer(network, 'ctx_conv4_1')
+  changed = changed._replace(options=changed.options | {'dilation': 6, 'pad': 6})
+  card = convert(caffe_file(tmp_path, edited(network, ctx_conv4_1=changed))).card
+  assert card.options['dilations'] == [1, 1, 2, 4, 6, 16, 1]
+
+
+def test_another_number_of_layers(tmp_path):
+  network = published('cityscapes')
+  network = edited(network, ctx_conv7_1=None, ctx_upsample=None)
+  card = convert(caffe_file(tmp_path, network)).card
+  assert (card.model, card.options['dilations']) == ('dilation8', [1, 1, 2, 4, 8, 16, 32, 1])
+
+
+def test_widths_of_the_context(tmp_path):
+  network = published('camvid')
+  changes = {}
+  for name, (inputs, outputs) in {'ctx_conv1_1': (11, 15), 'ctx_conv1_2': (15, 11)}.items():
+    rng = np.random.default_rng(1)
+    blobs = rng.normal(size=(outputs, inputs, 3, 3)), rng.normal(size=outputs)
+    blobs = tuple(blob.astype(np.float32) for blob in blobs)
+    changed = layer(network, name)
+    changes[name] = changed._replace(blobs=blobs, options=changed.options | {'num_output': outputs})
+  card = convert(caffe_file(tmp_path, edited(network, **changes))).card
+  assert card.options['context_channels'] == [15, 11, 11, 11, 11, 11, 11]
+  assert card.create().context_table[0].padding == 1
+
+
+def test_data_set_and_mean_may_be_chosen(tmp_path):
+  path = caffe_file(tmp_path, published('kitti'))
+  card = convert(path, dataset='camvid', mean=(1.0, 2.0, 3.0)).card
+  assert (card.classes, card.dataset) == (CAMVID_DILATION8.names, 'camvid')
+  assert card.mean == (1.0, 2.0, 3.0)
+  with pytest.raises(InputError, match='tells 11 classes apart, and voc has 21'):
+    convert(path, dataset='voc')
+
+
+def test_provenance(tmp_path):
+  path = caffe_file(tmp_path, published())
+  assert hashlib.sha256(path.read_bytes()).hexdigest() in convert(path).card.source
+
+
+# What is wrong with a file.
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(fc7=None), 'fc7 has no kernel'),
+    (dict(conv3_2=None), 'conv3_2 has no kernel'),
+    (dict(ctx_conv2_1=None), 'ctx_conv2_1 has no kernel'),
+    (dict(ctx_final=None), 'ctx_final has no bias; ctx_final has no kernel'),
+    (dict(more='ctx_fc2'), 'ctx_fc2.*is left over'),
+    (dict(more='fc8_voc12'), 'fc8_voc12.*is left over'),
+  ],
+)
+def test_missing_and_left_over(change, message, tmp_path):
+  network = published()
+  if 'more' in change:
+    change = {'more': layer(network, 'ctx_fc1')._replace(name=change['more'])}
+  with pytest.raises(InputError, match=message) as error:
+    convert(caffe_file(tmp_path, edited(network, **change)))
+  assert str(tmp_path / 'a file') in str(error.value) and '\n' not in str(error.value)
+
+
+def with_blobs(network, name, change):
+  old = layer(network, name)
+  return edited(network, **{name: old._replace(blobs=tuple(map(change, old.blobs)))})
+
+
+@pytest.mark.parametrize(
+  'name, change, message',
+  [
+    (
+      'conv4_2',
+      lambda blob: blob[:, :5] if blob.ndim == 4 else blob,
+      r'conv4_2\[0\] is \(3, 3, 5,',
+    ),
+    (
+      'fc7',
+      lambda blob: blob[:-1] if blob.ndim == 1 else blob,
+      r'fc7\[1\] is \(15,\).*not \(16,\)',
+    ),
+    ('ctx_fc1', lambda blob: np.where(blob > blob.mean(), blob, np.inf), 'infinite or not numbers'),
+    ('final', lambda blob: blob * np.nan, 'infinite or not numbers'),
+  ],
+)
+def test_wrong_arrays(name, change, message, tmp_path):
+  network = with_blobs(published(), name, lambda blob: change(blob).astype(np.float32))
+  with pytest.raises(InputError, match=message):
+    convert(caffe_file(tmp_path, network, options=False))
+
+
+@pytest.mark.parametrize(
+  'name, options, message',
+  [
+    ('conv5_2', {'dilation': 1}, r'dilation of \(1, 1\) for conv5_2'),
+    ('conv1_1', {'pad': 100}, r'padding of \(100, 100\) for conv1_1'),
+    ('ctx_conv3_1', {'pad': 3}, 'pads the 3x3 layers of its context module by'),
+  ],
+)
+def test_statements_of_another_network(name, options, message, tmp_path):
+  network = published()
+  old = layer(network, name)
+  network = edited(network, **{name: old._replace(options=old.options | options)})
+  with pytest.raises(InputError, match=message):
+    convert(caffe_file(tmp_path, network))
+
+
+def test_a_network_with_more_poolings(tmp_path):
+  network = published()
+  more = layer(network, 'pool3')._replace(name='pool4')
+  with pytest.raises(InputError, match='has the poolings pool1, pool2, pool3, pool4'):
+    convert(caffe_file(tmp_path, edited(network, more=more)))
+
+
+def test_an_upsampling_of_another_kind(tmp_path):
+  network = with_blobs(published('cityscapes'), 'ctx_upsample', lambda blob: blob + np.float32(0.1))
+  with pytest.raises(InputError, match='is not a bilinear upsampling'):
+    convert(caffe_file(tmp_path, network))
+
+
+@pytest.mark.parametrize('content', [b'hello world', b'\0' * 64, b'\x89PNG\r\n\x1a\n' + b'1' * 50])
+def test_other_files(content, tmp_path):
+  (tmp_path / 'other').write_bytes(content)
+  with pytest.raises(InputError, match='other'):
+    convert(tmp_path / 'other')
+
+
+# VGG, from everywhere.
+
+
+def vgg_arrays(seed=0, classes=10):
+  """{layer: (kernel (out, in, height, width), bias)} of a narrow VGG-16; fc6 sees 7 x 7 cells."""
+  rng, arrays, inputs = np.random.default_rng(seed), {}, 3
+  names = [(f'conv{b + 1}_{i + 1}', 3, WIDTHS[b]) for b, n in enumerate(BLOCKS) for i in range(n)]
+  for name, kernel, outputs in [*names, ('fc6', 7, 20), ('fc7', 1, 16), ('fc8', 1, classes)]:
+    spread = np.sqrt(2 / (inputs * kernel**2))
+    shape = (outputs, inputs, kernel, kernel)
+    arrays[name] = (
+      rng.normal(0, spread, shape).astype(np.float32),
+      rng.normal(0, 0.1, outputs).astype(np.float32),
+    )
+    inputs = outputs
+  return arrays
+
+
+def torch_names(arrays, *, timm=False):
+  """The tensors of torchvision's VGG, or of timm's, by name."""
+  tensors, place = {}, 0
+  for block, count in enumerate(BLOCKS, 1):
+    for i in range(1, count + 1):
+      tensors[f'features.{place}'] = arrays[f'conv{block}_{i}']
+      place += 2
+    place += 1
+  dense = ('pre_logits.fc1', 'pre_logits.fc2', 'head.fc') if timm else (
+    'classifier.0', 'classifier.3', 'classifier.6')  # fmt: skip
+  for name, own in zip(dense, ('fc6', 'fc7', 'fc8')):
+    kernel, bias = arrays[own]
+    tensors[name] = (kernel if timm and own != 'fc8' else kernel.reshape(len(kernel), -1), bias)
+  return {
+    f'{name}.{part}': array
+    for name, pair in tensors.items()
+    for part, array in zip(('weight', 'bias'), pair)
+  }
+
+
+def write_pth(path, arrays, legacy=False):
+  tensors = {name: torch.from_numpy(array) for name, array in torch_names(arrays).items()}
+  torch.save(tensors, path, _use_new_zipfile_serialization=not legacy)
+
+
+def write_keras(path, arrays, style='layers'):
+  """Kernels (height, width, in, out), input BGR, dense ones over height, width, channel."""
+  with h5py.File(path, 'w') as file:
+    for name, (kernel, bias) in arrays.items():
+      kernel = kernel.transpose(2, 3, 1, 0)
+      if name.startswith('fc'):
+        kernel = kernel.reshape(-1, kernel.shape[-1])
+        ours = {'fc6': 'fc1', 'fc7': 'fc2', 'fc8': 'predictions'}[name]
+      else:
+        ours = f'block{name[4]}_conv{name[6]}'
+      if style == 'layers':
+        group, names = file.create_group(ours), (f'{ours}_W_1:0', f'{ours}_b_1:0')
+      elif style == 'model':
+        group, names = file.create_group(f'model_weights/{ours}/{ours}'), ('kernel:0', 'bias:0')
+      else:
+        kind = 'dense' if name.startswith('fc') else 'conv2d'
+        number = sum(key.startswith(kind) for key in file.get('layers', ()))
+        group = file.create_group(f'layers/{kind}{f"_{number}" if number else ""}/vars')
+        names = ('0', '1')
+      group[names[0]], group[names[1]] = kernel, bias
+
+
+def dense_output(arrays, feed):
+  """fc7 of a padless VGG at one place, in float64, on what the framework would be fed."""
+  x = torch.from_numpy(feed.transpose(2, 0, 1)[None]).double()
+  places = {'conv1_2': 1, 'conv2_2': 1, 'conv3_3': 1}
+  for name, pair in arrays.items():
+    kernel, bias = (torch.from_numpy(array).double() for array in pair)
+    if name == 'fc8':
+      break
+    dilation = 2 if name.startswith('conv5') else 4 if name == 'fc6' else 1
+    x = torch.relu(torch.nn.functional.conv2d(x, kernel, bias, dilation=dilation))
+    if name in places:
+      x = torch.nn.functional.max_pool2d(x, 2, 2)
+  return x[0, :, 0, 0].numpy()
+
+
+def our_output(result, rgb):
+  """The same in our network: fc7, got at by a `final` of ones."""
+  model = result.card.create()
+  params = result.variables['params']['front_end']
+  channels = model.table[-2].channels
+  classes = len(result.card.classes)
+  eye = np.zeros((1, 1, channels, classes), np.float32)
+  eye[0, 0, range(channels), range(channels)] = 1
+  params = params | {'final': {'kernel': eye, 'bias': np.zeros(classes, np.float32)}}
+  images = rgb[None].astype(np.float32) - np.float32(result.card.mean)
+  logits = jax.jit(model.apply)({'params': {'front_end': params}}, images)
+  return np.asarray(logits)[0, 0, 0, :channels]
+
+
+RGB = np.clip(
+  128
+  + 90 * cv2.resize(np.random.default_rng(4).normal(size=(24, 24, 3)), (380, 380)),
+  0, 255,
+).astype(np.uint8)  # fmt: skip
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize('style', ['pth', 'legacy pth', 'safetensors'])
+def test_vgg_of_torchvision_and_timm(style, tmp_path):
+  arrays, path = vgg_arrays(), tmp_path / 'vgg'
+  if style == 'safetensors':
+    safetensors.numpy.save_file(torch_names(arrays, timm=True), path)
+  else:
+    write_pth(path, arrays, legacy=style == 'legacy pth')
+  result = convert(path)
+  expected = dense_output(arrays, (RGB / 255 - MEAN) / STD)
+  np.testing.assert_allclose(our_output(result, RGB), expected, rtol=2e-5, atol=1e-5)
+  assert expected.max() > 0.1
+  assert result.card.mean == pytest.approx(255 * MEAN)
+  assert [target for *_, target in result.moved if target.startswith('(')] == [
+    '(classifies ImageNet; final takes its place)'
+  ] * 2
+
+
+@pytest.mark.parametrize('style', ['layers', 'model', 'counted'])
+def test_vgg_of_keras(style, tmp_path):
+  arrays = vgg_arrays()
+  write_keras(tmp_path / 'vgg', arrays, style)
+  result = convert(tmp_path / 'vgg')
+  expected = dense_output(arrays, RGB[:, :, ::-1] - np.array([103.939, 116.779, 123.68]))
+  np.testing.assert_allclose(our_output(result, RGB), expected, rtol=2e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize('version', [0, 1, 2])
+def test_vgg_of_caffe(version, tmp_path):
+  network = caffe_files.vgg16(np.random.default_rng(0), width=WIDTHS, num_classes=10)
+  result = convert(caffe_file(tmp_path, network, version=version))
+  arrays = {
+    name: tuple(map(np.array, blobs)) for name, blobs in network.arrays().items() if name != 'fc8'
+  }
+  kernel, bias = arrays['fc6']
+  arrays['fc6'] = kernel.reshape(-1, WIDTHS[4], 7, 7), bias
+  kernel, bias = arrays['fc7']
+  arrays['fc7'] = kernel[:, :, None, None], bias
+  expected = dense_output(arrays, RGB[:, :, ::-1] - np.array([103.939, 116.779, 123.68]))
+  np.testing.assert_allclose(our_output(result, RGB), expected, rtol=2e-5, atol=1e-3)
+
+
+def test_vgg_for_a_data_set(tmp_path):
+  write_pth(tmp_path / 'vgg', vgg_arrays())
+  result = convert(tmp_path / 'vgg', dataset='camvid')
+  assert (result.card.classes, result.card.dataset) == (CAMVID.names, 'camvid')
+  final = result.variables['params']['front_end']['final']
+  assert final['kernel'].shape == (1, 1, 16, 11)
+  assert 0 < final['kernel'].std() < 0.002 and not final['bias'].any()
+  assert any('untrained: final' in note for note in result.notes)
+
+
+def without_fc(arrays):
+  return {name: pair for name, pair in arrays.items() if not name.startswith('fc')}
+
+
+def test_vgg_without_dense_layers(tmp_path):
+  write_keras(tmp_path / 'vgg', without_fc(vgg_arrays()))
+  with pytest.raises(InputError, match='has no valid fc6 and fc7; --fc=random'):
+    convert(tmp_path / 'vgg')
+  front_end = convert(tmp_path / 'vgg', fc='random').variables['params']['front_end']
+  assert front_end['fc6']['kernel'].shape == (7, 7, 10, 80)  # Eight times conv5, as in VGG.
+  assert front_end['fc7']['kernel'].shape == (1, 1, 80, 80)
+  spread = front_end['fc6']['kernel'].std()
+  assert spread == pytest.approx(np.sqrt(2 / 490), rel=0.05)
+
+
+def test_features_of_torchvision(tmp_path):
+  """Its second file of VGG-16: pictures of 0..255 minus a mean, and no valid classifier."""
+  arrays = vgg_arrays()
+  for name in ('fc6', 'fc7', 'fc8'):
+    arrays[name] = tuple(np.full_like(array, np.nan) for array in arrays[name])
+  write_pth(tmp_path / 'vgg', arrays)
+  with pytest.raises(InputError, match='--fc=random'):
+    convert(tmp_path / 'vgg')
+  result = convert(tmp_path / 'vgg', fc='random')
+  assert result.card.mean == pytest.approx((123, 117, 104), abs=0.01)
+  kernel = result.variables['params']['front_end']['conv1_1']['kernel']
+  np.testing.assert_array_equal(kernel, arrays['conv1_1'][0].transpose(2, 3, 1, 0))
+
+
+def test_normalisation_may_be_told(tmp_path):
+  arrays = vgg_arrays()
+  write_pth(tmp_path / 'vgg', arrays)
+  result = convert(tmp_path / 'vgg', normalisation='caffe')
+  expected = dense_output(arrays, RGB - np.array([123.68, 116.779, 103.939]))
+  np.testing.assert_allclose(our_output(result, RGB), expected, rtol=2e-5, atol=1e-4)
+
+
+def test_known_checksums(tmp_path, monkeypatch):
+  write_pth(tmp_path / 'vgg', vgg_arrays())
+  digits = hashlib.sha256((tmp_path / 'vgg').read_bytes()).hexdigest()[:8]
+  monkeypatch.setitem(conversion.KNOWN, digits, ('a file of renown', 'features'))
+  result = convert(tmp_path / 'vgg')
+  assert result.notes[0] == 'a file of renown, by its checksum'
+  assert result.card.mean == pytest.approx((123, 117, 104), abs=0.01)
+
+
+def test_vgg_with_batch_normalisation(tmp_path):
+  tensors = torch_names(vgg_arrays()) | {'features.1.running_mean': np.zeros(4, np.float32)}
+  safetensors.numpy.save_file(tensors, tmp_path / 'vgg')
+  with pytest.raises(InputError, match='running_mean has no place in VGG; batch normalisation'):
+    convert(tmp_path / 'vgg')
+
+
+def test_other_networks(tmp_path):
+  tensors = {'layer1.0.conv1.weight': np.zeros((4, 3, 3, 3), np.float32)}
+  safetensors.numpy.save_file(tensors, tmp_path / 'resnet')
+  with pytest.raises(InputError, match=r'layer1.0.conv1.weight has no place in VGG'):
+    convert(tmp_path / 'resnet')
