@@ -170,11 +170,13 @@ def test_whatever_the_shape(tmp_path_factory, example):
   same(caffe.read(Mapped(path)), Network('', (layer,), ()))
 
 
+@pytest.mark.parametrize('legacy', [False, True])
 @pytest.mark.parametrize('packing, copied', [('packed', 0), ('unpacked', 0), ('pieces', 1)])
-def test_nothing_is_copied(mapped, packing, copied):
+def test_nothing_is_copied(mapped, packing, copied, legacy):
   weights = normal(50, 40, 10, 10)
   layer = Layer('c', 'Convolution', (weights,))
-  file = mapped(caffe_files.caffemodel(Network('', (layer,), (1, 40, 9, 9)), packing=packing))
+  network = Network('', (layer,), (1, 40, 9, 9))
+  file = mapped(caffe_files.caffemodel(network, packing=packing, legacy=legacy))
   tracemalloc.start()
   (array,) = caffe.read(file).layers[0].blobs
   peak = tracemalloc.get_traced_memory()[1]
@@ -185,6 +187,14 @@ def test_nothing_is_copied(mapped, packing, copied):
 
 
 # What lies around the values.
+
+
+def layer_with(*blobs, kind='Convolution'):
+  return message(100, message(1, b'fc6'), message(2, kind.encode()), *blobs)
+
+
+def with_shape(*sides):
+  return message(7, message(1, *map(varint, sides)))
 
 
 @pytest.mark.parametrize('packing', PACKINGS)
@@ -251,6 +261,18 @@ def test_kinds_of_v1(read, number, kind):
   assert read(message(2, message(4, b'x'), integer(5, number))).layers[0].kind == kind
 
 
+def test_padding_of_v0(read):
+  layer = read(message(2, message(1, message(2, b'padding'), integer(7, 3)))).layers[0]
+  assert (layer.kind, layer.options) == ('Padding', {'pad': (3, 3)})
+
+
+def test_old_dimensions_go_before_a_shape(read):
+  sides = b''.join(integer(number, side) for number, side in enumerate((3, 1, 2, 1), 1))
+  content = message(7, sides, numbers(5, normal(6)), with_shape(6))
+  (layer,) = read(layer_with(content)).layers
+  assert layer.blobs[0].shape == (3, 1, 2, 1)
+
+
 def test_scalars_and_other_kinds_stay_as_they_are(read):
   scalar = message(7, numbers(5, normal(1)), message(7))
   factor = blob(7, normal(1, 6, 1, 1))
@@ -261,19 +283,12 @@ def test_scalars_and_other_kinds_stay_as_they_are(read):
 # What is wrong is named.
 
 
-def layer_with(*blobs, kind='Convolution'):
-  return message(100, message(1, b'fc6'), message(2, kind.encode()), *blobs)
-
-
-def with_shape(*sides):
-  return message(7, message(1, *map(varint, sides)))
-
-
 @pytest.mark.parametrize(
   'data, words',
   [
     (layer_with(message(7, numbers(6, normal(4)), with_shape(4))), 'only a gradient .diff.'),
     (layer_with(blob(7, normal(2, 2, 1, 1)), message(7, with_shape(0))), '1 has no values'),
+    (layer_with(message(7, message(5), with_shape(0, 1, 1, 1))), 'has no values'),
     (layer_with(message(7, numbers(5, normal(6)), with_shape(1, 2, 2, 1))), r'6 .*\(1, 2, 2, 1\)'),
     (layer_with(message(7, numbers(5, normal(6)))), r'6 values, .* shape \(\)'),
     (layer_with(message(7, numbers(5, normal(6)), with_shape(-2, -3, 1, 1))), r'\(-2, -3, 1, 1\)'),
@@ -303,6 +318,7 @@ def test_wrong_blobs(read, data, words):
     (message(100, b'\x0a\x09a'), 'damaged|cut short'),
     (message(100, b'\x0a\x01ab\x80'), 'damaged at byte'),
     (message(100, b'\xff' * 12), 'damaged at byte 3'),  # An endless varint.
+    (message(100, b'\x0a' + b'\x80' * 10 + b'\0'), 'damaged at byte 4'),  # Eleven bytes.
     (b'\x0a' + varint(2**63), 'cut short'),
     (b'\x0a' + varint(2**64 - 1), 'cut short'),
     (message(100, b'\x2d123'), 'damaged|cut short'),
@@ -353,9 +369,12 @@ def test_recognised_without_a_head(mapped):
     *(b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.', (10).to_bytes(8, 'little') + b'{"a": 1234'),
     *((18).to_bytes(8, 'little') + b'{"weight":{"dtype"', (2578).to_bytes(8, 'little') + b'{"a":'),
     *(b'\x08\x07\x12\x07pytorch:\x00', b'\n\x1e\n\x04data\x12\x0bPlaceholder*\x09\n\x05'),
-    # Text, an empty layer, and too many inputs.
-    *(b'name: "VGG"\nlayer {\n', b'\n\n\nlayer {}', b'\x12\x00', integer(4, 3) * 1000),
+    # Text, and an empty layer.
+    *(b'name: "VGG"\nlayer {\n', b'\n\n\nlayer {}', b'\x12\x00'),
     *(b'\n', b'\x00', b'\xff' * 99),
+    # What no writer puts before or at the start of a layer.
+    *(message(1, b'\x01') + message(100, message(1, b'a')), message(2, b'\x0a\x00\x00\x00')),
+    *(message(2, b'\x08\x01\x00'), integer(4, 3) * 1000 + message(100, message(1, b'a'))),
   ],
   ids=lambda data: data[:4].hex(),
 )
@@ -495,9 +514,9 @@ def test_damaged_files(tmp_path, style):
     'blobs': message(2, integer(5, 4), message(6, b'\x2a\x04abcd') * 1_000_000),
     'pieces': message(100, message(7, b'\x2a\x04abcd' * 1_000_000)),
     'runs': message(100, message(7, b'\x2dabcd\x3dabcd' * 1_000_000)),
-    'shapes': message(100, message(7, message(7, message(1, b'\1' * 32)) * 100_000)),
+    'shapes': message(100, message(7, message(7, message(1, b'\1' * 32)) * 10_000)),
     'inputs': integer(4, 3) * 1_000_000,
-    'kernels': message(100, message(106, message(4, b'\1' * 32) * 100_000)),
+    'kernels': message(100, message(106, message(4, b'\1' * 32) * 10_000)),
   }.values(),
   ids=lambda data: data[:6].hex(),
 )
