@@ -29,8 +29,8 @@ class CaffeLayer:
       in / group, height, width) or (in, out / group, height, width), and bias (out,); of an
       InnerProduct, (out, in) and (out,); of other kinds as stored.
     options: what the file says of num_output and group (int), kernel, stride, pad and dilation
-      (tuple of ints: vertical, horizontal) and bias_term (bool). What it leaves to Caffe's defaults
-      is not there.
+      (tuple of ints: vertical, horizontal), bias_term (bool) and, of an Input, shape (tuple of
+      ints). What it leaves to Caffe's defaults is not there.
   """
 
   name: str
@@ -211,7 +211,7 @@ def _layer(message, version):
         if option in version.messages[number]:
           found[version.messages[number][option]].extend(protobuf.integers(given))
     elif version is _V2 and field == (143, BYTES):  # input_param
-      shapes += [_sides(shape) for kind_of, shape in value.fields() if kind_of == (1, BYTES)]
+      shapes += [_sides(shape) for given, shape in value.fields() if given == (1, BYTES)]
   if inner:
     return _layer(inner, _V0)
   kind = version.kinds.get(kind, str(kind))
