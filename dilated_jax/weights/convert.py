@@ -181,7 +181,7 @@ def _network(file, contents, kernels, dataset, notes) -> Card:
     options |= more
   alone = (_BY_COUNT.get(num_classes, 'voc'), None)
   published, size = PUBLISHED.get((model, options.get('context')), alone)
-  upsampling = [blob.array.shape[-1] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
+  upsampling = [blob.array.shape[0] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
   card = Card(
     model=model,
     options=options,

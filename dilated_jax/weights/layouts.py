@@ -89,9 +89,9 @@ def _of_caffe(file, net) -> list[Blob]:
       source = f'{layer.name}[{index}]'
       if layer.kind == 'Deconvolution':
         _check_bilinear(file, source, array)
-        blobs.append(Blob(source, '', UPSAMPLING, array))
+        blobs.append(Blob(source, '', UPSAMPLING, _oihw(array)))
       elif name == 'fc8':
-        blobs.append(Blob(source, '', _CLASSIFIER, array))
+        blobs.append(Blob(source, '', _CLASSIFIER, _oihw(array)))
       elif layer.kind not in ('Convolution', 'InnerProduct') or index > 1:
         raise file.fail(f'{source}, of a {layer.kind}, has no place in VGG or the paper')
       elif index:
@@ -122,7 +122,7 @@ def _of_torch(file, tensors) -> list[Blob]:
       raise file.fail(f'{source} has no place in VGG: neither features.N nor a classifier')
     name = known[module]
     if name == 'fc8':
-      blobs.append(Blob(source, '', _CLASSIFIER, array))
+      blobs.append(Blob(source, '', _CLASSIFIER, _oihw(array)))
     elif part == 'bias':
       blobs.append(Blob(source, name, 'bias', array))
     else:
@@ -135,6 +135,7 @@ def _of_keras(file, datasets) -> list[Blob]:
   blobs, counted = [], _counted_names(datasets)
   for source, array in datasets.items():
     name, part = counted.get(source) or _keras_name(source)
+    array = array[None, None] if array.ndim == 2 else array
     if source.startswith('optimizer'):
       blobs.append(Blob(source, '', 'state of an optimiser', array))
     elif not name:
@@ -142,7 +143,7 @@ def _of_keras(file, datasets) -> list[Blob]:
     elif name == 'fc8':
       blobs.append(Blob(source, '', _CLASSIFIER, array))
     else:
-      blobs.append(Blob(source, name, part, array if array.ndim != 2 else array[None, None]))
+      blobs.append(Blob(source, name, part, array))
   return _with_unfolded_fc6(file, blobs, 'HWC')
 
 
