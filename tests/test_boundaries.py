@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import hypothesis
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -107,7 +108,6 @@ def test_boundary_iou_by_erosion(tool, ratio):
         if tool == 'scipy':
           inner = ndimage.binary_erosion(np.pad(mask, 1), np.ones((3, 3)), steps)[1:-1, 1:-1]
         else:
-          cv2 = pytest.importorskip('cv2')
           framed = np.pad(mask, 1).astype(np.uint8)
           inner = cv2.erode(framed, np.ones((3, 3), np.uint8), iterations=steps)[1:-1, 1:-1] > 0
         bands.append(mask & ~inner)
