@@ -125,7 +125,8 @@ def evaluate(
     variables: its parameters.
     card: the weights' `checkpoints.Card`.
     source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
-      ignore, 'name': str}; sizes may differ.
+      ignore, 'name': str}; sizes may differ. 'instances' may stand beside them, see
+      `protocols.Cityscapes`.
     classes: the data set's `Classes`; the same names as the card's, in any order.
     measures: what to count, from `protocols` and `boundaries`; None for the default protocol.
     batch_size: pictures of one size that are labelled together.
@@ -152,7 +153,10 @@ def evaluate(
     labels = label_maps(model, variables, card, images, scales=scales, flip=flip, tile=tile)
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:
-        measure.add(item['label'], predictions)
+        if isinstance(measure, protocols.Cityscapes):
+          measure.add(item['label'], predictions, item.get('instances'))
+        else:
+          measure.add(item['label'], predictions)
   return {key: value for measure in measures for key, value in measure.scores().items()}
 
 

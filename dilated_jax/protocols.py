@@ -147,9 +147,9 @@ class Cityscapes:
     self.instances = np.zeros((3, len(_LABELS)))
     self.pictures = self.with_instances = 0
 
-  def add(self, labels, predictions) -> None:
+  def add(self, labels, predictions, instances=None) -> None:
     """Counts a picture of class ids and 255; see `add_ids`."""
-    self.add_ids(_OFFICIAL[labels], _OFFICIAL[predictions])
+    self.add_ids(_OFFICIAL[labels], _OFFICIAL[predictions], instances)
 
   def add_ids(self, labels, predictions, instances=None) -> None:
     """Counts a picture of official ids.

@@ -5,8 +5,9 @@
 
 Counts are summed over all pictures at the full size of their labels; pixels to ignore (255 and the
 data set's void values) don't count. --protocol makes the numbers of an official tool: voc (devkit),
-cityscapes (19 classes, 7 categories, and iIoU where *_instanceIds.png stand beside the labels),
-segnet. --boundaries adds boundary IoU, boundary F1 and the mean IoU of bands along boundaries.
+cityscapes (19 classes, 7 categories, and iIoU where there are instance maps: *_instanceIds.png
+beside the labels, or prepared with the split), segnet. --boundaries adds boundary IoU, boundary F1
+and the mean IoU of bands along boundaries.
 
 Predictions are paired with labels by file name, and official suffixes (_leftImg8bit,
 _gtFine_labelIds, _L, ...) are understood. Label pictures hold class ids (8-bit grey or palette
@@ -107,7 +108,13 @@ def from_weights(values) -> dict:
   classes = datasets.classes(name)
   classes.order_of(card.classes, 'the weights')  # Before a data set is prepared for nothing.
   measures = started(values, classes)
-  source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
+  source = datasets.load(
+    name,
+    values.split,
+    values.data_dir,
+    values.manual_dir,
+    instances=values.protocol == 'cityscapes',
+  )
   if values.limit:
     source = Subset(source, range(min(values.limit, len(source))))
   logging.info('scoring %s on %s %s: %d pictures', card.model, name, values.split, len(source))

@@ -78,7 +78,9 @@ def prepare(name: str, data_dir=None, manual_dir=None, **options) -> epath.Path:
   return _prepared(name, data_dir, manual_dir, **options).data_path
 
 
-def load(name: str, split: str, data_dir=None, manual_dir=None) -> 'Source':
+def load(
+  name: str, split: str, data_dir=None, manual_dir=None, instances: bool = False
+) -> 'Source':
   """Opens one split of a data set, and prepares the data set first where that is possible.
 
   Args:
@@ -86,6 +88,7 @@ def load(name: str, split: str, data_dir=None, manual_dir=None) -> 'Source':
     split: 'train', 'val' or 'test'; slices as in TFDS, 'train[:10%]', work too.
     data_dir: as in `prepare`.
     manual_dir: as in `prepare`.
+    instances: whether to read instance maps too, where the data set has some.
 
   Returns:
     The pictures and labels of the split, sorted by name.
@@ -115,7 +118,7 @@ def load(name: str, split: str, data_dir=None, manual_dir=None) -> 'Source':
     records = builder.as_data_source(split, decoders=decoders)
   except _DAMAGE as error:
     raise _damaged(folder, error) from error
-  source = Source(records, folder)
+  source = Source(records, folder, instances)
   if len(source):
     _ = source[0], source[-1]  # A truncated file has lost its index and fails at any record.
   return source
@@ -129,12 +132,14 @@ def splits(name: str, data_dir=None) -> tuple[str, ...]:
 class Source(Sequence):
   """Prepared pictures by number: `source[i] -> {'image', 'label', 'name'}`.
 
-  image is uint8 (H, W, 3) RGB; label is uint8 (H, W), class ids and 255; name is a string.
+  image is uint8 (H, W, 3) RGB; label is uint8 (H, W), class ids and 255; name is a string. With
+  `instances`, examples that have an instance map give it too: 'instances' uint16 (H, W).
   """
 
-  def __init__(self, records, folder):
+  def __init__(self, records, folder, instances=False):
     self._records = records
     self._folder = folder
+    self._instances = instances
 
   def __len__(self) -> int:
     return len(self._records)
@@ -146,7 +151,10 @@ class Source(Sequence):
       # Our own decoding: OpenCV, which TFDS would use where it is installed, reads palettes as RGB.
       image = np.asarray(PIL.Image.open(io.BytesIO(record['image'])).convert('RGB'))
       label = np.asarray(PIL.Image.open(io.BytesIO(record['label'])))
-      return {'image': image, 'label': label, 'name': record['name'].decode()}
+      example = {'image': image, 'label': label, 'name': record['name'].decode()}
+      if self._instances and record.get('instances'):
+        example['instances'] = np.asarray(PIL.Image.open(io.BytesIO(record['instances'])))
+      return example
     except _DAMAGE as error:
       raise _damaged(self._folder, error) from error
 

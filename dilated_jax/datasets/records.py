@@ -8,24 +8,30 @@ class _Info(tfds.core.DatasetInfo):
     """Does nothing: none of ours is in TFDS's bucket, and looking leaves a folder behind."""
 
 
-def info(builder, height: int | None = None, width: int | None = None) -> tfds.core.DatasetInfo:
+def info(
+  builder, height: int | None = None, width: int | None = None, instances: bool = False
+) -> tfds.core.DatasetInfo:
   """The TFDS description of a data set of pictures and label maps, both PNG.
 
   Args:
     builder: the data set's builder; its docstring is the description.
     height: of all pictures, in pixels; None where they differ.
     width: likewise.
+    instances: whether examples may have an instance map too, as the content of a PNG file, or None.
 
   Returns:
     For `builder._info`.
   """
-  features = tfds.features.FeaturesDict(
-    {
-      'image': tfds.features.Image(shape=(height, width, 3), encoding_format='png'),
-      'label': tfds.features.Image(shape=(height, width, 1), encoding_format='png'),
-      'name': tfds.features.Text(),
-    }
-  )
+  features = {
+    'image': tfds.features.Image(shape=(height, width, 3), encoding_format='png'),
+    'label': tfds.features.Image(shape=(height, width, 1), encoding_format='png'),
+    'name': tfds.features.Text(),
+  }
+  if instances:  # As text: only text can be missing in some examples, and it holds any bytes.
+    features['instances'] = tfds.features.Text(optional=True)
   return _Info(
-    builder=builder, features=features, description=builder.__doc__, disable_shuffling=True
+    builder=builder,
+    features=tfds.features.FeaturesDict(features),
+    description=builder.__doc__,
+    disable_shuffling=True,
   )
