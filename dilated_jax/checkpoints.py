@@ -14,7 +14,7 @@ import tensorstore as ts
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.files import replace_folder, write_atomic
+from dilated_jax.files import replace_folder, uninterrupted, write_atomic
 
 
 def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
@@ -146,7 +146,7 @@ def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
   try:
     variables = jax.tree.map(np.asarray, variables)
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_PIECE), variables)
-    with _writer(release) as writer:
+    with uninterrupted(), _writer(release) as writer:
       writer.save(temporary / 'checkpoint', ocp.args.PyTreeSave(variables, save_args=pieces))
     content = json.dumps(dataclasses.asdict(card), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
@@ -183,10 +183,7 @@ def load_weights(folder):
   """
   folder = pathlib.Path(folder).absolute()
   card = load_card(folder)
-  try:
-    model = card.create()
-  except (TypeError, ValueError) as error:
-    raise InputError(f'{folder}/model.json: {_first_line(error)}') from error
+  model = card.create()
   side = 2 * model.margin + model.stride
   like = jax.eval_shape(
     model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
@@ -285,7 +282,7 @@ def load_card(folder) -> Card:
   """Reads `model.json` of a weights folder.
 
   Raises:
-    InputError: there is none, or it is not what `save_weights` writes.
+    InputError: there is none, or it is not what `save_weights` writes, or of no network of ours.
   """
   path = pathlib.Path(folder) / 'model.json'
   if not path.exists():
@@ -311,6 +308,7 @@ def load_card(folder) -> Card:
       raise ValueError(f'input is {card.input}, not a height and a width')
     if len(card.palette) != len(card.classes) or len(card.mean) != 3:
       raise ValueError('classes, palette and mean do not fit together')
+    card.create()
     return card
   except (ValueError, KeyError, TypeError) as error:
     raise InputError(f'{path}: not a description of weights ({_first_line(error)})') from error

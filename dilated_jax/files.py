@@ -1,9 +1,12 @@
 """Files are written whole or not at all."""
 
+import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
+import threading
 
 
 def write_atomic(path, content: bytes) -> None:
@@ -49,3 +52,26 @@ def replace_folder(new, target) -> None:
     os.rename(target, old)
   os.rename(new, target)
   shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def uninterrupted():
+  """Holds Ctrl-C and SIGTERM back until the end of the block, for writes that others carry out.
+
+  Their threads would go on writing after the exception, into what is being cleared away.
+  """
+  if threading.current_thread() is not threading.main_thread():  # Others get no signals.
+    yield
+    return
+  waiting = []
+  before = {
+    number: signal.signal(number, lambda number, _: waiting.append(number))
+    for number in (signal.SIGINT, signal.SIGTERM)
+  }
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+    for number in waiting:
+      signal.raise_signal(number)

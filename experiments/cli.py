@@ -3,6 +3,7 @@
 import logging as python_logging
 import os
 import re
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -19,14 +20,16 @@ def run(main) -> None:
     main: a function without arguments, called after the flags are parsed.
 
   Exits with 0 when `main` returns and after `--help`, 1 on bad input (`InputError`, `OSError`),
-  2 on a wrong flag or flag file, 130 when interrupted. Any other exception is a defect of ours and
-  keeps its traceback.
+  2 on a wrong flag or flag file, 130 when interrupted, 143 when terminated. Any other exception is
+  a defect of ours and keeps its traceback.
   """
 
   def guarded(argv):
     if len(argv) > 1:
       fail(f'unexpected argument {argv[1]!r}: every option is a --flag, see --help', 2)
     _log_plainly()
+    # An exception, so that what is half done is cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
       main()
       sys.stdout.flush()

@@ -59,10 +59,7 @@ def network(values) -> tuple:
         raise InputError(f'--{flag} has no meaning with --weights: they say which network it is')
     card = checkpoints.load_card(values.weights)
     name, options, size = card.model, card.options, card.input
-    try:
-      model = card.create()
-    except (TypeError, ValueError) as error:
-      raise InputError(f'{values.weights}/model.json: {error}') from error
+    model = card.create()
   else:
     name, options, size = values.model, networks.options(values), None
     model = models.create(name, values.num_classes, **options)

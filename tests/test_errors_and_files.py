@@ -1,6 +1,7 @@
 """errors.py and files.py: what a user sees, and that no reader ever sees half a file."""
 
 import os
+import signal
 import stat
 import threading
 
@@ -8,7 +9,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from dilated_jax.errors import InputError
-from dilated_jax.files import write_atomic
+from dilated_jax.files import uninterrupted, write_atomic
 
 
 def test_input_error_is_a_value_error_with_its_message():
@@ -83,3 +84,18 @@ def test_a_reader_sees_one_whole_version(tmp_path):
     seen.append(path.read_bytes())
   writer.join()
   assert seen and set(seen) <= set(versions)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_wait_for_the_end_of_a_write(number):
+  steps = []
+  before = signal.signal(number, lambda *_: steps.append('signal'))
+  try:
+    with uninterrupted():
+      signal.raise_signal(number)
+      steps.append('written')
+    assert steps == ['written', 'signal']
+    signal.raise_signal(number)
+    assert steps[2:] == ['signal']
+  finally:
+    signal.signal(number, before)
