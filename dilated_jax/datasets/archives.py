@@ -292,4 +292,4 @@ def _refused(path, name, what) -> InputError:
 
 
 def _words(error) -> str:
-  return ' '.join(str(error).split())[:120] or type(error).__name__
+  return ' '.join(str(error).split())[:200] or type(error).__name__
