@@ -7,7 +7,8 @@
   )
   tree.read('gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png')  # bytes
 
-Names are those inside the archives, with /, and the same for an unpacked copy. Nothing is unpacked.
+Names are those inside the archives, with /, and the same for an unpacked copy. Files that lie in no
+folder of their archive have its name before theirs: a/1.png is 1.png of a.zip. Nothing is unpacked.
 A compressed tar, which can only be read from its start, is read once, and what was asked for is
 kept in an unnamed temporary file (in TMPDIR) while the tree is in use.
 """
@@ -86,9 +87,13 @@ class Tree:
     except _UNREADABLE as error:
       raise self.fail(name, f'is damaged ({_words(error)})') from error
 
+  def where(self, name: str) -> str:
+    """Returns where a file lies, for messages."""
+    return self._members[name][0]
+
   def fail(self, name: str, what: str) -> InputError:
     """Returns the error that says where the file `name` is, `what` is wrong and what to do."""
-    return InputError(f'{self._members[name][0]}: {what}; {self._advice}')
+    return InputError(f'{self.where(name)}: {what}; {self._advice}')
 
 
 def exists(manual_dir, *, folders, archives) -> bool:
@@ -146,7 +151,9 @@ def _places(root, folders) -> Iterator[list[pathlib.Path]]:
   """Where the folders may be: as they are named, or without their first 1, 2, ... outer ones."""
   parts = [pathlib.PurePosixPath(folder).parts for folder in folders]
   for outer in range(min(map(len, parts))):
-    yield [root.joinpath(*each[outer:]) for each in parts]
+    places = [root.joinpath(*each[outer:]) for each in parts]
+    if len(set(places)) == len(places):  # Else outer folders tell them apart: train/a and test/a.
+      yield places
 
 
 def _absent(root, folders) -> str:
@@ -282,7 +289,9 @@ def _checked(path, name) -> str:
   parts = [part for part in name.split('/') if part not in ('', '.')]
   if name.startswith('/') or '..' in parts:
     raise _refused(path, name, 'leads out of the archive')
-  return '/'.join(parts)
+  if not name.isprintable():
+    raise _refused(path, ascii(name), 'has a name of other than letters')
+  return '/'.join(parts if len(parts) > 1 else [path.stem, *parts])
 
 
 def _refused(path, name, what) -> InputError:

@@ -95,6 +95,23 @@ def test_an_unpacked_copy_may_lack_its_outer_folders(tmp_path, outer):
   assert tree.read('Kit/Y12/Masks/deep/a.png') == FILES['Kit/Y12/Masks/deep/a.png']
 
 
+def test_files_without_a_folder_are_in_one_of_the_name_of_their_archive(tmp_path):
+  pack(tmp_path, 'zip', {'a.png': b'a', './b.png': b'b', 'other/c.png': b'c'})
+  tree = find(tmp_path, folders=('kit',))
+  assert {name: tree.read(name) for name in tree.names()} == {'kit/a.png': b'a', 'kit/b.png': b'b'}
+  assert tree.where('kit/a.png') == f'{tmp_path}/kit.zip: kit/a.png'
+
+
+def test_outer_folders_that_tell_inner_ones_apart_are_needed(tmp_path):
+  pack(tmp_path, 'folder', {'Kit/train/a/1.png': b'1', 'Kit/test/a/2.png': b'2'})
+  folders = ('Kit/train/a', 'Kit/test/a')
+  assert find(tmp_path / 'Kit', folders=folders).names() == [
+    'Kit/test/a/2.png', 'Kit/train/a/1.png',
+  ]  # fmt: skip
+  assert not archives.exists(tmp_path / 'Kit/train', folders=folders, archives=())
+  expect('not complete', find, tmp_path / 'Kit/train', 'zip', folders)
+
+
 def test_a_whole_folder_goes_before_an_archive_and_an_archive_before_half_a_folder(tmp_path):
   pack(tmp_path, 'zip', dict.fromkeys(FILES, b'zip'))
   pack(tmp_path, 'folder', FILES)
@@ -186,6 +203,12 @@ def test_names_that_lead_out_are_refused(tmp_path, kind, name):
   pack(tmp_path, kind, FILES, more)
   message = expect('leads out of the archive', find, tmp_path, kind)
   assert f'member {name} ' in message
+
+
+@pytest.mark.parametrize('kind', KINDS[1:])
+def test_a_name_with_a_line_break_stays_one_line(tmp_path, kind):
+  pack(tmp_path, kind, FILES | {'Kit/Y12/Masks/a\nb.png': b''})
+  expect(r"Kit/Y12/Masks/a\\nb\.png' has a name of other", find, tmp_path, kind)
 
 
 @pytest.mark.parametrize('kind', ['tar', 'tgz'])
