@@ -22,9 +22,9 @@ SUFFIXES = (
 # What official tools append to a picture's name: Cityscapes (leftImg8bit, gtFine, gtCoarse) and
 # CamVid (_L); and what `predict` appends to colour masks. The kinds are in the order of preference
 # where several stand side by side.
-_KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color', 'colours')
+KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color', 'colours')
 _OFFICIAL = re.compile(
-  rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(_KINDS[:4])})|(?P<ours>{_KINDS[4]}))$'
+  rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(KINDS[:4])})|(?P<ours>{KINDS[4]}))$'
 )
 _FRAME = re.compile(
   r'.+_\d{6}_\d{6}(?=_)'
@@ -465,7 +465,7 @@ def _by_name(folder) -> dict:
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise InputError(f'{folder}: no such folder')
-  files = sorted((file for file in folder.rglob('*') if _is_picture(file)), key=_natural)
+  files = below(folder)
   stems = {file.stem for file in files}
   ranked = {}
   for file in files:
@@ -473,7 +473,7 @@ def _by_name(folder) -> dict:
     if pure != file.stem and {pure, f'{pure}_colours'} & stems:
       continue
     name, kind = _split(file.stem)
-    ranked.setdefault(name, []).append((_KINDS.index(kind) if kind else 0, file))
+    ranked.setdefault(name, []).append((KINDS.index(kind) if kind else 0, file))
   if not ranked:
     raise InputError(f'{folder}: no pictures in this folder ({", ".join(SUFFIXES)})')
   chosen = {}
@@ -484,6 +484,17 @@ def _by_name(folder) -> dict:
       raise InputError(f'{folder}: {files[0].name} and {files[1].name} stand for the same picture')
     chosen[name] = files[0]
   return chosen
+
+
+def below(folder) -> list[pathlib.Path]:
+  """All pictures of a folder and its subfolders, sorted as people count; hidden files are not."""
+  files = pathlib.Path(folder).rglob('*')
+  return sorted((file for file in files if _is_picture(file)), key=_natural)
+
+
+def name(path) -> str:
+  """A picture's name without its file suffix and those that official tools append, see `pairs`."""
+  return _split(pathlib.Path(path).stem)[0]
 
 
 def kind(path) -> str | None:
