@@ -55,6 +55,14 @@ class Tree:
     """
     self.place, self._advice, self._members = place, advice, members
 
+  def __or__(self, other: 'Tree') -> 'Tree':
+    """Returns a tree with the files of both."""
+    return Tree(
+      f'{self.place} and {other.place}',
+      f'{self._advice}, or {other._advice}',
+      {**self._members, **other._members},
+    )
+
   def names(self) -> list[str]:
     """Returns the names of all files, sorted."""
     return sorted(self._members)

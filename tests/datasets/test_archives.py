@@ -132,6 +132,17 @@ def test_several_archives_make_one_tree(tmp_path):
     archives.find(tmp_path, archives=('kit.zip', 'kit.tgz'), **both)
 
 
+def test_two_trees_make_one(tmp_path):
+  (tmp_path / 'a').mkdir()
+  pack(tmp_path / 'a', 'zip', FILES)
+  pack(tmp_path / 'b', 'folder', {'Extra/c.mat': b'c'})
+  tree = find(tmp_path / 'a') | find(tmp_path / 'b', folders=('Extra',))
+  assert tree.names() == sorted([*FILES, 'Extra/c.mat'])
+  assert tree.read('Extra/c.mat') == b'c' and tree.read('Kit/Y12/list.txt') == b'a\nb\n'
+  (tmp_path / 'b/Extra/c.mat').unlink()
+  expect(r'b/Extra/c\.mat: is damaged', tree.read, 'Extra/c.mat')
+
+
 def test_what_is_missing_is_named(tmp_path):
   assert not archives.exists(tmp_path, folders=FOLDERS, archives=('kit.zip',))
   expect('nowhere: no such folder; get Kit from kits.org', find, tmp_path / 'nowhere')
