@@ -38,8 +38,16 @@ __all__ = [
 ]  # fmt: skip
 
 _TABLES = {table.name: table for table in (SCENES, CAMVID, VOC, KITTI, CITYSCAPES)}
+_TABLES |= {'camvid_full': CAMVID, 'kitti2015': CITYSCAPES}  # Other pictures of the same classes.
 _PUBLISHED = {CAMVID_DILATION8.name: CAMVID_DILATION8}  # Other orders of the same classes.
-_BUILDERS = {'scenes': 'Scenes', 'camvid': 'Camvid'}  # Module of this package and its class.
+_BUILDERS = {  # Module of this package and its class.
+  'scenes': 'Scenes',
+  'camvid': 'Camvid',
+  'camvid_full': 'CamvidFull',
+  'kitti': 'Kitti',
+  'kitti2015': 'Kitti2015',
+  'cityscapes': 'Cityscapes',
+}
 NAMES = tuple(_TABLES)
 ORDERS = (*_TABLES, *_PUBLISHED)
 

@@ -21,7 +21,7 @@ from dilated_jax.errors import InputError
 @pytest.mark.parametrize('name', datasets.ORDERS)
 def test_table_is_consistent(name):
   table = datasets.classes(name)
-  assert table.name == name
+  assert table.name == {'camvid_full': 'camvid', 'kitti2015': 'cityscapes'}.get(name, name)
   assert table.num_classes == len(table.names) == len(set(table.names))
   assert len(table.palette) == len(set(table.palette)) == table.num_classes
   assert all(0 <= value <= 255 for colour in table.palette for value in colour)
@@ -32,7 +32,9 @@ def test_table_is_consistent(name):
 
 
 def test_names_of_data_sets_and_orders():
-  assert datasets.NAMES == ('scenes', 'camvid', 'voc', 'kitti', 'cityscapes')
+  assert datasets.NAMES == (
+    'scenes', 'camvid', 'voc', 'kitti', 'cityscapes', 'camvid_full', 'kitti2015',
+  )  # fmt: skip
   assert set(datasets.ORDERS) - set(datasets.NAMES) == {'camvid_dilation8'}
 
 

