@@ -18,6 +18,14 @@ def png(array) -> bytes:
   return content.getvalue()
 
 
+def palette_png(ids, colours) -> bytes:
+  """A PNG of indices, uint8 (H, W), with the colours of its palette."""
+  content, image = io.BytesIO(), PIL.Image.fromarray(ids)
+  image.putpalette(np.array(colours, np.uint8).tobytes())
+  image.save(content, 'PNG')
+  return content.getvalue()
+
+
 def decoded(content: bytes) -> np.ndarray:
   return np.asarray(PIL.Image.open(io.BytesIO(content)))
 

@@ -55,11 +55,13 @@ def find(folder):
 def opened(folder) -> tuple[archives.Tree, dict[str, tuple[str, ...]]]:
   """Returns the files of the raw data set and the one of `LAYOUTS` that they have."""
   problems = []
-  for layout in LAYOUTS:
+  begun = [layout for layout in LAYOUTS if archives.exists(folder, **_files(layout))]
+  for layout in begun or LAYOUTS:
     try:
-      return archives.find(
-        folder, **_files(layout), name='KITTI (Ros et al.)', where='its authors'
-      ), layout
+      tree = archives.find(
+        folder, **_files(layout), name='KITTI of Ros et al.', where='its authors'
+      )
+      return tree, layout
     except InputError as error:
       problems.append(error)
   raise problems[0]

@@ -141,10 +141,12 @@ def test_release(camvid_dir, tmp_path):
   # Median-frequency weights as SegNet defines them.
   known = [0.279, 0.202, 4.787, 0.149, 1, 0.422, 3.847, 1.974, 0.789, 6.375, 8.859]
   np.testing.assert_allclose(pipeline.class_weights(source, 11), known, atol=5e-4)
-  for index in (0, 100, 366):
-    name = source[index]['name']
-    np.testing.assert_array_equal(
-      source[index]['image'], read(camvid_dir / 'train' / f'{name}.png')
-    )
-    stored = read(camvid_dir / 'trainannot' / f'{name}.png')
-    np.testing.assert_array_equal(source[index]['label'], np.where(stored == 11, 255, stored))
+  for split, count in camvid.SPLITS.items():
+    source = source if split == 'train' else datasets.load('camvid', split, tmp_path)
+    names = sorted(path.name for path in (camvid_dir / split).glob('*.png'))
+    assert len(names) == count
+    for name, example in zip(names, source, strict=True):
+      assert name == f'{example["name"]}.png'
+      np.testing.assert_array_equal(example['image'], read(camvid_dir / split / name))
+      stored = read(camvid_dir / f'{split}annot' / name)
+      np.testing.assert_array_equal(example['label'], np.where(stored == 11, 255, stored))
