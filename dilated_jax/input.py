@@ -377,11 +377,24 @@ CLASS_WEIGHTS = ('median', 'log', 'sqrt_log')
 
 
 def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> np.ndarray:
-  """Weighs classes by how rare they are, in one pass over the labels.
+  """Weighs classes by how rare they are, in one pass over the labels; see `weigh`.
 
   Args:
     source: examples with 'label' uint8 (H, W), 255 where ignored.
     num_classes: C.
+    kind: one of `CLASS_WEIGHTS`.
+
+  Returns:
+    float32 (C,), 0 for a class that never occurs.
+  """
+  return weigh(label_counts(source, num_classes), kind)
+
+
+def weigh(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
+  """Weighs classes by how rare they are.
+
+  Args:
+    counts: from `label_counts`.
     kind: 'median', the median class frequency by that of the class, where the frequency of a
       class is its share of all pixels of the pictures it occurs in (SegNet, after Eigen & Fergus
       2015); 'log', 1 / ln(1.02 + share of all labelled pixels) (ENet); or 'sqrt_log', the square
@@ -390,10 +403,9 @@ def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> n
   Returns:
     float32 (C,), 0 for a class that never occurs.
   """
-  counts = label_counts(source, num_classes)
   pixels, beside = counts.pixels, counts.beside
   seen = pixels > 0
-  weights = np.zeros(num_classes)
+  weights = np.zeros(len(pixels))
   if not seen.any():
     return weights.astype(np.float32)
   if kind == 'median':

@@ -7,10 +7,11 @@ import os
 import pathlib
 import re
 import struct
+from typing import NamedTuple
 import warnings
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 
 from dilated_jax.datasets.classes import IGNORE
 from dilated_jax.errors import InputError
@@ -34,6 +35,30 @@ _FRAME = re.compile(
 # Reading.
 
 
+class Head(NamedTuple):
+  """How a photograph is stored.
+
+  Attributes:
+    format: of the file, in Pillow's words: 'PNG', 'JPEG', ...
+    mode: of the picture, in Pillow's words: 'L', 'P', 'RGB', 'RGBA', 'CMYK', 'I;16', ...
+    bits: of each channel.
+    orientation: of EXIF; 1 is upright.
+    transparent: whether something shines through a pixel.
+  """
+
+  format: str
+  mode: str
+  bits: int
+  orientation: int
+  transparent: bool
+
+  @property
+  def plain(self) -> bool:
+    """Whether any decoder makes the same of the file: 8-bit RGB as PNG or JPEG, upright, opaque."""
+    known = self.format in ('PNG', 'JPEG') and self.mode == 'RGB' and self.bits == 8
+    return known and self.orientation == 1 and not self.transparent
+
+
 def read_image(path) -> np.ndarray:
   """Reads a photograph, whatever its mode, the way a viewer shows it.
 
@@ -50,7 +75,17 @@ def read_image(path) -> np.ndarray:
   Raises:
     InputError: the file is missing, not a picture, cut short or too large to be meant.
   """
+  return read_image_and_head(path)[0]
+
+
+def read_image_and_head(path) -> tuple[np.ndarray, Head]:
+  """Reads a photograph as `read_image` does, and tells how it is stored."""
   with _opened(path) as image:
+    bits = 1 if image.mode == '1' else 16 if image.mode.startswith('I;16') else 8
+    if image.format == 'PNG' and image.mode != 'P':
+      bits = _png_bits(path)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    head = Head(image.format, image.mode, bits, orientation, False)
     rotated = ImageOps.exif_transpose(image)
     if rotated.mode == 'F' or rotated.mode.startswith('I'):
       grey = np.asarray(rotated)
@@ -60,12 +95,13 @@ def read_image(path) -> np.ndarray:
           'save it as 8- or 16-bit'
         )
       grey = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
-      return np.repeat(grey[..., None], 3, axis=-1)
+      return np.repeat(grey[..., None], 3, axis=-1), head
     if rotated.has_transparency_data:
       rotated = rotated.convert('RGBA')
+      head = head._replace(transparent=rotated.getextrema()[-1][0] < 255)
       white = Image.new('RGBA', rotated.size, 'white')
       rotated = Image.alpha_composite(white, rotated)
-    return np.array(rotated.convert('RGB'))
+    return np.array(rotated.convert('RGB')), head
 
 
 def read_label(path) -> np.ndarray:
@@ -176,9 +212,13 @@ def _grey_step(image, path) -> int:
   """By how much Pillow stretched the grey values of a PNG with 2 or 4 bits to fill 0..255."""
   if image.format != 'PNG' or image.mode != 'L':
     return 1
-  with open(path, 'rb') as file:
-    bits = file.read(25)[24]  # signature 8, chunk head 8, width 4, height 4, then the bit depth
+  bits = _png_bits(path)
   return 255 // (2**bits - 1) if bits < 8 else 1
+
+
+def _png_bits(path) -> int:
+  with open(path, 'rb') as file:
+    return file.read(25)[24]  # Signature 8, chunk head 8, width 4, height 4, then the bit depth.
 
 
 @contextlib.contextmanager

@@ -83,6 +83,30 @@ def test_cmyk_and_jpeg(save):
   np.testing.assert_allclose(image.astype(int), smooth, atol=4)
 
 
+@pytest.mark.parametrize(
+  'array, name, options, expected',
+  [
+    (COLOUR, 'a.png', {}, ('PNG', 'RGB', 8, 1, False)),
+    (COLOUR, 'a.jpg', {}, ('JPEG', 'RGB', 8, 1, False)),
+    (COLOUR, 'a.bmp', {}, ('BMP', 'RGB', 8, 1, False)),
+    (GREY, 'a.png', {}, ('PNG', 'L', 8, 1, False)),
+    (GREY.astype(np.uint16) * 257, 'a.png', {}, ('PNG', 'I;16', 16, 1, False)),
+    (np.concatenate([COLOUR, GREY[..., None]], -1), 'a.png', {}, ('PNG', 'RGBA', 8, 1, True)),
+    (np.dstack([COLOUR, 255 + 0 * GREY]), 'a.png', {}, ('PNG', 'RGBA', 8, 1, False)),
+    (COLOUR, 'a.png', {'transparency': tuple(COLOUR[0, 0].tolist())}, ('PNG', 'RGB', 8, 1, True)),
+    (COLOUR, 'turned.jpg', {'exif': b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01'
+                                    b'\0\x06\0\0\0\0\0\0'}, ('JPEG', 'RGB', 8, 6, False)),
+  ],
+)  # fmt: skip
+def test_heads(save, array, name, options, expected):
+  image, head = pictures.read_image_and_head(save(array, name, **options))
+  assert head == expected
+  np.testing.assert_array_equal(image, pictures.read_image(save(array, name, **options)))
+  assert head.plain == (
+    name == 'a.jpg' or (name == 'a.png' and expected[1:] == ('RGB', 8, 1, False))
+  )
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_rotation(save, orientation):
   """Orientation by the Exif standard: which side of the scene the first row and column are."""
@@ -364,6 +388,18 @@ def test_pairs_strip_official_suffixes(tmp_path):
     ('x2_leftImg8bit.png', 'x2_gtFine_labelIds.png'),
     ('x10_leftImg8bit.png', 'x10_gtFine_labelTrainIds.png'),
   ]
+
+
+def test_names_and_pictures_below(tmp_path):
+  touch(tmp_path, 'b/x10.png', 'b/x2.JPG', 'a.tif', '.hidden.png', 'notes.txt')
+  found = pictures.below(tmp_path)
+  assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+    'a.tif',
+    'b/x2.JPG',
+    'b/x10.png',
+  ]
+  assert pictures.name('b/x2_leftImg8bit.png') == 'x2' == pictures.name('x2_gtFine_labelIds.png')
+  assert pictures.name('0016E5_1_L.png') == '0016E5_1'
 
 
 def test_kinds_and_instances_by_name(tmp_path):
