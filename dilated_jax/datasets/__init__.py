@@ -13,6 +13,7 @@ import importlib
 import io
 import os
 import pathlib
+import re
 import sys
 
 from absl import logging
@@ -38,7 +39,8 @@ __all__ = [
 ]  # fmt: skip
 
 _TABLES = {table.name: table for table in (SCENES, CAMVID, VOC, KITTI, CITYSCAPES)}
-_TABLES |= {'camvid_full': CAMVID, 'kitti2015': CITYSCAPES}  # Other pictures of the same classes.
+# Other pictures of the same classes.
+_TABLES |= {'camvid_full': CAMVID, 'kitti2015': CITYSCAPES, 'coco': VOC}
 _PUBLISHED = {CAMVID_DILATION8.name: CAMVID_DILATION8}  # Other orders of the same classes.
 _BUILDERS = {  # Module of this package and its class.
   'scenes': 'Scenes',
@@ -47,6 +49,8 @@ _BUILDERS = {  # Module of this package and its class.
   'kitti': 'Kitti',
   'kitti2015': 'Kitti2015',
   'cityscapes': 'Cityscapes',
+  'voc': 'Voc',
+  'coco': 'Coco',
 }
 NAMES = tuple(_TABLES)
 ORDERS = (*_TABLES, *_PUBLISHED)
@@ -93,17 +97,29 @@ def load(
 
   Args:
     name: one of `NAMES`.
-    split: 'train', 'val' or 'test'; slices as in TFDS, 'train[:10%]', work too.
+    split: 'train', 'val' or 'test'; slices as in TFDS, 'train[:10%]', work too. Several are joined
+      by +, also with splits of other data sets that have the same classes: 'trainaug+coco:train' of
+      'voc' is what the paper's front end learns from first.
     data_dir: as in `prepare`.
     manual_dir: as in `prepare`.
     instances: whether to read instance maps too, where the data set has some.
 
   Returns:
-    The pictures and labels of the split, sorted by name.
+    The pictures and labels of the split, sorted by name; of several splits one after the other.
 
   Raises:
     InputError: no such data set or split, no raw data to prepare it from, or damaged files.
   """
+  sources = []
+  for part in split.split('+'):
+    other, own = re.fullmatch(r'(?:(\w+):)?(.*)', part, re.DOTALL).groups()
+    if other and classes(other).names != classes(name).names:
+      raise InputError(f'{name}: {part!r} has other classes than {name} and cannot be joined to it')
+    sources.append(_load_one(other or name, own, data_dir, manual_dir, instances))
+  return sources[0] if len(sources) == 1 else Joined(sources)
+
+
+def _load_one(name, split, data_dir, manual_dir, instances) -> 'Source':
   import tensorflow_datasets as tfds
 
   builder = _prepared(name, data_dir, manual_dir)
@@ -111,7 +127,11 @@ def load(
   if not builder.info.splits:
     raise _damaged(folder, 'no dataset_info.json')
   if split.split('[')[0] not in builder.info.splits:
-    raise InputError(f'{name}: no split {split!r}: choose one of {", ".join(builder.info.splits)}')
+    needs = getattr(_module(name), 'NEEDS', {}).get(split.split('[')[0])
+    raise InputError(
+      f'{name}: no split {split!r}: choose one of {", ".join(builder.info.splits)}'
+      + (f'; it needs {needs}: get that, delete {folder} and prepare it again' if needs else '')
+    )
   if '[' in split:
     try:
       count = builder.info.splits[split].num_examples
@@ -167,12 +187,32 @@ class Source(Sequence):
       raise _damaged(self._folder, error) from error
 
 
+class Joined(Sequence):
+  """Sources one after the other; examples are read when they are asked for."""
+
+  def __init__(self, sources: Sequence[Sequence]):
+    self._sources = tuple(sources)
+    self._ends = np.cumsum([len(source) for source in self._sources])
+
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
+  def __getitem__(self, index: int) -> dict:
+    position = range(len(self))[index]
+    number = int(np.searchsorted(self._ends, position, side='right'))
+    return self._sources[number][position - int(self._ends[number])]
+
+
 def _prepared(name, data_dir, manual_dir, **options):
   """Returns the TFDS builder of `name`, prepared."""
   import tensorflow_datasets as tfds
 
   builder = _builder(name, data_dir, **options)
   if builder.data_path.exists():
+    if options:
+      logging.warning(
+        '%s is there already; to prepare it with %s, delete it', builder.data_path, options
+      )
     return builder
   raw = _find_raw(name, builder, manual_dir)
   if not sys.stderr.isatty():
@@ -190,6 +230,11 @@ def _prepared(name, data_dir, manual_dir, **options):
   return builder
 
 
+def _module(name):
+  """The module with the builder of a data set, which imports TFDS."""
+  return importlib.import_module(f'{__name__}.{name}')
+
+
 def _damaged(folder, reason) -> InputError:
   reason = ' '.join(str(reason).split())[:120]
   return InputError(
@@ -198,15 +243,10 @@ def _damaged(folder, reason) -> InputError:
 
 
 def _builder(name, data_dir, **options):
-  classes(name)
   if name not in _BUILDERS:
-    raise InputError(
-      f'{name}: its classes are known, but no builder reads its pictures yet; those of '
-      f'{", ".join(_BUILDERS)} can be had'
-    )
-  module = importlib.import_module(f'{__name__}.{name}')
+    raise InputError(f'no data set {name!r}: choose one of {", ".join(NAMES)}')
   data_dir = default_dir() if data_dir is None else os.path.expanduser(data_dir)
-  constructor = getattr(module, _BUILDERS[name])
+  constructor = getattr(_module(name), _BUILDERS[name])
   folder = epath.Path(data_dir) / name / str(constructor.VERSION)
   verbosity = logging.get_verbosity()
   logging.set_verbosity(min(verbosity, logging.WARNING))  # TFDS tells of every file that it opens.
@@ -222,7 +262,7 @@ def _builder(name, data_dir, **options):
 
 def _find_raw(name, builder, manual_dir):
   """Returns the folder with the raw data set; None for a data set that needs none."""
-  find = getattr(importlib.import_module(f'{__name__}.{name}'), 'find', None)
+  find = getattr(_module(name), 'find', None)
   if find is None:
     return None
   root = pathlib.Path(builder.data_path).parents[1]

@@ -58,7 +58,7 @@ class Tree:
   def __or__(self, other: 'Tree') -> 'Tree':
     """Returns a tree with the files of both."""
     return Tree(
-      f'{self.place} and {other.place}',
+      ' and '.join(dict.fromkeys((self.place, other.place))),
       f'{self._advice}, or {other._advice}',
       {**self._members, **other._members},
     )
