@@ -140,7 +140,7 @@ def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
     release: called after each piece.
   """
   check_weights_folder(folder)
-  folder = pathlib.Path(folder).absolute()
+  folder = pathlib.Path(folder).resolve()  # A link stays a link.
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
   try:
@@ -165,8 +165,12 @@ def check_weights_folder(folder) -> None:
   folder = pathlib.Path(folder)
   if folder.exists() and not folder.is_dir():
     raise InputError(f'{folder}: is a file; name a folder for the weights')
-  if folder.exists() and not (folder / 'model.json').exists() and any(folder.iterdir()):
-    raise InputError(f'{folder}: is not a weights folder and not empty; choose another folder')
+  others = {path.name for path in folder.iterdir()} if folder.exists() else set()
+  if others - {'model.json', 'checkpoint'}:
+    raise InputError(
+      f'{folder}: holds other files than weights ({min(others - {"model.json", "checkpoint"})}), and '
+      'would be replaced; choose another folder'
+    )
 
 
 def load_weights(folder):
@@ -193,7 +197,7 @@ def load_weights(folder):
   try:
     with _reader() as reader:
       return card, reader.restore(folder / 'checkpoint', like)
-  except (ValueError, KeyError, TypeError, OSError) as error:
+  except Exception as error:  # Orbax and TensorStore have many ways to say it.
     raise InputError(
       f'{folder}/checkpoint: these weights are damaged or not those of a {card.model} '
       f'({_first_line(error)})'
@@ -298,22 +302,37 @@ def load_card(folder) -> Card:
     if content.get('input') is not None:
       content['input'] = tuple(content['input'])
     card = Card(**content)
-    if card.channel_order != 'RGB':
-      raise ValueError(f'channel_order is {card.channel_order!r}, not RGB')
-    if card.upsampling not in ('corner', 'deconvolution'):
-      raise ValueError(f'upsampling is {card.upsampling!r}, not corner or deconvolution')
-    if not 0 < card.picture_scale <= 1:
-      raise ValueError(f'picture_scale is {card.picture_scale}, not above 0 and at most 1')
-    if card.input is not None and not (len(card.input) == 2 and all(n > 0 for n in card.input)):
-      raise ValueError(f'input is {card.input}, not a height and a width')
-    if len(card.palette) != len(card.classes) or len(card.mean) != 3:
-      raise ValueError('classes, palette and mean do not fit together')
-    card.create()
+    _check(card)
     return card
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise InputError(f'{path}: not a description of weights ({_first_line(error)})') from error
 
 
+def _check(card) -> None:
+  """Raises a ValueError or TypeError where a card says what it can't."""
+  if card.channel_order != 'RGB':
+    raise ValueError(f'channel_order is {card.channel_order!r}, not RGB')
+  if card.upsampling not in ('corner', 'deconvolution'):
+    raise ValueError(f'upsampling is {card.upsampling!r}, not corner or deconvolution')
+  if not 0 < card.picture_scale <= 1:
+    raise ValueError(f'picture_scale is {card.picture_scale}, not above 0 and at most 1')
+  if not all(isinstance(name, str) for name in card.classes):
+    raise ValueError('a class has no name')
+  if len(card.palette) != len(card.classes):
+    raise ValueError(f'{len(card.classes)} classes and {len(card.palette)} colours')
+  for colour in card.palette:
+    if len(colour) != 3 or not all(value in range(256) for value in colour):
+      raise ValueError(f'{colour} is no RGB colour')
+  if len(card.mean) != 3 or not all(0 <= value <= 255 for value in card.mean):
+    raise ValueError(f'mean is {card.mean}, not three numbers of 0 to 255')
+  model = card.create()
+  least = 2 * model.margin + model.stride
+  if card.input and not (
+    len(card.input) == 2 and all(side in range(least, 1 << 16) for side in card.input)
+  ):
+    raise ValueError(f'input is {card.input}, not a height and a width of {least} or more')
+
+
 def _first_line(error) -> str:
-  """The first line of an error's message, shortened: Orbax prints whole trees."""
-  return (str(error).splitlines() or [''])[0][:200]
+  """The first sentence of an error's message, shortened: Orbax prints whole trees, and advice."""
+  return (str(error).splitlines() or [''])[0].split('. ')[0][:200]

@@ -45,13 +45,13 @@ def replace_folder(new, target) -> None:
   Raises:
     OSError: the old folder can't be moved; both are as they were.
   """
-  new, target = pathlib.Path(new), pathlib.Path(target)
-  old = target.with_name(f'.{target.name}.old')
-  shutil.rmtree(old, ignore_errors=True)
+  new, target, old = pathlib.Path(new), pathlib.Path(target), None
   if target.exists():
-    os.rename(target, old)
+    old = tempfile.mkdtemp(dir=target.parent, prefix=f'.{target.name}.')
+    os.rename(target, old)  # An empty folder gives way.
   os.rename(new, target)
-  shutil.rmtree(old, ignore_errors=True)
+  if old:
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -49,10 +49,13 @@ def predict(
 
   * weights converted from published ones: pictures reflected up to `card.input`, the size of the
     authors' deploy files, or where they are larger, tiles of that size each by itself. This is what
-    the published scores were made with. Another `tile` stands in for `card.input` where it holds
-    the picture.
-  * all others, and with a `tile` that does not hold the picture: the whole picture, or where that
-    does not fit into `tile` or into memory, pieces that overlap so far that the answer is the same.
+    the published scores were made with. Another `tile` that holds the picture takes the place of
+    `card.input`.
+  * all others: the whole picture.
+
+  A `tile` that does not hold the picture does not change the answer: pieces of it are fed that
+  overlap far enough. (Of the published manner with several tiles, whose answer depends on them, the
+  answer is then that of the whole picture.)
 
   Args:
     model: from `models.create` or `load`.
@@ -61,8 +64,8 @@ def predict(
     image: (H, W, 3) uint8 RGB.
     scales: the picture is labelled at each of these sizes and the probabilities averaged.
     flip: whether mirrored pictures take part in the average too.
-    tile: (height, width) of what the network is fed at most; 'whole' for the whole picture at once;
-      'auto' for the whole picture, in pieces if memory demands it; None for `card.input`, and
+    tile: (height, width) of what the network is fed at a time; 'whole' for the whole picture at
+      once; 'auto' for the whole picture, in pieces if memory demands it; None for `card.input`, and
       'auto' where there is none.
 
   Returns:
@@ -178,10 +181,10 @@ def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None
       images = np.stack([_resized(image, fed) for image in images])
   restore = None if fed == size else (fed, size)
   mean = np.asarray(card.mean, np.float32)
-  by_tiles, tile = _manner(model, card, fed, len(images), tile)
+  by_tiles = _manner(model, card, fed, len(images), tile)
   try:
     if by_tiles:
-      logits = by_tiles(model, variables, mean, images, tile)
+      logits = by_tiles(variables, mean, images)
       labels, probabilities = _finish_by_rows(model, card.upsampling, logits, restore)
     else:
       padded = reflect(images, model.margin, model.stride)
@@ -201,18 +204,24 @@ def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None
 
 
 def _manner(model, card, size, count: int, tile: Tile):
-  """How pictures are fed: the function of `tiles` and the tile; (None, None) for all at once."""
+  """How pictures are fed: (variables, mean, images) -> logits; None for all at once."""
+
+  def holds(given):
+    return all(side - 2 * model.margin >= n for side, n in zip(given, size))
+
   if tile is None:
     tile = card.input or 'auto'
   if tile == 'whole':
-    return None, None
+    return None
   if tile == 'auto':
     tile = tiles.fitting(model, size, memory() // (2 * count))
-    return (tiles.exact, tile) if tile else (None, None)
-  holds = all(side - 2 * model.margin >= n for side, n in zip(tile, size))
-  if card.input and (holds or tuple(tile) == card.input):
-    return tiles.published, tile
-  return (None, None) if holds else (tiles.exact, tile)
+    return tile and functools.partial(tiles.exact, model, tile=tile)
+  if card.input and (holds(tile) or tuple(tile) == card.input):
+    return functools.partial(tiles.published, model, tile=tile)
+  if holds(tile):
+    return None
+  canvas = card.input if card.input and holds(card.input) else None
+  return functools.partial(tiles.exact, model, tile=tile, canvas=canvas)
 
 
 def memory() -> int:
@@ -249,7 +258,8 @@ def _program(model, upsampling: str, shape, restore):
   @jax.jit
   def run(variables, mean, images):
     images = images.astype(jnp.float32) - mean.reshape(1, 1, 1, 3)
-    logits = model.apply(variables, images, train=False).astype(jnp.float32)
+    with jax.default_matmul_precision('float32'):  # Accelerators would take fewer digits.
+      logits = model.apply(variables, images, train=False).astype(jnp.float32)
     return *_finish(model, upsampling, logits, restore), logits
 
   return run

@@ -85,8 +85,8 @@ def vgg(
   """
   if not blocks or min(blocks) < 1:
     raise InputError(f'blocks is {tuple(blocks)}; give a number of convolutions, 1 or more, each')
-  if width <= 0:
-    raise InputError(f'width is {width}; it must be above 0')
+  if not 0 < width <= 1000:
+    raise InputError(f'width is {width}; it must be above 0 and at most 1000')
   if fc_kernel < 1 or fc_kernel % 2 == 0:
     raise InputError(f'fc_kernel is {fc_kernel}; it must be odd, to have a centre')
   if norm not in ('none', 'group', 'batch'):
@@ -95,7 +95,7 @@ def vgg(
     of_block = [max(1, round(min(64 * 2**block, 512) * width)) for block in range(len(blocks))]
     channels = [c for c, convolutions in zip(of_block, blocks) for _ in range(convolutions)]
     channels += [fc_channels or max(1, round(4096 * width))] * 2
-  _check_channels('channels', channels, sum(blocks) + 2)
+  _check_counts('channels', channels, sum(blocks) + 2)
   hidden = dict(activation='relu', norm=norm)
   table, rest = [], iter(channels)
   for block, convolutions in enumerate(blocks, 1):
@@ -157,6 +157,8 @@ def front_end(num_classes: int, *, stride: int = 8, dropout: float = 0.5, **vgg_
   Returns:
     The table.
   """
+  if not 0 <= dropout < 1:
+    raise InputError(f'dropout is {dropout}; it must be 0 or more and below 1')
   table = dilate(vgg(num_classes, **vgg_options), stride)
   return tuple(
     dataclasses.replace(layer, dropout=dropout) if layer.dropout else layer for layer in table
@@ -182,8 +184,8 @@ def context(
       layer alone by what the module eats, 33 cells for 8 layers, and none later (section 5). The
       two differ near the border. Default: as published, 'same' for basic, 'buffer' for large.
     dilations: dilations of the 3x3 layers, instead of 1, 1, 2, 4, ..., 1.
-    context_channels: output channels of the 3x3 layers, instead of those of `kind`; multiples of C
-      where the identity initialisation is used.
+    context_channels: output channels of the 3x3 layers, instead of those of `kind`. A layer between
+      channels that C doesn't divide has no identity initialisation, and starts as others do.
 
   Returns:
     The table, from ctx_conv1_1 to ctx_final.
@@ -197,6 +199,7 @@ def context(
     dilations = (1, 1, *(2**i for i in range(1, layers - 3)), 1)
   if len(dilations) < 3:
     raise InputError(f'{len(dilations)} dilations; a context module needs at least 3')
+  _check_counts('dilations', dilations, len(dilations))
   if kind not in ('basic', 'large'):
     raise InputError(f'context is {kind!r}; choose basic or large')
   padding = padding or {'basic': 'same', 'large': 'buffer'}[kind]
@@ -206,8 +209,14 @@ def context(
     # Table 1, Large: the width doubles with the dilation; fc1 stays as wide as the layer before.
     doublings = (max(1, min(i, len(dilations) - 2)) for i in range(len(dilations)))
     context_channels = [num_classes * (2**n if kind == 'large' else 1) for n in doublings]
-  _check_channels('context_channels', context_channels, len(dilations))
+  _check_counts('context_channels', context_channels, len(dilations))
   names = ['conv1_1', 'conv1_2', *(f'conv{i}_1' for i in range(2, len(dilations) - 1)), 'fc1']
+  inputs = [num_classes, *context_channels]
+  outputs = [*context_channels, num_classes]
+
+  def init(i):
+    return 'he' if inputs[i] % num_classes or outputs[i] % num_classes else 'identity'
+
   table = []
   for i, (name, dilation) in enumerate(zip(names, dilations, strict=True)):
     pad = dilation if padding == 'same' else (sum(dilations) if i == 0 else 0)
@@ -216,19 +225,20 @@ def context(
         f'ctx_{name}',
         dilation=dilation,
         padding=pad,
-        channels=context_channels[i],
+        channels=outputs[i],
         activation='relu',
-        init='identity',
+        init=init(i),
         groups=num_classes,
       )
     )
-  last = Layer('ctx_final', kernel=1, channels=num_classes, init='identity', groups=num_classes)
+  last = Layer('ctx_final', kernel=1, channels=num_classes, init=init(-1), groups=num_classes)
   return (*table, last)
 
 
-def _check_channels(what: str, channels: Sequence[int], count: int) -> None:
-  if len(channels) != count or min(channels) < 1:
-    raise InputError(f'{what} is {tuple(channels)}; give {count} numbers of 1 or more')
+def _check_counts(what: str, values: Sequence[int], count: int) -> None:
+  whole = all(isinstance(value, int) and value > 0 for value in values)
+  if len(values) != count or not whole:
+    raise InputError(f'{what} is {tuple(values)}; give {count} whole numbers of 1 or more')
 
 
 def upsample(stride: int) -> Table:

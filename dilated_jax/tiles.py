@@ -39,18 +39,17 @@ def published(model, variables, mean, images, tile) -> np.ndarray:
 
   Source: github.com/fyu/dilation, predict.py.
   """
-  _check(model, tile)
+  check(model, tile)
   run = _compiled(model, '__call__', (len(images), *tile))
-  starts = (range(0, n, side - 2 * model.margin) for n, side in zip(images.shape[1:3], tile))
-  rows, columns = starts
-  tiles = [
-    [run(variables, mean, _cut(images, model.margin, tile, (top, left))) for left in columns]
-    for top in rows
-  ]
+  rows, columns = (
+    [reflected(n, model.margin, side, start) for start in range(0, n, side - 2 * model.margin)]
+    for n, side in zip(images.shape[1:3], tile)
+  )
+  tiles = [[run(variables, mean, images[:, r[:, None], c]) for c in columns] for r in rows]
   return np.concatenate([np.concatenate(row, axis=2) for row in tiles], axis=1)
 
 
-def exact(model, variables, mean, images, tile) -> np.ndarray:
+def exact(model, variables, mean, images, tile, canvas=None) -> np.ndarray:
   """Logits as of the whole pictures.
 
   Args:
@@ -59,29 +58,37 @@ def exact(model, variables, mean, images, tile) -> np.ndarray:
     mean: (3,) RGB.
     images: (N, H, W, 3) uint8 RGB.
     tile: (height, width) that the front end's input does not exceed.
+    canvas: (height, width) of the input whose answer is wanted, reflected up to that size; None for
+      the least that holds the pictures.
 
   Returns:
-    (N, h, w, C) float32, h = ceil(H / stride); (N, h * stride, w * stride, C) where the network
-    itself upsamples.
+    (N, h, w, C) float32, for the least canvas h = ceil(H / stride); (N, h * stride, w * stride, C)
+    where the network itself upsamples.
 
   Raises:
     InputError: the tile is smaller than the network's receptive field.
   """
-  _check(model, tile)
-  cells = [-(-side // model.stride) for side in images.shape[1:3]]
-  most = [(side - 2 * model.margin) // model.stride for side in tile]
-  piece = [_evenly(n, limit) for n, limit in zip(cells, most)]
-  fed = [n * model.stride + 2 * model.margin for n in piece]
-  run = _compiled(model, 'scores', (len(images), *fed))
+  check(model, tile)
+  stride, margin = model.stride, model.margin
+  canvas = canvas or [side + 2 * margin + -side % stride for side in images.shape[1:3]]
+  places = [reflected(n, margin, side) for n, side in zip(images.shape[1:3], canvas)]
+  cells = [geometry.output_size(model.front_end_table, side) for side in canvas]
+  piece = [_evenly(n, (side - 2 * margin) // stride) for n, side in zip(cells, tile)]
   scores = None
   for top in _starts(cells[0], piece[0]):
     for left in _starts(cells[1], piece[1]):
-      origin = (top * model.stride, left * model.stride)
-      part = np.asarray(run(variables, mean, _cut(images, model.margin, fed, origin)))
+      # Cut off at the end of a canvas that is no whole number of cells, as the whole would be.
+      rows, columns = (
+        place[start * stride : (start + n) * stride + 2 * margin]
+        for place, start, n in zip(places, (top, left), piece)
+      )
+      fed = images[:, rows[:, None], columns]
+      part = np.asarray(_compiled(model, 'scores', fed.shape)(variables, mean, fed))
       if scores is None:
         scores = np.empty((len(images), *cells, part.shape[-1]), part.dtype)
       scores[:, top : top + piece[0], left : left + piece[1]] = part
-  return _refined(model, variables, scores, memory=len(images) * _bytes(model, fed))
+  memory = len(images) * geometry.activation_bytes(model.table, *tile)
+  return _refined(model, variables, scores, memory)
 
 
 def fitting(model, size, memory: int) -> tuple[int, int] | None:
@@ -101,26 +108,21 @@ def fitting(model, size, memory: int) -> tuple[int, int] | None:
   def tile():
     return tuple(min(most, n) * model.stride + 2 * model.margin for n in cells)
 
-  if _bytes(model, tile()) <= memory:
+  def needed():
+    return geometry.activation_bytes(model.table, *tile())
+
+  if needed() <= memory:
     return None
-  while most > 1 and _bytes(model, tile()) > memory:
+  while most > 1 and needed() > memory:
     most = most * 7 // 8
   return tile()
 
 
-def _check(model, tile) -> None:
+def check(model, tile) -> None:
+  """Raises an InputError if a tile is smaller than the network's receptive field."""
   least = 2 * model.margin + model.stride
   if min(tile) < least:
     raise InputError(f'a tile of {tile[0]}x{tile[1]} is too small; it needs {least} a side or more')
-
-
-def _cut(images, margin, tile, origin):
-  """A tile of the pictures, which are padded by reflection."""
-  rows, columns = (
-    reflected(size, margin, length, start)
-    for size, length, start in zip(images.shape[1:3], tile, origin)
-  )
-  return images[:, rows[:, None], columns]
 
 
 def _evenly(n: int, limit: int) -> int:
@@ -131,10 +133,6 @@ def _evenly(n: int, limit: int) -> int:
 def _starts(n: int, piece: int) -> list[int]:
   """Where pieces of one size begin; the last is moved back to end with n."""
   return [min(start, n - piece) for start in range(0, n, piece)]
-
-
-def _bytes(model, fed) -> int:
-  return geometry.activation_bytes(model.table, *fed)
 
 
 def _refined(model, variables, scores, memory) -> np.ndarray:
@@ -185,6 +183,7 @@ def _compiled(model, method: str, shape):
     x = x.astype(jnp.float32)
     if mean is not None:
       x = x - mean.reshape(1, 1, 1, 3)
-    return model.apply(variables, x, method=method)
+    with jax.default_matmul_precision('float32'):  # Accelerators would take fewer digits.
+      return model.apply(variables, x, method=method)
 
   return run

@@ -42,12 +42,12 @@ def run(main) -> None:
       fail(explain(error), 1)
     except KeyboardInterrupt:
       fail('interrupted', 130)
-    except jax.errors.JaxRuntimeError as error:
-      if 'RESOURCE_EXHAUSTED' not in str(error):
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+      if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       fail(
-        'this does not fit into the memory of the device: in training take a smaller --batch_size '
-        'or --crop, --accumulate, --remat or --dtype=bfloat16; in prediction smaller pictures',
+        'this does not fit into memory: in training take a smaller --batch_size '
+        'or --crop, --accumulate, --remat or --dtype=bfloat16; in prediction smaller pictures or --tile',
         1,
       )
 

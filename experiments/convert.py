@@ -10,7 +10,8 @@ needed, and nothing in a file is executed.
 
 The report lists every array of the file and where it went; one that is missing, left over or of the
 wrong shape is an error, and nothing is written then. What the file can't tell, such as the names of
-the classes, is taken from the published network of that structure; the last lines say so.
+the classes, is taken from the published network of that structure; the last lines say so. Weights
+that --output holds already are replaced.
 """
 
 import math
@@ -29,7 +30,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('source', None, 'File of weights.', required=True, **string)
   flags.DEFINE_string('output', None, 'Weights folder to write.', required=True, **string)
   flags.DEFINE_enum(
-    'dataset', None, datasets.NAMES,
+    'dataset', None, datasets.ORDERS,
     'Data set whose classes the network tells apart; as published if not given. A VGG gets an '
     'untrained layer for them.', **string,
   )  # fmt: skip
@@ -70,17 +71,24 @@ def report(result) -> str:
   lines = [f'{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}' for a, b, c in rows]
   card, moved = result.card, [shape for _, shape, target in result.moved if target[0] != '(']
   model = card.create()
+  options = ''.join(f' --{name}={_listed(value)}' for name, value in card.options.items())
+  of = f' of {card.dataset}' if card.dataset else ''
   lines += [
     '',
     f'{len(moved)} arrays, {sum(map(math.prod, moved)):,} numbers moved, '
     f'{len(result.moved) - len(moved)} arrays without a place; '
     f'the network has {geometry.parameters(model):,} parameters',
-    f'{card.model} {card.options or ""}: {len(card.classes)} classes, mean RGB {card.mean}, '
+    f'{card.model}{options}: mean RGB {card.mean}, '
     + (f'input {card.input[0]}x{card.input[1]}, ' if card.input else '')
     + f'upsampling {card.upsampling}',
+    f'{len(card.classes)} classes{of}: {", ".join(card.classes)}',
     *result.notes,
   ]
   return '\n'.join(lines)
+
+
+def _listed(value) -> str:
+  return ','.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _mean(texts):

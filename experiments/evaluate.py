@@ -105,6 +105,8 @@ def from_weights(values) -> dict:
   card, variables = checkpoints.load_weights(values.weights)
   model = card.create()
   name = values.dataset or card.dataset
+  if not name:
+    raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
   classes = datasets.classes(name)
   classes.order_of(card.classes, 'the weights')  # Before a data set is prepared for nothing.
   measures = started(values, classes)

@@ -24,7 +24,7 @@ from absl import flags, logging
 import jax
 import numpy as np
 
-from dilated_jax import checkpoints, files, inference, pictures, progress
+from dilated_jax import checkpoints, files, inference, pictures, progress, tiles
 from dilated_jax.errors import InputError
 from experiments import cli
 
@@ -104,7 +104,9 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
   card, variables = checkpoints.load_weights(values.weights)
-  model = card.create()
+  model, options = card.create(), passes(values)
+  if isinstance(options['tile'], tuple):
+    tiles.check(model, options['tile'])
   variables = jax.device_put(variables)
   output.mkdir(parents=True, exist_ok=True)
 
@@ -112,9 +114,9 @@ def main(values=flags.FLAGS):
   for path in progress.track(inputs, what='pictures'):
     try:
       image = pictures.read_image(path)
-      prediction = inference.predict(model, variables, card, image, **passes(values))
+      prediction = inference.predict(model, variables, card, image, **options)
     except InputError as error:
-      message = str(error) if str(path) in str(error) else f'{path}: {error}'
+      message = str(error) if str(error).startswith(f'{path}: ') else f'{path}: {error}'
       print(f'error: {message}', file=sys.stderr)
       failed += 1
       continue

@@ -133,7 +133,7 @@ def test_weights_are_replaced_whole(tmp_path, monkeypatch):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
   (tmp_path / 'thesis.tex').write_text('all of it')
-  with pytest.raises(InputError, match='not a weights folder and not empty'):
+  with pytest.raises(InputError, match='holds other files than weights .thesis.tex.'):
     checkpoints.save_weights(tmp_path, CARD, started())
   assert (tmp_path / 'thesis.tex').read_text() == 'all of it'
 
@@ -206,7 +206,7 @@ def emptied(folder):
     (lambda f: edited(f, options={'width': 'wide'}), 'model.json'),
     (lambda f: edited(f, model='resnet'), 'resnet'),
     (lambda f: edited(f, options={**OPTIONS, 'width': 1 / 8}), '/checkpoint: these weights are'),
-    (lambda f: edited(f, classes=['a', 'b']), 'do not fit together'),
+    (lambda f: edited(f, classes=['a', 'b']), '2 classes and 3 colours'),
     (lambda f: edited(f, channel_order='BGR'), "is 'BGR', not RGB"),
     (lambda f: edited(f, upsampling='cubic'), "is 'cubic', not corner"),
     (lambda f: edited(f, picture_scale=0), 'picture_scale is 0'),

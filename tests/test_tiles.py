@@ -129,6 +129,20 @@ def test_published_manner(name, size):
   assert prediction.labels.shape == size
 
 
+@pytest.mark.parametrize('name', ['basic', 'large', 'upsampling'])
+@pytest.mark.parametrize('published', [(100, 120), (103, 117)])  # The second is cut by pooling.
+def test_smaller_tiles_answer_as_the_published_input(name, published):
+  model, variables = network(name)
+  image = picture(60, 70)[0]
+  card = card_of(input=published)
+  whole = inference.predict(model, variables, card, image)
+  for tile in ((40, 40), (61, 200)):
+    tiled = inference.predict(model, variables, card, image, tile=tile)
+    assert tiled.logits.shape == whole.logits.shape
+    np.testing.assert_allclose(tiled.logits, whole.logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
+
+
 def test_published_input_counts_for_pictures_that_fit():
   model, variables = network('basic')
   image = picture(30, 40)[0]
@@ -157,7 +171,7 @@ def test_tile_from_memory(monkeypatch):
   image = picture(200, 260)[0]
   asked = []
   exact = tiles.exact
-  monkeypatch.setattr(tiles, 'exact', lambda *args: asked.append(args[-1]) or exact(*args))
+  monkeypatch.setattr(tiles, 'exact', lambda *args, tile: asked.append(tile) or exact(*args, tile))
   whole = inference.predict(model, variables, card_of(), image)
   assert not asked
   monkeypatch.setattr(inference, 'memory', lambda: 300_000)

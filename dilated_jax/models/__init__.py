@@ -79,8 +79,10 @@ def create(name: str, num_classes: int, **options):
   for option in options:
     if option not in known:
       raise InputError(f'model {name} has no option {option!r}; it has {", ".join(sorted(known))}')
-  if num_classes < 2:
-    raise InputError(f'a model of {num_classes} classes; it needs at least 2')
+  if not 2 <= num_classes <= 255:
+    raise InputError(
+      f'a model of {num_classes} classes; it can have 2 to 255, the ids of an 8-bit label map'
+    )
   # Lists come from JSON; tables must be hashable.
   options = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
   if 'dtype' in options:

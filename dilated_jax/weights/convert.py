@@ -42,18 +42,16 @@ class Conversion(NamedTuple):
   release: Callable[[], None]
 
 
-# The data sets of the paper, in the order of the authors' networks.
-CLASSES = {'voc': VOC, 'camvid': CAMVID_DILATION8, 'kitti': KITTI, 'cityscapes': CITYSCAPES}
-
 # What the authors' networks were trained for, and the input of their deploy files, by model and
 # context module (github.com/fyu/dilation, models/ and datasets/).
 PUBLISHED = {
-  ('dilation8', 'large'): ('voc', (900, 900)),
-  ('dilation8', 'basic'): ('camvid', (900, 1100)),
-  ('dilation7', 'basic'): ('kitti', (852, 1640)),
-  ('dilation10', 'basic'): ('cityscapes', (1396, 1396)),
+  ('dilation8', 'large'): (VOC, (900, 900)),
+  ('dilation8', 'basic'): (CAMVID_DILATION8, (900, 1100)),
+  ('dilation7', 'basic'): (KITTI, (852, 1640)),
+  ('dilation10', 'basic'): (CITYSCAPES, (1396, 1396)),
 }
-_BY_COUNT = {21: 'voc', 19: 'cityscapes', 11: 'camvid'}  # Of a front end alone.
+_BY_COUNT = {21: VOC, 19: CITYSCAPES, 11: CAMVID_DILATION8}  # Of a front end alone.
+_DATA_SETS = {CAMVID_DILATION8.name: 'camvid'}  # Of which a table is another order.
 
 # How VGG was trained to see RGB values v of 0..255: (v / scale - mean) / std.
 NORMALISATIONS = {
@@ -86,8 +84,8 @@ def convert(
     path: a .caffemodel of a network of the paper (front end, Dilation7, 8 or 10), or VGG from
       Caffe, torchvision (.pth), timm (.safetensors) or Keras (.h5); told by content, not by name.
     fc: 'random' starts fc6 and fc7 of a VGG afresh, for files without them; 'auto' wants them.
-    dataset: name of the data set whose classes the network tells apart; None: as published. A VGG
-      gets an untrained last layer for them (None: voc).
+    dataset: one of `datasets.ORDERS`, whose classes the network tells apart; None: as published. A
+      VGG gets an untrained last layer for them (None: voc).
     mean: RGB mean, 0..255, that the network wants subtracted from pictures; None: as published.
     normalisation: of a VGG file, a key of `NORMALISATIONS`; None: by checksum, else by format.
 
@@ -109,33 +107,40 @@ def convert(
     if 'final' in kernels:
       if fc != 'auto' or normalisation:
         raise file.fail('is a whole network; fc and normalisation are for VGG files')
-      card, fresh = _network(file, contents, kernels, dataset, notes), []
-      normalisation = 'caffe'
+      card, fresh = _network(file, contents, kernels, dataset, notes), ()
     else:
-      card, fresh = _vgg(file, parts, kernels, fc, dataset, notes)
+      card, fresh = _vgg(file, kernels, fc, dataset, notes)
       normalisation = normalisation or trained_with or _usual(contents, notes)
-      card = dataclasses.replace(card, mean=_mean(normalisation))
+      scale, vgg_mean, _ = NORMALISATIONS[normalisation]
+      card = dataclasses.replace(card, mean=tuple(round(scale * v, 5) for v in vgg_mean))
     table = card.create().table
   except InputError as error:
-    raise error if str(file.path) in str(error) else file.fail(str(error)) from None
-  card = dataclasses.replace(
-    card, mean=mean or card.mean, source=f'{file.path.name}, SHA-256 {sha256}'
-  )
-  shapes = _checked(file, card.model, table, parts, fresh)
+    known = str(error).startswith(f'{file.path}: ')
+    raise (error if known else file.fail(str(error))) from None
+  if mean:
+    card = dataclasses.replace(card, mean=mean)
+    notes.append('mean: as told')
+  card = dataclasses.replace(card, source=f'{file.path.name}, SHA-256 {sha256}')
+  parts = {key: blob for key, blob in parts.items() if key[0] not in fresh}
   params = {}
-  for number, (key, shape) in enumerate(shapes.items()):
+  for number, (key, shape) in enumerate(_checked(file, card.model, table, parts, fresh).items()):
     module, layer, part = _path(*key)
     if layer in fresh:
       array = _fresh(layer, part, shape, number)
     else:
-      array = _array(file, key, parts[key], contents.bgr, normalisation)
+      array = _array(file, key, parts[key], contents.bgr, normalisation or 'caffe')
     params.setdefault(module, {}).setdefault(layer, {})[part] = array
-  targets = {blob.source: '/'.join(_path(*key)) for key, blob in parts.items()}
+  places = {blob.source: '/'.join(_path(*key)) for key, blob in parts.items()}
   moved = [
-    (blob.source, blob.array.shape, targets.get(blob.source, f'({blob.part})'))
+    (blob.source, blob.array.shape, places.get(blob.source) or f'({_reason(blob)})')
     for blob in contents.blobs
   ]
   return Conversion(card, {'params': params}, moved, notes, file.release)
+
+
+def _reason(blob) -> str:
+  """Why an array has no place."""
+  return 'left out, as told' if blob.layer else blob.part
 
 
 def _checksums(file) -> tuple[str, str]:
@@ -177,9 +182,9 @@ def _network(file, contents, kernels, dataset, notes) -> Card:
   num_classes = kernels['final'].shape[-1]
   model, options = 'front_end', structure.front_end_options(file, kernels)
   if any(layer.startswith('ctx_') for layer in kernels):
-    model, more = structure.context_options(file, kernels, contents.stated, num_classes)
+    model, more = structure.context_options(file, contents, kernels, num_classes)
     options |= more
-  alone = (_BY_COUNT.get(num_classes, 'voc'), None)
+  alone = (_BY_COUNT.get(num_classes, VOC), None)
   published, size = PUBLISHED.get((model, options.get('context')), alone)
   upsampling = [blob.array.shape[0] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
   card = Card(
@@ -198,24 +203,28 @@ def _network(file, contents, kernels, dataset, notes) -> Card:
     raise file.fail(f'upsamples by kernels of {upsampling}; this network does by {2 * stride}')
   if model == 'dilation10' and not upsampling:
     notes.append('the file has no ctx_upsample: the fixed one of the published network is used')
-  structure.check_statements(file, contents.poolings, contents.stated, network.table)
+  structure.check_statements(file, contents, network.table)
+  if not any('dilation' in layer.options for layer in contents.layers):
+    notes.append('the file does not state dilations: those of the paper')
+  if model != 'front_end' and not any('pad' in layer.options for layer in contents.layers):
+    notes.append('the file does not state paddings: those of the paper for layers of such names')
   return card
 
 
 def _classes(file, num_classes, chosen, published, notes) -> dict:
   """What a card says of classes and mean."""
-  name = chosen or published
-  table = CLASSES.get(name) or datasets.classes(name)
+  table = datasets.classes(chosen) if chosen else published
+  data = _DATA_SETS.get(table.name, table.name)
   if num_classes == table.num_classes:
     if not chosen:
-      notes.append(f'classes and mean: those of the published network for {name}')
-    return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=name)
+      notes.append(f'classes and mean: those of the published network for {data}')
+    return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=data)
   if chosen:
     raise file.fail(
-      f'tells {num_classes} classes apart, and {name} has {table.num_classes}; '
+      f'tells {num_classes} classes apart, and {chosen} has {table.num_classes}; '
       'name the data set that the network was trained for'
     )
-  notes.append(f'{num_classes} classes without names; mean: that of the published one for {name}')
+  notes.append(f'{num_classes} classes without names; mean: that of the published one for {data}')
   return dict(
     classes=tuple(f'class {index}' for index in range(num_classes)),
     palette=tuple(map(bitwise_colour, range(num_classes))),
@@ -223,28 +232,23 @@ def _classes(file, num_classes, chosen, published, notes) -> dict:
   )
 
 
-def _vgg(file, parts, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
+def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
   """The card of a front end made of VGG, and which of its layers are to be started afresh."""
-  if fc == 'random':
-    for key in [key for key in parts if key[0] in ('fc6', 'fc7')]:
-      del parts[key]
-    kernels = {layer: kernel for layer, kernel in kernels.items() if layer not in ('fc6', 'fc7')}
-  elif not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any():
+  fresh = ['fc6', 'fc7', 'final'] if fc == 'random' else ['final']
+  if fc != 'random' and (not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any()):
     raise file.fail('has no valid fc6 and fc7; --fc=random starts them afresh')
   last = max((layer for layer in kernels if layer.startswith('conv')), default=None)
   # fc6 and fc7 are eight times as wide as conv5 in VGG.
   width = kernels[last].shape[-1] if last else 1
-  options = structure.front_end_options(file, kernels, default_fc=8 * width)
   table = datasets.classes(dataset or 'voc')
-  fresh = [layer for layer in ('fc6', 'fc7', 'final') if layer not in kernels]
   notes.append(f'untrained: {", ".join(fresh)}, for the classes of {table.name}')
   card = Card(
     model='front_end',
-    options=options,
+    options=structure.front_end_options(file, kernels, default_fc=8 * width),
     classes=table.names,
     palette=table.palette,
     mean=table.mean,
-    dataset=table.name,
+    dataset=_DATA_SETS.get(table.name, table.name),
   )
   return card, fresh
 
@@ -257,12 +261,6 @@ def _usual(contents, notes) -> str:
     return 'features'  # torchvision's file of this kind has no valid classifier.
   notes.append('normalisation: that of torchvision, (v / 255 - mean) / std')
   return 'torchvision'
-
-
-def _mean(normalisation) -> tuple[float, ...]:
-  """The RGB mean that is left to subtract, see `_array`."""
-  scale, mean, _ = NORMALISATIONS[normalisation]
-  return tuple(round(scale * value, 5) for value in mean)
 
 
 # Everything in its place.

@@ -1,5 +1,6 @@
 """Which layer of VGG or of the paper's networks each array of a file is, and how it lies there."""
 
+import dataclasses
 import math
 import re
 from typing import NamedTuple
@@ -34,17 +35,14 @@ class Contents(NamedTuple):
     blobs: all its arrays.
     bgr: whether the first layer expects BGR.
     input_shape: (N, C, H, W) of the input, where the file states it.
-    poolings: names of the pooling layers, where the file states them.
-    stated: {layer: options}, what the file states of its convolutions beyond their arrays, see
-      `caffe.CaffeLayer`.
+    layers: all layers of a Caffe file, in its order, under our names.
   """
 
   format: str
   blobs: list[Blob]
   bgr: bool
   input_shape: tuple[int, ...] | None = None
-  poolings: tuple[str, ...] = ()
-  stated: dict[str, dict] | None = None
+  layers: tuple[caffe.CaffeLayer, ...] = ()
 
 
 def read(file: Mapped) -> Contents:
@@ -66,8 +64,7 @@ def read(file: Mapped) -> Contents:
       _of_caffe(file, net),
       bgr=True,
       input_shape=net.input_shape,
-      poolings=tuple(layer.name for layer in net.layers if layer.kind == 'Pooling'),
-      stated={_caffe_name(layer): layer.options for layer in net.layers},
+      layers=tuple(dataclasses.replace(layer, name=_caffe_name(layer)) for layer in net.layers),
     )
   raise file.fail(
     'is neither a .caffemodel nor a PyTorch, Keras or safetensors file; it begins with '

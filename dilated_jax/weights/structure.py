@@ -1,5 +1,6 @@
 """Which network a set of named arrays is: its model and options, as `models.create` takes them."""
 
+import itertools
 import re
 
 from dilated_jax import layers
@@ -40,16 +41,17 @@ def front_end_options(file, kernels, default_fc: int = 1) -> dict:
   return {name: value for name, value in options.items() if value != usual[name]}
 
 
-def context_options(file, kernels, statements, num_classes: int) -> tuple[str, dict]:
+def context_options(file, contents, kernels, num_classes: int) -> tuple[str, dict]:
   """Model and options of a context module with these layers.
 
-  Dilations and padding are not in the arrays. Where the file is silent they are the published
-  ones; where it states them they are taken as stated.
+  Dilations and padding are not in the arrays. What the file states of them counts; where it is
+  silent, dilations are those of the paper, and the padding goes by the names: `ct_` in the network
+  for VOC, which pads once, `ctx_` in the others.
 
   Args:
     file: the Mapped file, for errors.
+    contents: its `layouts.Contents`.
     kernels: {layer: kernel (height, width, in, out)}.
-    statements: {layer: options} that the file states.
     num_classes: channels of its input.
 
   Returns:
@@ -61,7 +63,7 @@ def context_options(file, kernels, statements, num_classes: int) -> tuple[str, d
   """
   numbers = [re.fullmatch(r'ctx_conv(\d+)_1', layer) for layer in kernels]
   count = 3 + max([int(number[1]) for number in numbers if number], default=2)
-  model = {7: 'dilation7', 8: 'dilation8', 10: 'dilation10'}.get(count, 'dilation8')
+  model = f'dilation{count if count in (7, 10) else 8}'
   of_kind = {
     kind: layers.context(num_classes, layers=count, kind=kind) for kind in ('basic', 'large')
   }
@@ -72,47 +74,82 @@ def context_options(file, kernels, statements, num_classes: int) -> tuple[str, d
     options['context'] = 'large' if max(channels) > num_classes else 'basic'
     options['context_channels'] = channels
   table = of_kind[options['context']][:-1]
-  stated = [statements.get(layer.name, {}) for layer in table]
+  said = _stated(contents)
   published = [layer.dilation for layer in table]
-  dilations = [said.get('dilation', (own,))[0] for said, own in zip(stated, published)]
-  if dilations != published or model != f'dilation{count}':
-    options['dilations'] = dilations
-  complete = all(layer.name in kernels for layer in table)  # Else that is what is to be told.
-  if complete and any('pad' in said for said in stated):
-    pads = [said.get('pad', (0,))[0] for said in stated]
-    styles = {'same': dilations, 'buffer': [sum(dilations)] + [0] * (len(dilations) - 1)}
+  options['dilations'] = [
+    said.get(layer.name, {}).get('dilation', (layer.dilation,))[0] for layer in table
+  ]
+  styles = {
+    style: [
+      layer.padding
+      for layer in layers.context(num_classes, dilations=options['dilations'], padding=style)[:-1]
+    ]
+    for style in ('same', 'buffer')
+  }
+  pads = [said.get(layer.name, {}).get('pad') for layer in table]
+  if any(pads) and all(layer.name in kernels for layer in table):  # Else that is told of.
+    pads = [pad[0] if pad else 0 for pad in pads]
     style = next((style for style in styles if styles[style] == pads), None)
     if not style:
       raise file.fail(
-        f'pads the 3x3 layers of its context module by {pads}; known are '
-        f'{styles["same"]} (each) and {styles["buffer"]} (once)'
+        f'pads the 3x3 layers of its context module by {pads}; known are {styles["same"]} (each) '
+        f'and {styles["buffer"]} (once)'
       )
-    if style != {'basic': 'same', 'large': 'buffer'}[options['context']]:
-      options['padding'] = style
+  else:
+    style = 'buffer' if any(blob.source.startswith('ct_') for blob in contents.blobs) else 'same'
+  if styles[style][0] != table[0].padding:
+    options['padding'] = style
+  if options['dilations'] == published and model == f'dilation{count}':
+    del options['dilations']
   return model, options
 
 
-def check_statements(file, poolings, statements, table: Table) -> None:
+# Layers that change what passes through them, and that no network of the paper has.
+_FOREIGN = {
+  'AbsVal', 'BatchNorm', 'Bias', 'BNLL', 'Concat', 'Crop', 'ELU', 'Eltwise', 'Exp', 'Interp', 'LRN',
+  'Log', 'MVN', 'PReLU', 'Permute', 'Power', 'Reshape', 'Scale', 'Sigmoid', 'Slice', 'TanH', 'Tile',
+}  # fmt: skip
+
+
+def check_statements(file, contents, table: Table) -> None:
   """Compares what a Caffe file states of its layers, beyond their blobs, with the network found.
 
   Raises:
-    InputError: it is another network, with other poolings, dilations, paddings or strides.
+    InputError: it is another network, with other layers, poolings, dilations, paddings or strides.
   """
-  ours = [layer.name for layer in table if layer.kind == 'max_pool']
+  for layer in contents.layers:
+    if layer.kind in _FOREIGN:
+      raise file.fail(f'{layer.name} is a {layer.kind}; the networks of the paper have none')
+  poolings = [layer for layer in contents.layers if layer.kind == 'Pooling']
+  ours = [layer for layer in table if layer.kind == 'max_pool']
   if poolings and len(poolings) != len(ours):
     raise file.fail(
-      f'has the poolings {", ".join(poolings)}; the front end of the paper has {", ".join(ours)}'
+      f'has the poolings {", ".join(layer.name for layer in poolings)}; the front end of the paper '
+      f'has {", ".join(layer.name for layer in ours)}'
     )
+  said = _stated(contents) | {
+    own.name: theirs.options for own, theirs in zip(ours, poolings, strict=False)
+  }
   for layer in table:
-    said = statements.get(layer.name, {})
-    for what in ('dilation', 'padding', 'stride'):
-      own = (getattr(layer, what),) * 2
-      stated = said.get({'padding': 'pad'}.get(what, what), own)
-      if layer.kind == 'conv' and stated != own:
+    wanted = {'kernel': layer.kernel, 'stride': layer.stride, 'pad': layer.padding}
+    if layer.kind == 'conv':
+      wanted |= {'dilation': layer.dilation, 'group': 1, 'num_output': layer.channels}
+    for what, own in wanted.items():
+      stated = said.get(layer.name, {}).get(what, own)
+      if layer.kind != 'deconv' and stated not in (own, (own, own)):
         raise file.fail(
           f'states a {what} of {stated} for {layer.name}; that of the paper has {own}: '
           'this is another network'
         )
+  linear = {layer.name for layer in table if layer.kind == 'conv' and not layer.activation}
+  for layer, following in itertools.pairwise(contents.layers):
+    if layer.name in linear and following.kind == 'ReLU':
+      raise file.fail(f'has a ReLU behind {layer.name}; the networks of the paper have none there')
+
+
+def _stated(contents) -> dict[str, dict]:
+  """Options of the convolutions, by our names."""
+  return {layer.name: layer.options for layer in contents.layers if layer.kind == 'Convolution'}
 
 
 def _outputs(kernels, layer: str, default: int) -> int:

@@ -64,11 +64,25 @@ def test_weights_that_were_there_are_replaced_only_by_whole_ones(source, tmp_pat
   assert checkpoints.load_card(output).mean == (1, 2, 3)
 
 
+def test_a_link_stays_a_link(source, tmp_path):
+  (tmp_path / 'real').mkdir()
+  (tmp_path / 'link').symlink_to('real')
+  for mean in ('1,2,3', '4,5,6'):
+    run(f'--source={source}', f'--output={tmp_path / "link"}', f'--mean={mean}')
+  assert (tmp_path / 'link').is_symlink()
+  assert checkpoints.load_card(tmp_path / 'real').mean == (4, 5, 6)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'link', 'real']
+
+
 def test_other_folders_are_not_touched(source, tmp_path):
   (tmp_path / 'mine').mkdir()
   (tmp_path / 'mine/letter.txt').write_text('dear')
-  with pytest.raises(InputError, match='is not a weights folder and not empty'):
+  with pytest.raises(InputError, match='holds other files than weights'):
     run(f'--source={source}', f'--output={tmp_path / "mine"}')
+  run(f'--source={source}', f'--output={tmp_path / "weights"}')
+  (tmp_path / 'weights/thesis.tex').write_text('chapter')
+  with pytest.raises(InputError, match='holds other files than weights'):
+    run(f'--source={source}', f'--output={tmp_path / "weights"}')
   with pytest.raises(InputError, match='is a file; name a folder'):
     run(f'--source={source}', f'--output={source}')
 

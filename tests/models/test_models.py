@@ -221,7 +221,7 @@ def test_group_norm_has_eight_channels_a_group_or_one_group():
   'name, classes, options, words',
   [
     ('dilation9', 5, {}, "'dilation9'; choose one of front_end, dilation7"),
-    ('dilation8', 1, {}, '1 classes; it needs at least 2'),
+    ('dilation8', 1, {}, '1 classes; it can have 2 to 255'),
     ('dilation8', 5, {'depth': 3}, "no option 'depth'; it has axis_name, blocks"),
     ('front_end', 5, {'context': 'large'}, "no option 'context'"),
     ('dilation8', 5, {'context': 'huge'}, "'huge'; choose basic or large"),

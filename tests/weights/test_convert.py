@@ -1,6 +1,7 @@
 """From files in every layout to networks of ours that compute the same."""
 
 import hashlib
+import re
 
 import cv2
 import h5py
@@ -10,7 +11,8 @@ import pytest
 import safetensors.numpy
 import torch
 
-from dilated_jax import geometry, models
+import dilated_jax
+from dilated_jax import checkpoints, geometry, models
 from dilated_jax.datasets.classes import CAMVID, CAMVID_DILATION8, KITTI, VOC
 from dilated_jax.errors import InputError
 from dilated_jax.weights import convert as conversion
@@ -134,20 +136,39 @@ def test_widths_of_the_context(tmp_path):
   changes = {}
   for name, (inputs, outputs) in {'ctx_conv1_1': (11, 15), 'ctx_conv1_2': (15, 11)}.items():
     rng = np.random.default_rng(1)
-    blobs = rng.normal(size=(outputs, inputs, 3, 3)), rng.normal(size=outputs)
+    blobs = rng.normal(size=(outputs, inputs, 3, 3)) / 10, rng.normal(size=outputs)
     blobs = tuple(blob.astype(np.float32) for blob in blobs)
     changed = layer(network, name)
     changes[name] = changed._replace(blobs=blobs, options=changed.options | {'num_output': outputs})
-  card = convert(caffe_file(tmp_path, edited(network, **changes))).card
-  assert card.options['context_channels'] == [15, 11, 11, 11, 11, 11, 11]
-  assert card.create().context_table[0].padding == 1
+  network = edited(network, **changes)
+  result = convert(caffe_file(tmp_path, network))
+  assert result.card.options['context_channels'] == [15, 11, 11, 11, 11, 11, 11]
+  checkpoints.save_weights(tmp_path / 'weights', result.card, result.variables)
+  model, variables = dilated_jax.load(tmp_path / 'weights')
+  given = np.random.default_rng(2).normal(0, 50, (1, 3, 388, 404)).astype(np.float32)
+  (theirs,) = caffe_files.run(network, given, ['ctx_final'])
+  ours = jax.jit(model.apply)(variables, given[:, ::-1].transpose(0, 2, 3, 1))
+  scale = np.abs(theirs).max()
+  np.testing.assert_allclose(ours, theirs.transpose(0, 2, 3, 1), atol=5e-5 * scale)
+
+
+@pytest.mark.parametrize('name', ['pascal_voc', 'camvid'])
+def test_silent_padding_goes_by_the_names(name, tmp_path):
+  network = published(name, num_classes=4)
+  other = {'pascal_voc': 'ctx_', 'camvid': 'ct_'}[name]
+  layers = (each._replace(name=re.sub('^ctx?_', other, each.name)) for each in network.layers)
+  network = network._replace(layers=tuple(layers))
+  result = convert(caffe_file(tmp_path, network, options=False))
+  assert result.card.options['padding'] == {'pascal_voc': 'same', 'camvid': 'buffer'}[name]
+  assert any('does not state paddings' in note for note in result.notes)
 
 
 def test_data_set_and_mean_may_be_chosen(tmp_path):
   path = caffe_file(tmp_path, published('kitti'))
   card = convert(path, dataset='camvid', mean=(1.0, 2.0, 3.0)).card
+  assert (card.classes, card.dataset, card.mean) == (CAMVID.names, 'camvid', (1.0, 2.0, 3.0))
+  card = convert(path, dataset='camvid_dilation8').card
   assert (card.classes, card.dataset) == (CAMVID_DILATION8.names, 'camvid')
-  assert card.mean == (1.0, 2.0, 3.0)
   with pytest.raises(InputError, match='tells 11 classes apart, and voc has 21'):
     convert(path, dataset='voc')
 
@@ -212,7 +233,12 @@ def test_wrong_arrays(name, change, message, tmp_path):
   'name, options, message',
   [
     ('conv5_2', {'dilation': 1}, r'dilation of \(1, 1\) for conv5_2'),
-    ('conv1_1', {'pad': 100}, r'padding of \(100, 100\) for conv1_1'),
+    ('conv1_1', {'pad': 100}, r'pad of \(100, 100\) for conv1_1'),
+    ('conv2_1', {'group': 2}, 'group of 2 for conv2_1'),
+    ('fc7', {'num_output': 7}, 'num_output of 7 for fc7'),
+    ('final', {'kernel': 5}, r'kernel of \(5, 5\) for final'),
+    ('pool3', {'stride': 1}, r'stride of \(1, 1\) for pool3'),
+    ('pool2', {'kernel': 3}, r'kernel of \(3, 3\) for pool2'),
     ('ctx_conv3_1', {'pad': 3}, 'pads the 3x3 layers of its context module by'),
   ],
 )
@@ -229,6 +255,25 @@ def test_a_network_with_more_poolings(tmp_path):
   more = layer(network, 'pool3')._replace(name='pool4')
   with pytest.raises(InputError, match='has the poolings pool1, pool2, pool3, pool4'):
     convert(caffe_file(tmp_path, edited(network, more=more)))
+
+
+@pytest.mark.parametrize(
+  'kind, message', [('ReLU', 'a ReLU behind ctx_final'), ('Sigmoid', 'more is a Sigmoid')]
+)
+def test_a_network_with_another_activation(kind, message, tmp_path):
+  network = published()
+  layers = [each for each in network.layers if each.name != 'prob']
+  layers.append(caffe_files.Layer('more', kind))
+  with pytest.raises(InputError, match=message):
+    convert(caffe_file(tmp_path, network._replace(layers=tuple(layers))))
+
+
+@pytest.mark.parametrize('classes', [1, 256])
+def test_classes_that_no_label_map_holds(classes, tmp_path):
+  with pytest.raises(
+    InputError, match=f'a file: a model of {classes} classes; it can have 2 to 255'
+  ):
+    convert(caffe_file(tmp_path, published('kitti', num_classes=classes)))
 
 
 def test_an_upsampling_of_another_kind(tmp_path):
