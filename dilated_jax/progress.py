@@ -1,5 +1,6 @@
 """How far a long piece of work is: a bar on a terminal, a log line now and then anywhere else."""
 
+import contextlib
 import sys
 import time
 
@@ -30,6 +31,7 @@ class Meter:
     """
     self.total, self.done = total, done
     self._clock, self._start, self._at_start = clock, None, done
+    self._waited = 0.0
 
   def update(self, count: int = 1) -> None:
     """Notes that `count` more are done."""
@@ -43,6 +45,21 @@ class Meter:
     if self._start is None or self.done == self._at_start:
       return 0.0
     return (self.done - self._at_start) / max(self._clock() - self._start, 1e-9)
+
+  @contextlib.contextmanager
+  def waiting(self):
+    """Around what the work has to wait for."""
+    start = self._clock()
+    yield
+    if self._start is not None:
+      self._waited += self._clock() - start
+
+  @property
+  def waited(self) -> float:
+    """Share of the time since the first update that was spent waiting, 0..1."""
+    if self._start is None:
+      return 0.0
+    return self._waited / max(self._clock() - self._start, 1e-9)
 
   @property
   def left(self) -> str:

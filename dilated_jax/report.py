@@ -36,7 +36,9 @@ class Report:
     """Reports measured values after a step."""
     if self._silent:
       return
-    speed = {'steps_per_second': round(meter.rate, 3)} if meter and meter.rate else {}
+    speed = {}
+    if meter and meter.rate:
+      speed = {'steps_per_second': round(meter.rate, 3), 'waiting': round(meter.waited, 4)}
     line = {'stage': self._stage, 'step': step, **values, **speed}
     with open(self._path, 'a') as file:
       file.write(json.dumps(line) + '\n')
@@ -48,8 +50,8 @@ class Report:
       self._bar.set_postfix_str(text)
     elif meter:
       logging.info(
-        '%s %d/%d  %s  %.2f steps/s, %s left',
-        self._stage, step, self._total, text, meter.rate, meter.left,
+        '%s %d/%d  %s  %.2f steps/s, %.0f %% waiting for pictures, %s left',
+        self._stage, step, self._total, text, meter.rate, 100 * meter.waited, meter.left,
       )  # fmt: skip
     else:
       logging.info('%s %d/%d  %s', self._stage, step, self._total, text)

@@ -227,7 +227,9 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
       for step in range(first + 1, config.num_steps + 1):
         # One step runs while the next batch is made ready.
         before = measured
-        state, measured = runner.step(state, runner.put(next(batches)))
+        with meter.waiting():  # For pictures; the step before is still running meanwhile.
+          batch = next(batches)
+        state, measured = runner.step(state, runner.put(batch))
         jax.block_until_ready(before)
         meter.update()
         last = step == config.num_steps

@@ -6,11 +6,16 @@
 conv: `ops.dilated_conv` and its gradients against `lax.conv_general_dilated` as it is.
 pool: `ops.max_pool` and its gradient against `lax.reduce_window`.
 train: one training step of the full-width front end against PyTorch, where that is installed.
+input: training pictures, decoded, zoomed, cropped and mirrored, by threads of ours and by worker
+  processes of PyTorch's DataLoader that run the same transform.
 
 Times are medians; quote the ratios, and leave the machine alone while it runs.
 """
 
+import functools
+import itertools
 import json
+import os
 import platform
 import statistics
 import time
@@ -20,20 +25,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dilated_jax import files, models, ops, optimizers, training
+from dilated_jax import datasets, files, input as pipeline, models, ops, optimizers, training
 from dilated_jax.errors import InputError
 
-SUITES = ('conv', 'pool', 'train')
+SUITES = ('conv', 'pool', 'train', 'input')
 
 
 def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum('suite', 'conv', SUITES, 'What is measured.', flag_values=values)
   flags.DEFINE_string('output', None, 'JSON file for the figures.', flag_values=values)
   flags.DEFINE_integer('repeats', 7, 'Runs of each.', lower_bound=1, flag_values=values)
+  flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Of suite input.', flag_values=values)
+  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', flag_values=values)
 
 
 def main(values=flags.FLAGS):
-  rows = {'conv': conv, 'pool': pool, 'train': train}[values.suite](values.repeats)
+  suites = {'conv': conv, 'pool': pool, 'train': train}
+  if values.suite == 'input':
+    rows = pictures(values.repeats, datasets.load(values.dataset, 'train', values.data_dir))
+  else:
+    rows = suites[values.suite](values.repeats)
   machine = f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
   print(machine)
   for row in rows:
@@ -155,6 +166,57 @@ def train(repeats, side: int = 404, num_classes: int = 21) -> list[dict]:
     return loss.item()
 
   return [compare(f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), repeats)]
+
+
+def pictures(repeats, source, batch_size: int = 8, batches: int = 16) -> list[dict]:
+  """Batches of training pictures; the figures are of one batch."""
+  try:
+    import torch.utils.data
+  except ImportError:
+    raise InputError('suite input compares with PyTorch; pip install torch') from None
+  if not hasattr(os, 'sched_setaffinity'):
+    raise InputError('suite input chooses cores, which Linux alone lets it do')
+  options = pipeline.Augmentation(crop=(256, 256), margin=186, scale=(0.75, 1.5), colour=0.4)
+  augment = functools.partial(pipeline.augment, options=options)
+
+  class Examples(torch.utils.data.Dataset):
+    """What a DataLoader wants."""
+
+    def __len__(self):
+      return len(source)
+
+    def __getitem__(self, index):
+      return augment(source[index], np.random.default_rng(index))
+
+  def stack(examples):
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+  rows, cores = [], sorted(os.sched_getaffinity(0))
+  for used in sorted({1, len(cores)}):
+    os.sched_setaffinity(0, cores[:used])
+    mine = pipeline.batches(source, augment, batch_size=batch_size, seed=0, threads=2 * used)
+    loader = torch.utils.data.DataLoader(
+      Examples(), batch_size, shuffle=True, num_workers=used, collate_fn=stack, drop_last=True,
+      persistent_workers=True, multiprocessing_context='fork',
+    )  # fmt: skip
+    others = itertools.chain.from_iterable(itertools.repeat(loader))
+
+    def ours(mine=mine):
+      for _ in range(batches):
+        next(mine)
+
+    def theirs(others=others):
+      for _ in range(batches):
+        next(others)
+
+    row = compare(f'{batch_size} pictures, {used} cores', 'DataLoader', ours, theirs, (), repeats)
+    for key in ('ours_ms', 'theirs_ms'):
+      row[key] /= batches
+    row['pictures_per_second'] = 1000 * batch_size / row['ours_ms']
+    rows.append(row)
+    mine.close()
+  os.sched_setaffinity(0, cores)
+  return rows
 
 
 def torch_network(table):

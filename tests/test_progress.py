@@ -15,6 +15,21 @@ def test_meter_starts_at_the_first_update():
   assert meter.left == '0:20'
 
 
+def test_meter_tells_how_long_work_waits():
+  now = [0.0]
+  meter = progress.Meter(total=110, clock=lambda: now[0])
+
+  def wait(seconds):
+    with meter.waiting():
+      now[0] += seconds
+
+  wait(7.0)  # Before the first update: does not count, like the work up to it.
+  meter.update()
+  wait(1.0)
+  now[0] += 9.0
+  assert meter.waited == 0.1
+
+
 def test_clock_text():
   assert [progress.clock_text(s) for s in (0, 61, 3723)] == ['0:00', '1:01', '1:02:03']
 

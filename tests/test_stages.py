@@ -107,7 +107,10 @@ def latest(folder):
 
 def lines(folder):
   entries = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-  return [{k: v for k, v in entry.items() if k != 'steps_per_second'} for entry in entries]
+  return [
+    {k: v for k, v in entry.items() if k not in ('steps_per_second', 'waiting')}
+    for entry in entries
+  ]
 
 
 def assert_equal(one, other):
