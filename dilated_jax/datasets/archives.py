@@ -215,7 +215,6 @@ def _read_index(path, folders, advice) -> dict[str, tuple[str, Callable]]:
 def _index_zip(path, folders):
   members, archive = {}, zipfile.ZipFile(path)
   weakref.finalize(archive, archive.fp.close)  # Its own __del__ comes too late in a cycle.
-  weakref.finalize(archive, archive.fp.close)  # Errors make cycles, whose files Python leaves open.
   for info in archive.infolist():
     name = _checked(path, info.filename)
     if info.is_dir():

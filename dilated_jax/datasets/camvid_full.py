@@ -57,7 +57,7 @@ def read(tree, pair: pairs.Pair, size):
   return CAMVID.from_colours(pairs.read_colours(tree, pair.label), tree.where(pair.label)), None
 
 
-class CamvidFull(tfds.core.GeneratorBasedBuilder):
+class CamvidFull(tfds.core.ShardBasedBuilder):
   """Street scenes from a driving car at full size, 11 classes."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -69,7 +69,7 @@ class CamvidFull(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     tree = archives.find(
       dl_manager.manual_dir,
       **FILES,
@@ -77,7 +77,4 @@ class CamvidFull(tfds.core.GeneratorBasedBuilder):
       where='mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid',
     )
     examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: self._generate_examples(tree, found) for split, found in examples.items()}
-
-  def _generate_examples(self, tree, examples):
-    yield from pairs.generate(tree, examples)
+    return {split: pairs.shards(tree, found) for split, found in examples.items()}

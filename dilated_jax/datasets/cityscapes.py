@@ -96,7 +96,7 @@ def _check_instances(instances, ids, path):
     )
 
 
-class Cityscapes(tfds.core.GeneratorBasedBuilder):
+class Cityscapes(tfds.core.ShardBasedBuilder):
   """Street scenes of 50 cities, 19 classes, with instances; the test pictures have no labels."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -108,13 +108,9 @@ class Cityscapes(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self, instances=True)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     tree = archives.find(
       dl_manager.manual_dir, **FILES, name='Cityscapes', where='www.cityscapes-dataset.com'
     )
     examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: self._generate_examples(tree, found) for split, found in examples.items()}
-
-  def _generate_examples(self, tree, examples):
-    for key, example in pairs.generate(tree, examples):
-      yield key, {'instances': None} | example
+    return {split: pairs.shards(tree, found, instances=True) for split, found in examples.items()}

@@ -94,7 +94,7 @@ def read(tree, pair: pairs.Pair, size):
   return KITTI.from_colours(pairs.read_colours(tree, pair.label), tree.where(pair.label)), None
 
 
-class Kitti(tfds.core.GeneratorBasedBuilder):
+class Kitti(tfds.core.ShardBasedBuilder):
   """Street scenes of Karlsruhe with the labels of Ros et al., 11 classes."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -106,10 +106,7 @@ class Kitti(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     tree, layout = opened(dl_manager.manual_dir)
     examples = pairs.check(tree, paired(tree, layout), read, SPLITS)
-    return {split: self._generate_examples(tree, found) for split, found in examples.items()}
-
-  def _generate_examples(self, tree, examples):
-    yield from pairs.generate(tree, examples)
+    return {split: pairs.shards(tree, found) for split, found in examples.items()}

@@ -37,7 +37,7 @@ def read(tree, pair: pairs.Pair, size: tuple[int, int]) -> tuple[np.ndarray, Non
   return CITYSCAPES.to_train_ids(pairs.read_ids(tree, pair.label), tree.where(pair.label)), None
 
 
-class Kitti2015(tfds.core.GeneratorBasedBuilder):
+class Kitti2015(tfds.core.ShardBasedBuilder):
   """Street scenes of Karlsruhe, the 19 classes of Cityscapes; the test pictures have no labels."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -49,12 +49,9 @@ class Kitti2015(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     tree = archives.find(
       dl_manager.manual_dir, **FILES, name='KITTI 2015 semantics', where='www.cvlibs.net'
     )
     examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: self._generate_examples(tree, found) for split, found in examples.items()}
-
-  def _generate_examples(self, tree, examples):
-    yield from pairs.generate(tree, examples)
+    return {split: pairs.shards(tree, found) for split, found in examples.items()}

@@ -4,8 +4,9 @@ What a publisher calls its files, the modules of the data sets know. They pair t
 label file is read, and write what `check` has found to be whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
+import functools
 import io
 import struct
 from typing import NamedTuple
@@ -158,14 +159,37 @@ def check(
   return examples
 
 
-def generate(tree: Tree, examples: Iterable[Example]) -> Iterator[tuple[str, dict]]:
+def shards(
+  tree: Tree, examples: Sequence[Example], instances: bool = False
+) -> list[Callable[[], Iterator]]:
+  """Returns functions that yield what TFDS writes into one file each, for its ShardBasedBuilder.
+
+  Its other builder, which can shuffle, keeps a split in memory and needs TensorFlow beyond 1 GB.
+
+  Args:
+    tree: that holds the pictures.
+    examples: of one split.
+    instances: whether the data set has the feature of this name.
+  """
+  return [
+    functools.partial(generate, tree, examples[first : first + _SHARD], instances)
+    for first in range(0, len(examples), _SHARD)
+  ]
+
+
+_SHARD = 100  # Examples in a file; TFDS has them all in memory once.
+
+
+def generate(
+  tree: Tree, examples: Iterable[Example], instances: bool = False
+) -> Iterator[tuple[str, dict]]:
   """Yields what TFDS writes, with pictures as they are stored."""
   for example in examples:
     content = tree.read(example.picture)
     with _opened(tree, example.picture, content) as picture:
       image = content if picture.mode == 'RGB' else picture.convert('RGB')
     features = {'image': image, 'label': example.label, 'name': example.name}
-    if example.instances is not None:
+    if instances:
       features['instances'] = example.instances
     yield example.name, features
 

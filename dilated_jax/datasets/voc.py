@@ -44,7 +44,7 @@ def find(folder) -> pathlib.Path | None:
   return pathlib.Path(folder) if archives.exists(folder, **_VOC) else None
 
 
-class Voc(tfds.core.GeneratorBasedBuilder):
+class Voc(tfds.core.ShardBasedBuilder):
   """PASCAL VOC-2012 segmentation: 20 classes of objects, and background."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -56,16 +56,13 @@ class Voc(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     folder = dl_manager.manual_dir
     tree = archives.find(folder, name='VOC-2012', where=_VOC_PAGE, **_VOC)
     if archives.exists(folder, folders=(_SBD_MASKS,), archives=_SBD['archives']):
       tree |= archives.find(folder, name='SBD', where=_SBD_PAGE, **_SBD)
     examples = pairs.check(tree, splits(tree), read, COUNTS)
-    return {split: self._generate_examples(tree, found) for split, found in examples.items()}
-
-  def _generate_examples(self, tree, examples):
-    yield from pairs.generate(tree, examples)
+    return {split: pairs.shards(tree, found) for split, found in examples.items()}
 
 
 def splits(tree: archives.Tree) -> dict[str, list[pairs.Pair]]:
