@@ -10,6 +10,7 @@ import os
 import pathlib
 import tempfile
 
+from absl import logging
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 
 from dilated_jax import progress
 from dilated_jax.datasets import IGNORE
+from dilated_jax.files import write_atomic
 from dilated_jax.input import reflect
 
 
@@ -26,7 +28,7 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
   All pictures are padded at the bottom and right to the size of the largest (pictures by
   reflection, labels by 255), since batches need one size. The maps are kept in `folder` under a
   name that is a digest of the weights, the network and the pictures: when any of them changes, they
-  are computed anew.
+  are computed anew; so they are when the file is not what was written (a checksum lies beside it).
 
   Args:
     model: from `models.create`.
@@ -49,7 +51,7 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
   path = pathlib.Path(folder) / f'features-{digest.hexdigest()[:24]}.npy'
   for process in range(jax.process_count()):
     # One host after the other: they may share the folder.
-    if process == jax.process_index() and not path.exists():
+    if process == jax.process_index() and not _is_whole(path):
       path.parent.mkdir(parents=True, exist_ok=True)
       _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size)
     if jax.process_count() > 1:
@@ -104,10 +106,31 @@ def _compute(model, variables, mean, pictures, size, shape, path, batch_size):
       images = np.stack([_fed(image, size, model.margin, model.stride) for image in batch])
       maps[start : start + batch_size] = np.asarray(scores(images))[: len(pictures) - start]
     maps.flush()
+    write_atomic(_beside(path), _checksum(partial).encode())
     os.replace(partial, path)
   except BaseException:
     os.unlink(partial)
     raise
+
+
+def _is_whole(path) -> bool:
+  """Whether the maps are there, as they were written."""
+  if not path.exists():
+    return False
+  beside = _beside(path)
+  whole = beside.exists() and beside.read_text() == _checksum(path)
+  if not whole:
+    logging.warning('%s: damaged, or not finished: the maps are computed again', path)
+  return whole
+
+
+def _beside(path):
+  return path.with_suffix('.sha256')
+
+
+def _checksum(path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _fed(image, size, margin, stride):

@@ -29,7 +29,7 @@ def pictures(seed=0, sizes=((5, 8), (6, 7), (6, 8))):
 
 
 def files(folder):
-  return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+  return {path.name: path.stat().st_mtime_ns for path in folder.glob('*.npy')}
 
 
 def test_maps_are_the_front_ends_scores_on_one_canvas(tmp_path):
@@ -91,6 +91,27 @@ def test_interrupted_work_leaves_no_maps(tmp_path):
   assert not list(tmp_path.glob('*.npy'))
   source = features.source(MODEL, variables, MEAN, given, tmp_path, batch_size=1)
   assert len(files(tmp_path)) == 1 and all(example['features'].any() for example in source)
+
+
+@pytest.mark.parametrize('damage', ['flip', 'cut', 'no checksum'])
+def test_damaged_maps_are_computed_again(damage, tmp_path, caplog):
+  variables, given = variables_of(), pictures()
+  whole = maps_of(variables, given, tmp_path)
+  (path,) = tmp_path.glob('*.npy')
+  content = path.read_bytes()
+  if damage == 'flip':
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+  elif damage == 'cut':
+    path.write_bytes(content[:-100])
+  else:
+    path.with_suffix('.sha256').unlink()
+  np.testing.assert_array_equal(maps_of(variables, given, tmp_path), whole)
+  assert 'computed again' in caplog.text
+
+
+def maps_of(variables, given, folder):
+  source = features.source(MODEL, variables, MEAN, given, folder, batch_size=2)
+  return [np.copy(example['features']) for example in source]
 
 
 def test_other_files_in_the_folder_are_left_alone(tmp_path):
