@@ -23,7 +23,7 @@ TRAIN_IDS = dataclasses.replace(CITYSCAPES, raw_ids=(), void=())  # Of *_labelTr
 
 # SPLIT/CITY/CITY_SEQUENCE_FRAME and what the file holds.
 _FILE = re.compile(
-  r'(?:leftImg8bit|gtFine)/(?P<split>\w+)/(?:.*/)?(?P<name>[^/]+)'
+  r'(?:leftImg8bit|gtFine)/(?P<split>\w+)/(?:.*/)?(?P<name>[^/.][^/]*)'
   r'_(?P<kind>leftImg8bit|gtFine_labelIds|gtFine_labelTrainIds|gtFine_instanceIds)\.png'
 )
 

@@ -58,7 +58,7 @@ def pngs(tree: Tree, folder: str, end: str = '.png') -> dict[str, str]:
   return by_name(
     (file.rpartition('/')[2].removesuffix(end), file)
     for file in tree.names()
-    if file.startswith(f'{folder}/') and file.endswith(end)
+    if file.startswith(f'{folder}/') and file.endswith(end) and '/.' not in file  # Of macOS.
   )
 
 

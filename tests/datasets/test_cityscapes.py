@@ -35,6 +35,7 @@ def train_ids(ids):
 def official(seed=0, sizes=((20, 31), (16, 40))):
   """Files of both archives by name: all that the publisher packs, and dummies for test."""
   rng, files = np.random.default_rng(seed), {'README': b'Cityscapes', 'license.txt': b'...'}
+  files['leftImg8bit/val/lindau/._lindau_000000_000019_leftImg8bit.png'] = b'what macOS leaves'
   sizes = itertools.cycle(sizes)
   for split, frames in FRAMES.items():
     for frame in frames:
@@ -188,7 +189,7 @@ def test_many_wrong_files_are_counted_and_the_first_ones_named(tmp_path, data_di
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty', 'text'])
 def test_a_damaged_file(tmp_path, data_dir, kind, damage):
   files = official()
-  name = next(name for name in files if name.endswith(f'lindau_000000_000019_{kind}.png'))
+  name = next(name for name in files if name.endswith(f'/lindau_000000_000019_{kind}.png'))
   content = bytearray(files[name])
   content[len(content) // 2] ^= damage == 'flipped'
   cut = {'cut': content[: len(content) // 2], 'flipped': content, 'empty': b'', 'text': b'<html>'}

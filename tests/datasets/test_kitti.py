@@ -75,6 +75,7 @@ def test_layouts(tmp_path, data_dir, layout, inside, caplog):
   # What else lies there: ids in another order, and notes.
   files['KITTI_SEMANTIC/Training_00/GT_ind/000000.png'] = raw_files.png(np.zeros((1, 1), np.uint8))
   files['KITTI_SEMANTIC/Training_00/RGB/Thumbs.db'] = b'junk'
+  files[f'{LAYOUTS[layout][0]["test"]}/{LAYOUTS[layout][1]}/._000024.png'] = b'what macOS leaves'
   raw_files.unpack(tmp_path / 'raw', files)
   roots, pictures, _ = LAYOUTS[layout]
   raw = tmp_path / 'raw' / (roots['train'].split('/')[0] if inside else '')
