@@ -13,9 +13,9 @@ Polygons and run lengths are drawn by pycocotools, as COCO means them: pip insta
 'dilated_jax[coco]'.
 """
 
+import codecs
 from collections.abc import Iterator
 import functools
-import io
 import json
 import operator
 import pathlib
@@ -53,6 +53,7 @@ NEEDS = {
 }
 
 _CHUNK = 2**20  # Characters that are read at once.
+_ENDS = tuple(',:]} \t\r\n')  # What follows a value.
 _BLANKS = re.compile(r'[ \t\r\n]*')
 
 
@@ -80,7 +81,7 @@ def find(folder) -> pathlib.Path | None:
   return pathlib.Path(folder) if there else None
 
 
-class Coco(tfds.core.GeneratorBasedBuilder):
+class Coco(tfds.core.ShardBasedBuilder):
   """Pictures of Microsoft COCO with objects of the 20 classes of VOC, and these classes."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -104,7 +105,7 @@ class Coco(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     _pycocotools()  # Told before minutes of reading.
     opened = _opened(pathlib.Path(dl_manager.manual_dir), self._year)
     splits, annotated = {}, {}
@@ -114,11 +115,10 @@ class Coco(tfds.core.GeneratorBasedBuilder):
       chosen = [picture for picture in pictures if picture.regions]
       if self._min_pixels:
         chosen = [each for each in chosen if _pixels(mask(each)) >= self._min_pixels]
-      logging.info(
-        'coco: %d of %d pictures of %s have VOC classes', len(chosen), len(pictures), part
-      )
+      logging.info('coco: taking %d of %d pictures of %s', len(chosen), len(pictures), part)
       if not chosen:
-        raise InputError(f'{annotations.place}: no picture of {part} has an object of a VOC class')
+        few = f'{self._min_pixels} pixels' if self._min_pixels else 'an object'
+        raise InputError(f'{annotations.place}: no picture of {part} has {few} of VOC classes')
       if len(pictures) != COUNTS[part]:
         logging.warning('coco: %s has %d pictures, all are %d', part, len(pictures), COUNTS[part])
       annotated |= {picture.file: picture for picture in chosen}
@@ -141,19 +141,17 @@ class Coco(tfds.core.GeneratorBasedBuilder):
     tree = functools.reduce(operator.or_, (pictures for pictures, _ in opened.values()))
     found = {split: len(listed) for split, listed in splits.items()}
     examples = pairs.check(tree, splits, read, found)
-    return {split: self._generate_examples(tree, listed) for split, listed in examples.items()}
-
-  def _generate_examples(self, tree, examples):
-    yield from pairs.generate(tree, examples)
+    return {split: pairs.shards(tree, listed) for split, listed in examples.items()}
 
 
 def mask(picture: Picture) -> np.ndarray:
   """Draws the annotations of a picture, see the head of this file: uint8 (H, W), ids and 255."""
   ids = np.zeros((picture.height, picture.width), np.uint8)
   for region in sorted(picture.regions, key=lambda region: (not region.crowd, -region.pixels)):
-    runs = {'size': [picture.height, picture.width], 'counts': region.runs}
-    inside = _pycocotools().decode(runs).astype(bool)
-    ids[inside] = IGNORE if region.crowd else region.class_id
+    counts = _run_lengths(region.runs.decode())
+    # Column by column, beginning with what lies outside.
+    inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    ids.T[inside.reshape(ids.T.shape)] = IGNORE if region.crowd else region.class_id
   return ids
 
 
@@ -189,19 +187,24 @@ def _opened(folder, year) -> dict[str, tuple[archives.Tree, archives.Tree]]:
     opened = {}
     for part in (f'train{each}', f'val{each}'):
       if place := _pictures_in(folder, part):
-        both = dict(name=f'COCO {part}', where=WHERE)
-        opened[part] = (
-          archives.find(place, folders=(part,), archives=(f'{part}.zip',), **both),
-          archives.find(
-            folder,
-            folders=(f'annotations/instances_{part}.json',),
-            archives=(f'annotations_trainval{each}.zip',),
-            **both,
-          ),
+        pictures = archives.find(
+          place, folders=(part,), archives=(f'{part}.zip',), name=f'COCO {part}', where=WHERE
         )
+        opened[part] = pictures, annotations_in(folder, part)
     if opened:
       return opened
   raise InputError(f'{folder}: no pictures of COCO of {year}: no train{year} and no val{year}')
+
+
+def annotations_in(folder, part) -> archives.Tree:
+  """Opens the annotations of a split, 'train2014' and the like."""
+  return archives.find(
+    folder,
+    folders=(f'annotations/instances_{part}.json',),
+    archives=(f'annotations_trainval{part[-4:]}.zip',),
+    name=f'COCO {part}',
+    where=WHERE,
+  )
 
 
 # Reading the annotations.
@@ -264,15 +267,17 @@ def _picture(part, fields) -> Picture:
 
 def _region(fields, class_id, picture) -> Region:
   runs = _runs(fields['segmentation'], picture.height, picture.width)
-  pixels = int(_pycocotools().area(runs))
-  return Region(class_id, bool(fields.get('iscrowd')), pixels, runs['counts'])
+  pixels = sum(_run_lengths(runs.decode())[1::2])
+  return Region(class_id, bool(fields.get('iscrowd')), pixels, runs)
 
 
-def _runs(segmentation, height, width) -> dict:
-  """Returns what pycocotools makes of a segmentation, which it trusts blindly: so all is checked.
+def _runs(segmentation, height, width) -> bytes:
+  """Returns the run-length string that pycocotools makes of polygons or run lengths.
+
+  It trusts them blindly, so all is checked first.
 
   Raises:
-    ValueError: it is none, or not of a picture of this size.
+    ValueError: they are neither, or not of a picture of this size.
   """
   library = _pycocotools()
   if isinstance(segmentation, dict):
@@ -284,23 +289,25 @@ def _runs(segmentation, height, width) -> dict:
     if not all(type(count) is int and count >= 0 for count in counts):
       raise ValueError('its run lengths are no numbers')
     if sum(counts) != height * width:
-      raise ValueError(f'its run lengths are of {sum(counts)} pixels, its image has others')
-    return library.frPyObjects({'size': [height, width], 'counts': counts}, height, width)
-  if not isinstance(segmentation, list):
+      raise ValueError(f'its run lengths make {sum(counts)} pixels, its image {height * width}')
+  elif isinstance(segmentation, list):
+    polygons = [_polygon(points, 2 * max(height, width)) for points in segmentation]
+    # Two points enclose nothing; pycocotools would take them for a box.
+    polygons = [points for points in polygons if len(points) >= 6]
+    if polygons:
+      return library.merge(library.frPyObjects(polygons, height, width))['counts']
+    counts = [height * width]
+  else:
     raise ValueError(f'its segmentation is a {type(segmentation).__name__}')
-  polygons = []
-  for polygon in segmentation:
-    points = np.asarray(polygon, np.float64)
-    # Some stick out a little; far out they are no polygons of this picture, and take long to draw.
-    if points.ndim != 1 or points.size % 2 or not (abs(points) <= 2 * max(height, width)).all():
-      raise ValueError('its segmentation has a polygon that is no list of x, y in its image')
-    if (
-      points.size >= 6
-    ):  # Two points enclose nothing, and pycocotools takes four numbers for a box.
-      polygons.append(points.tolist())
-  if not polygons:
-    return library.encode(np.zeros((height, width), np.uint8, order='F'))
-  return library.merge(library.frPyObjects(polygons, height, width))
+  return library.frPyObjects({'size': [height, width], 'counts': counts}, height, width)['counts']
+
+
+def _polygon(points, limit) -> list[float]:
+  """Returns x, y, x, y, ...; some stick out a little, and far ones would take long to draw."""
+  points = np.asarray(points, np.float64)
+  if points.ndim != 1 or points.size % 2 or not (abs(points) <= limit).all():
+    raise ValueError('its segmentation has a polygon that is no list of x, y in its image')
+  return points.tolist()
 
 
 def _run_lengths(text: str) -> list[int]:
@@ -354,17 +361,18 @@ def elements(stream) -> Iterator[tuple[str, object]]:
   Raises:
     ValueError: it is no JSON object, or breaks off.
   """
-  reader = io.TextIOWrapper(stream, encoding='utf-8')
+  decoder = codecs.getincrementaldecoder('utf-8')()
   decode = json.JSONDecoder().raw_decode
   text, place = '', 0
 
   def more() -> bool:
     nonlocal text, place
     # As much again as is left, so that a long element is not tried too often.
-    chunk = reader.read(max(_CHUNK, len(text) - place))
-    if chunk:
-      text, place = text[place:] + chunk, 0
-    return bool(chunk)
+    content = stream.read(max(_CHUNK, len(text) - place))
+    rest = decoder.decode(content, final=not content)
+    if content:
+      text, place = text[place:] + rest, 0
+    return bool(content)
 
   def following() -> str:
     """The next character that is not blank; '' at the end."""
@@ -388,7 +396,7 @@ def elements(stream) -> Iterator[tuple[str, object]]:
     while True:
       try:
         result, end = decode(text, place)
-        if end < len(text) or not more():  # A number may go on.
+        if text[end : end + 1] in _ENDS or not more():  # 1 may be the start of 1.5.
           place = end
           return result
       except json.JSONDecodeError:

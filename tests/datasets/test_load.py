@@ -35,6 +35,38 @@ def test_pictures_come_back_exactly(tmp_path):
   assert len(datasets.load('scenes', 'train[:40%]', tmp_path)) == 2
 
 
+def test_splits_are_joined_by_plus(tmp_path):
+  datasets.prepare('scenes', tmp_path, counts=COUNTS)
+  joined = datasets.load('scenes', 'val+train[2:4]+scenes:test', tmp_path)
+  single = [
+    example['name']
+    for split in ('val', 'train[2:4]', 'test')
+    for example in datasets.load('scenes', split, tmp_path)
+  ]
+  assert len(joined) == len(single) == 7
+  assert [example['name'] for example in joined] == single
+  assert joined[-1]['name'] == single[-1] and joined[-7]['name'] == single[0]
+  for index in (7, -8):
+    with pytest.raises(IndexError):
+      joined[index]
+
+
+@pytest.mark.parametrize(
+  ('split', 'message'),
+  [
+    ('train+trian', "no split 'trian'"),
+    ('train+', "no split ''"),
+    ('train+camvid:train', "'camvid:train' has other classes than scenes"),
+    ('train+cats:train', "no data set 'cats'"),
+    ('train+camvid_dilation8:train', "'camvid_dilation8:train' has other classes"),
+  ],
+)
+def test_what_cannot_be_joined_is_named(tmp_path, split, message):
+  datasets.prepare('scenes', tmp_path, counts=COUNTS)
+  with pytest.raises(InputError, match=message):
+    datasets.load('scenes', split, tmp_path)
+
+
 def test_preparing_again_writes_nothing(tmp_path):
   datasets.prepare('scenes', tmp_path, counts=COUNTS)
   before = [(path, path.stat().st_mtime_ns) for path in files(tmp_path)]
