@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import io
+import math
 import struct
 from typing import NamedTuple
 
@@ -171,13 +172,15 @@ def shards(
     examples: of one split.
     instances: whether the data set has the feature of this name.
   """
+  size = max(_SHARD, math.ceil(len(examples) / _FILES))
   return [
-    functools.partial(generate, tree, examples[first : first + _SHARD], instances)
-    for first in range(0, len(examples), _SHARD)
+    functools.partial(generate, tree, examples[first : first + size], instances)
+    for first in range(0, len(examples), size)
   ]
 
 
 _SHARD = 100  # Examples in a file; TFDS has them all in memory once.
+_FILES = 100  # Of a split, at most: a reader keeps all of them open, and often may open just 1024.
 
 
 def generate(

@@ -108,6 +108,15 @@ def test_splits_larger_than_a_file_and_than_memory(tmp_path, monkeypatch):
       np.testing.assert_array_equal(example['image'], stored)
 
 
+@pytest.mark.parametrize('count', [0, 1, 100, 101, 10_582, 117_266])
+def test_not_more_files_than_a_process_may_open(count):
+  """COCO with VOC has three splits of them, and 1024 files may be open."""
+  examples = range(count)
+  parts = [shard.args[1] for shard in pairs.shards(None, examples)]
+  assert [example for part in parts for example in part] == list(examples)
+  assert len(parts) <= 100 and all(parts)
+
+
 def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
   files = camvid(np.random.default_rng(0), {'train': 'ab', 'val': 'c', 'test': 'd'})
   raw_files.unpack(tmp_path / 'raw', files)
