@@ -4,8 +4,8 @@
   python -m experiments.prepare --dataset=voc --manual_dir=DOWNLOADS
 
 `scenes` is drawn by code. The others are read from DOWNLOADS, where their archives lie as they come
-from the publisher, or what was unpacked from them; if they are missing, it is said what to get. A data
-set that is already there is only described.
+from the publisher, or what was unpacked from them; if they are missing, it is said what to get. A
+data set that is already there is only described.
 """
 
 from absl import flags
