@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -33,6 +34,19 @@ def write_atomic(path, content: bytes) -> None:
   except BaseException:
     os.unlink(name)
     raise
+
+
+def json_by_key(content: dict) -> bytes:
+  """Packs a dict as JSON for people: one line a key.
+
+  Args:
+    content: what `json` can pack.
+
+  Returns:
+    the content of a file.
+  """
+  lines = (f'  {json.dumps(key)}: {json.dumps(value)}' for key, value in content.items())
+  return ('{\n' + ',\n'.join(lines) + '\n}\n').encode()
 
 
 def replace_folder(new, target) -> None:

@@ -107,7 +107,7 @@ def from_weights(values) -> dict:
   name = values.dataset or card.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
-  classes = datasets.classes(name)
+  classes = datasets.classes(name, values.data_dir, values.manual_dir)
   classes.order_of(card.classes, 'the weights')  # Before a data set is prepared for nothing.
   measures = started(values, classes)
   source = datasets.load(

@@ -2,10 +2,13 @@
 
   python -m experiments.prepare --dataset=scenes
   python -m experiments.prepare --dataset=voc --manual_dir=DOWNLOADS
+  python -m experiments.prepare --dataset=folder --data_dir=FOLDER
 
 `scenes` is drawn by code. The others are read from DOWNLOADS, where their archives lie as they come
-from the publisher, or what was unpacked from them; if they are missing, it is said what to get. A
-data set that is already there is only described.
+from the publisher, or what was unpacked from them; if they are missing, it is said what to get.
+FOLDER holds your own pictures and masks, in images/ and labels/; it is described, and with
+--manual_dir=FOLDER --data_dir=ELSEWHERE written there as ArrayRecord. A data set that is already
+there is only described.
 """
 
 from absl import flags
@@ -29,13 +32,15 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   folder = datasets.prepare(values.dataset, values.data_dir, values.manual_dir)
+  if found := datasets.found(values.dataset, values.data_dir):
+    print(*found['found']['notes'], sep='\n')
   print(describe(values.dataset, values.data_dir))
   print(f'{values.dataset} is ready in {folder}')
 
 
 def describe(name, data_dir) -> str:
   """Returns a table: pictures, sizes and the share of every class in every split."""
-  table = datasets.classes(name)
+  table = datasets.classes(name, data_dir)
   columns = [['', 'pictures', 'pixels', *table.names, 'ignored', 'mean RGB']]
   for split in datasets.splits(name, data_dir):
     source = datasets.load(name, split, data_dir)

@@ -1,6 +1,10 @@
 """Trains a network in the paper's stages, evaluates it, and resumes where it stopped.
 
   python -m experiments.train --workdir=/tmp/run --dataset=scenes --stage=front_end,context
+  python -m experiments.train --workdir=/tmp/run --dataset=folder --data_dir=FOLDER
+
+FOLDER holds your own pictures and masks, in images/ and labels/; classes, mean and splits that it
+does not state are found, told and written to classes.json in the workdir.
 
 The same command goes on with a run that was interrupted. Options of a stage take one value for all
 stages, or one for each, separated by commas.
@@ -11,6 +15,7 @@ import pathlib
 
 from absl import flags, logging
 import jax
+import numpy as np
 
 from dilated_jax import (
   checkpoints,
@@ -22,7 +27,7 @@ from dilated_jax import (
   training,
 )
 from dilated_jax.errors import InputError
-from dilated_jax.files import write_atomic
+from dilated_jax.files import json_by_key, write_atomic
 from experiments import cli, networks
 
 _STAGES = tuple(training.STAGES)
@@ -35,7 +40,11 @@ def define_flags(values=flags.FLAGS):
   # What is run
   flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True, **into)
   flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set.', **into)
-  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets (default: as TFDS).', **into)
+  flags.DEFINE_string(
+    'data_dir', None,
+    'Folder of prepared data sets (default: as TFDS), or for --dataset=folder that of your own.',
+    **into,
+  )  # fmt: skip
   flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it from.', **into)
   flags.DEFINE_string('train_split', 'train', 'Pictures to learn from.', **into)
   flags.DEFINE_string(
@@ -127,9 +136,13 @@ def main(values=flags.FLAGS):
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
   options = networks.options(values)
-  classes = datasets.classes(values.dataset)
+  load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
+  classes = datasets.classes(values.dataset, **load)
+  found = datasets.found(values.dataset, **load)
   models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
   settings = {flag.name: flag.value for flag in _own_flags(values)}
+  if found:
+    settings['pictures'] = found['found']['fingerprint']  # Others would make it another run.
   for config in configs:
     # Stages may share a workdir from command to command; each has settings of its own.
     own = {name: value for name, value in settings.items() if name not in _FREE + _EACH}
@@ -138,9 +151,12 @@ def main(values=flags.FLAGS):
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
+    if found:
+      write_atomic(workdir / 'classes.json', json_by_key(weighed(found)))
+  for note in found['found']['notes'] if found else ():
+    logging.info('%s', note)
 
   # Data
-  load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
   train = datasets.load(values.dataset, values.train_split, **load)
   val = datasets.load(values.dataset, values.val_split, **load) if values.val_split else []
   train = pipeline.in_memory(pipeline.shrink(train, values.picture_scale))
@@ -173,6 +189,17 @@ def main(values=flags.FLAGS):
     logging.info('%s; the same command goes on from there', reason)
     return
   print(f'weights: {workdir / "weights"}')
+
+
+def weighed(found: dict) -> dict:
+  """What was found about a folder, with class weights."""
+  about = found['found']
+  pixels, beside = np.array(about['train_pixels']), np.array(about['train_beside'])
+  counts = pipeline.LabelCounts(pixels, beside, ignored=0, total=0)
+  weights = {
+    kind: np.round(pipeline.weigh(counts, kind), 4).tolist() for kind in pipeline.CLASS_WEIGHTS
+  }
+  return found | {'found': about | {'class_weights': weights}}
 
 
 def starting_points(values, workdir) -> list:

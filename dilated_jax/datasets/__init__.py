@@ -4,7 +4,8 @@
   source[0]  # {'image': uint8 (H, W, 3), 'label': uint8 (H, W), 'name': str}
 
 Labels are class ids of `classes(name)`, 255 for pixels to ignore. Data sets are prepared once, by
-TFDS without TensorFlow, into `data_dir`; a file is read when its picture is asked for.
+TFDS without TensorFlow, into `data_dir`; a file is read when its picture is asked for. A folder of
+one's own, 'folder', is read where it is, and may be prepared too.
 """
 
 from collections.abc import Sequence
@@ -34,8 +35,8 @@ from dilated_jax.datasets.classes import (
 from dilated_jax.errors import InputError
 
 __all__ = [
-  'IGNORE', 'NAMES', 'ORDERS', 'Classes', 'Source', 'classes', 'default_dir', 'load', 'prepare',
-  'splits',
+  'IGNORE', 'NAMES', 'ORDERS', 'Classes', 'Source', 'classes', 'default_dir', 'found', 'is_ready',
+  'load', 'prepare', 'splits',
 ]  # fmt: skip
 
 _TABLES = {table.name: table for table in (SCENES, CAMVID, VOC, KITTI, CITYSCAPES)}
@@ -51,19 +52,64 @@ _BUILDERS = {  # Module of this package and its class.
   'cityscapes': 'Cityscapes',
   'voc': 'Voc',
   'coco': 'Coco',
+  'folder': 'Folder',
 }
-NAMES = tuple(_TABLES)
+NAMES = (*_TABLES, 'folder')
 ORDERS = (*_TABLES, *_PUBLISHED)
 
 # What a damaged file makes array_record, TFDS or Pillow raise.
 _DAMAGE = (OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError)
 
 
-def classes(name: str) -> Classes:
-  """Returns the table of the classes of data set `name`, or of a published order, see `ORDERS`."""
+def classes(name: str, data_dir=None, manual_dir=None) -> Classes:
+  """Returns the classes of a data set, or those of a published order.
+
+  Args:
+    name: one of `NAMES` or `ORDERS`.
+    data_dir: as in `prepare`; only 'folder' needs it, whose classes are found from its labels.
+    manual_dir: likewise.
+
+  Returns:
+    its table.
+
+  Raises:
+    InputError: no such data set, or a folder that can't be understood.
+  """
+  if name == 'folder':
+    own = _own(name, data_dir, manual_dir)
+    if own:
+      return own.classes
+    return _module(name).prepared_classes(_prepared(name, data_dir, manual_dir).data_path)
   if name not in ORDERS:
-    raise InputError(f'no data set {name!r}: choose one of {", ".join(ORDERS)}')
+    raise InputError(f'no data set {name!r}: choose one of {", ".join((*ORDERS, "folder"))}')
   return (_TABLES | _PUBLISHED)[name]
+
+
+def found(name: str, data_dir=None, manual_dir=None) -> dict | None:
+  """Returns what was found out about a 'folder', for a JSON file; None for other data sets.
+
+  Args:
+    name: one of `NAMES`.
+    data_dir: as in `prepare`.
+    manual_dir: likewise.
+
+  Returns:
+    classes, mean, splits and how they were found; usable as `classes.json` of the folder.
+
+  Raises:
+    InputError: as in `classes`.
+  """
+  if name != 'folder':
+    return None
+  own = _own(name, data_dir, manual_dir)
+  if own:
+    return own.about()
+  return _module(name).about_prepared(_prepared(name, data_dir, manual_dir).data_path)
+
+
+def is_ready(name: str, data_dir=None) -> bool:
+  """Returns whether a data set is prepared in `data_dir`."""
+  return _path(name, data_dir).exists()
 
 
 def default_dir() -> str:
@@ -76,9 +122,11 @@ def prepare(name: str, data_dir=None, manual_dir=None, **options) -> epath.Path:
 
   Args:
     name: one of `NAMES`.
-    data_dir: folder of prepared data sets; None for `default_dir()`.
+    data_dir: folder of prepared data sets; None for `default_dir()`. For 'folder' also the folder
+      with one's own pictures and labels itself, which is then read where it is.
     manual_dir: folder that holds the raw data set, as its publisher packs it; None looks in
-      `data_dir` and in `data_dir/downloads/manual`. Drawn data sets need none.
+      `data_dir` and in `data_dir/downloads/manual`. Drawn data sets need none. Of 'folder' it is
+      read where it is, unless `data_dir` is given too, or `prepare` called.
     **options: for the builder, such as `counts` of `scenes`.
 
   Returns:
@@ -87,6 +135,8 @@ def prepare(name: str, data_dir=None, manual_dir=None, **options) -> epath.Path:
   Raises:
     InputError: the raw data is missing or wrong. Nothing has been written.
   """
+  if own := _own(name, data_dir or (manual_dir and default_dir()), manual_dir):
+    return epath.Path(own.root)
   return _prepared(name, data_dir, manual_dir, **options).data_path
 
 
@@ -122,6 +172,8 @@ def load(
 def _load_one(name, split, data_dir, manual_dir, instances) -> 'Source':
   import tensorflow_datasets as tfds
 
+  if own := _own(name, data_dir, manual_dir):
+    return _module(name).split(own, split)
   builder = _prepared(name, data_dir, manual_dir)
   folder = builder.data_path
   if not builder.info.splits:
@@ -152,9 +204,11 @@ def _load_one(name, split, data_dir, manual_dir, instances) -> 'Source':
   return source
 
 
-def splits(name: str, data_dir=None) -> tuple[str, ...]:
-  """Returns the splits of a prepared data set."""
-  return tuple(_prepared(name, data_dir, None).info.splits)
+def splits(name: str, data_dir=None, manual_dir=None) -> tuple[str, ...]:
+  """Returns the splits of a data set that `prepare` has made or would have nothing to do for."""
+  if own := _own(name, data_dir, manual_dir):
+    return tuple(own.splits)
+  return tuple(_prepared(name, data_dir, manual_dir).info.splits)
 
 
 class Source(Sequence):
@@ -203,6 +257,26 @@ class Joined(Sequence):
     return self._sources[number][position - int(self._ends[number])]
 
 
+def _own(name, data_dir, manual_dir):
+  """A folder of one's own that is read where it is, looked through; None for what is prepared."""
+  if name != 'folder':
+    return None
+  folder = _module(name)
+  if not manual_dir or data_dir:
+    path = _path(name, data_dir)
+    if path.exists():
+      folder.check_source(path, manual_dir)
+      return None
+    if manual_dir:
+      return None  # Both are given: to be prepared.
+  if not (manual_dir or data_dir):
+    raise InputError(
+      'folder: give --data_dir=DIR, the folder with your pictures and labels: '
+      f'{folder.Folder.MANUAL_DOWNLOAD_INSTRUCTIONS}'
+    )
+  return folder.look(manual_dir or data_dir)
+
+
 def _prepared(name, data_dir, manual_dir, **options):
   """Returns the TFDS builder of `name`, prepared."""
   import tensorflow_datasets as tfds
@@ -242,12 +316,18 @@ def _damaged(folder, reason) -> InputError:
   )
 
 
-def _builder(name, data_dir, **options):
+def _path(name, data_dir) -> epath.Path:
+  """Where a data set is when it is prepared."""
   if name not in _BUILDERS:
     raise InputError(f'no data set {name!r}: choose one of {", ".join(NAMES)}')
+  version = getattr(_module(name), _BUILDERS[name]).VERSION
+  return epath.Path(os.path.expanduser(data_dir or default_dir())) / name / str(version)
+
+
+def _builder(name, data_dir, **options):
+  folder = _path(name, data_dir)
   data_dir = default_dir() if data_dir is None else os.path.expanduser(data_dir)
   constructor = getattr(_module(name), _BUILDERS[name])
-  folder = epath.Path(data_dir) / name / str(constructor.VERSION)
   verbosity = logging.get_verbosity()
   logging.set_verbosity(min(verbosity, logging.WARNING))  # TFDS tells of every file that it opens.
   try:

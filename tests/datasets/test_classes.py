@@ -36,6 +36,7 @@ def test_table_is_consistent(name):
 def test_names_of_data_sets_and_orders():
   assert datasets.NAMES == (
     'scenes', 'camvid', 'voc', 'kitti', 'cityscapes', 'camvid_full', 'kitti2015', 'coco',
+    'folder',
   )  # fmt: skip
   assert set(datasets.ORDERS) - set(datasets.NAMES) == {'camvid_dilation8'}
 
