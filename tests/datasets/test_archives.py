@@ -223,7 +223,7 @@ def test_a_name_with_a_line_break_stays_one_line(tmp_path, kind):
 
 
 @pytest.mark.parametrize('kind', ['tar', 'tgz'])
-@pytest.mark.parametrize('type', [b'1', b'2', b'3', b'4', b'6'])
+@pytest.mark.parametrize('type', [b'1', b'2', b'3', b'4', b'6', b'S'])  # S: sparse.
 def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind, type):
   def more(archive):
     add_to_tar(archive, 'Kit/Y12/Pictures/evil', b'', type=type, linkname='/etc/passwd')
@@ -260,7 +260,11 @@ def test_a_negative_size_does_not_run_in_circles(tmp_path, kind):
 def test_a_file_larger_than_the_limit_is_refused(tmp_path, kind, monkeypatch):
   pack(tmp_path, kind, FILES)
   monkeypatch.setattr(archives, 'LIMIT', 2**13)
-  expect(r'Kit/Y12/Pictures/b\.jpg.* more than', lambda: find(tmp_path, kind).read(list(FILES)[1]))
+  name = 'Kit/Y12/Pictures/b.jpg'
+  if kind == 'tgz':  # It would be kept, so it is refused before anyone asks for it.
+    expect(rf'{name}.* more than', find, tmp_path, kind)
+  else:
+    expect(rf'{name}.* more than', find(tmp_path, kind).read, name)
 
 
 def test_an_encrypted_zip_is_named(tmp_path):
