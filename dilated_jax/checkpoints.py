@@ -165,11 +165,12 @@ def check_weights_folder(folder) -> None:
   folder = pathlib.Path(folder)
   if folder.exists() and not folder.is_dir():
     raise InputError(f'{folder}: is a file; name a folder for the weights')
-  others = {path.name for path in folder.iterdir()} if folder.exists() else set()
-  if others - {'model.json', 'checkpoint'}:
+  found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+  others = sorted(found - {'model.json', 'checkpoint'})
+  if others:
     raise InputError(
-      f'{folder}: holds other files than weights ({min(others - {"model.json", "checkpoint"})}), and '
-      'would be replaced; choose another folder'
+      f'{folder}: holds other files than weights ({others[0]}) and would be replaced; '
+      'choose another folder'
     )
 
 

@@ -46,8 +46,8 @@ def run(main) -> None:
       if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       fail(
-        'this does not fit into memory: in training take a smaller --batch_size '
-        'or --crop, --accumulate, --remat or --dtype=bfloat16; in prediction smaller pictures or --tile',
+        'this does not fit into memory: in training take a smaller --batch_size or --crop, '
+        '--accumulate, --remat or --dtype=bfloat16; in prediction smaller pictures or --tile',
         1,
       )
 

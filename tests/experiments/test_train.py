@@ -218,8 +218,9 @@ def test_two_processes_do_what_one_does(data_dir, tmp_path):
     assert host.returncode == 0, errors
   done = start(*arguments, f'--workdir={tmp_path}/one', JAX_NUM_CPU_DEVICES='2')
   assert done.returncode == 0, done.stderr
+  timed = ('steps_per_second', 'waiting')
   lines = [
-    [{key: value for key, value in json.loads(line).items() if key not in ('steps_per_second', 'waiting')}
+    [{key: value for key, value in json.loads(line).items() if key not in timed}
      for line in (tmp_path / run / 'metrics.jsonl').read_text().splitlines()]
     for run in ('two', 'one')
   ]  # fmt: skip
