@@ -504,7 +504,8 @@ def _by_name(folder) -> dict:
   """Label files of a folder by their names without official suffixes."""
   folder = pathlib.Path(folder)
   if not folder.is_dir():
-    raise InputError(f'{folder}: no such folder')
+    found = 'is a file; name its folder' if folder.exists() else 'no such folder'
+    raise InputError(f'{folder}: {found}')
   files = below(folder)
   stems = {file.stem for file in files}
   ranked = {}
