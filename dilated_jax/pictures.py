@@ -80,7 +80,7 @@ def read_image(path) -> np.ndarray:
 
 def read_image_and_head(path) -> tuple[np.ndarray, Head]:
   """Reads a photograph as `read_image` does, and tells how it is stored."""
-  with _opened(path) as image:
+  with opened(path) as image:
     bits = 1 if image.mode == '1' else 16 if image.mode.startswith('I;16') else 8
     if image.format == 'PNG' and image.mode != 'P':
       bits = _png_bits(path)
@@ -120,7 +120,7 @@ def read_label(path) -> np.ndarray:
       was compressed with loss.
   """
   wanted = 'store class ids as 8-bit grey or palette PNG'
-  with _opened(path) as image:
+  with opened(path) as image:
     _refuse_loss(image, path)
     if image.mode in ('1', 'P', 'L', 'F') or image.mode.startswith('I'):
       ids = np.asarray(image)
@@ -148,7 +148,7 @@ def read_colours(path) -> np.ndarray:
     InputError: the file is missing or damaged, has no colours or transparent ones, or was
       compressed with loss.
   """
-  with _opened(path) as image:
+  with opened(path) as image:
     _refuse_loss(image, path)
     if image.mode not in ('P', 'RGB', 'RGBA'):
       raise InputError(f'{path}: is no colour mask but a grey picture (mode {image.mode})')
@@ -167,7 +167,7 @@ def read_instances(path) -> np.ndarray:
   Raises:
     InputError: the file is missing or damaged, or is no map of integers.
   """
-  with _opened(path) as image:
+  with opened(path) as image:
     if image.mode != 'L' and not image.mode.startswith('I'):
       raise InputError(f'{path}: is no instance map (mode {image.mode}): those are 16-bit grey PNG')
     return np.asarray(image).astype(np.int32)
@@ -185,7 +185,7 @@ def stored_as(path) -> tuple[str, np.ndarray | None]:
   Raises:
     InputError: the file is missing or not a picture.
   """
-  with _opened(path, decode=False) as image:
+  with opened(path, decode=False) as image:
     if image.mode == 'P':
       return 'palette', np.reshape(image.getpalette('RGB'), (-1, 3)).astype(np.uint8)
     return ('colours' if image.mode in ('RGB', 'RGBA') else 'grey'), None
@@ -222,8 +222,19 @@ def _png_bits(path) -> int:
 
 
 @contextlib.contextmanager
-def _opened(path, decode: bool = True):
-  """A picture, decoded or only its head; whatever Pillow finds wrong becomes one line."""
+def opened(path, decode: bool = True):
+  """Opens a picture for a `with`, decoded or only its head.
+
+  Args:
+    path: file in any format that Pillow reads.
+    decode: whether to read all of it.
+
+  Yields:
+    Pillow's picture.
+
+  Raises:
+    InputError: whatever Pillow finds wrong, in one line.
+  """
   path = pathlib.Path(path)
   if path.is_dir():
     raise InputError(f'{path}: is a folder, not a picture file')

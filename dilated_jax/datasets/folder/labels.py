@@ -58,18 +58,18 @@ class Stored:
   def in_form(self, form: str) -> 'Stored':
     """The same with values as `find_form` says: of 'channels' the first, of 'colours' RGB."""
     if form == 'channels':
-      return self._renamed(lambda code: code & 0xFF)
+      return self._renamed(lambda code: code & 0xFF, 'grey')
     if form == 'colours' and self.form == 'palette':
-      return self._renamed(
-        [*map(_packed, self.palette), *[0] * (256 - len(self.palette))].__getitem__
-      )
+      palette = [*map(_packed, self.palette), *[0] * (256 - len(self.palette))]
+      return self._renamed(palette.__getitem__, 'colours')
     return self
 
-  def _renamed(self, rename):
+  def _renamed(self, rename, form):
     values = {}
     for value, count in self.values.items():
       values[rename(value)] = values.get(rename(value), 0) + count
-    return dataclasses.replace(self, values=values, solid=frozenset(map(rename, self.solid)))
+    solid = frozenset(map(rename, self.solid))
+    return dataclasses.replace(self, form=form, values=values, solid=solid)
 
 
 def read_stored(path) -> Stored:
@@ -128,13 +128,11 @@ def find_form(
   Raises:
     InputError: some hold numbers and some hold colours.
   """
-  of = {}
-  for path, label in labels.items():
-    of.setdefault('colours' if label.form == 'colours' else 'numbers', path)
-  if len(of) == 2:
+  of = {label.form: path for path, label in labels.items()}
+  if 'colours' in of and 'grey' in of:
     raise InputError(
-      f'{of["colours"]} is a colour mask and {of["numbers"]} holds numbers; a folder of labels '
-      'holds one kind'
+      f'{of["colours"]} is a colour mask and {of["grey"]} holds numbers; a folder of labels holds '
+      'one kind'
     )
   known = {0, *map(_packed, (*(spec.palette or ()), *spec.ignored_colours))}
   painted = {path: label.in_form('colours') for path, label in labels.items()}
@@ -185,7 +183,7 @@ def find_classes(
   classes, notes = find(labels, totals, spec, root)
   if classes.num_classes < 2:
     raise InputError(
-      f'{next(iter(labels)).parent}: these labels know one class only ({classes.names[0]}); '
+      f'{_folder(labels)}: these labels know one class only ({classes.names[0]}); '
       'there is nothing to tell apart'
     )
   legal = legal_values(classes, form)
@@ -236,7 +234,7 @@ def _numbers(labels, totals, spec) -> tuple[tuple[int, ...], str]:
     if len(values) == 1 or steps.max() - steps.min() > 1 or steps.min() < 2:
       values.remove(IGNORE)
   if not values:
-    raise InputError(f'{next(iter(labels)).parent}: every pixel of these labels is to be ignored')
+    raise InputError(f'{_folder(labels)}: every pixel of these labels is to be ignored')
   _refuse_strays(labels, totals)
   span = [value for value in range(values[-1] + 1) if value not in left_out]
   if 2 * len(values) >= len(span):
@@ -257,7 +255,7 @@ def _colour_classes(labels, totals, spec, root):
     codes = sorted(set(totals) - set(map(_packed, spec.ignored_colours)))
     if not 0 < len(codes) <= MAX_COLOURS:
       raise InputError(
-        f'{next(iter(labels)).parent}: these colour masks have {len(codes)} colours that count; '
+        f'{_folder(labels)}: these colour masks have {len(codes)} colours that count; '
         f'say in {CLASSES_FILE} which are classes ("palette")'
       )
     palette = tuple((code >> 16, code >> 8 & 255, code & 255) for code in codes)
@@ -314,6 +312,10 @@ def class_pixels(label: Stored, classes: Classes, form: str) -> np.ndarray:
   for value, count in label.values.items():
     counts[legal.get(value, IGNORE)] += count
   return counts[: classes.num_classes]
+
+
+def _folder(labels):
+  return pathlib.Path(next(iter(labels))).parent
 
 
 def _own_palette(labels, ids):

@@ -1,0 +1,123 @@
+"""Is a data set legal? Looks at every picture and label, and says what is wrong and what to do.
+
+  python -m experiments.audit --images=DIR --labels=DIR --num_classes=11 --output=REPORT
+  python -m experiments.audit --images=DIR --labels=DIR --dataset=cityscapes
+  python -m experiments.audit --dataset=folder --data_dir=FOLDER
+  python -m experiments.audit --dataset=camvid --data_dir=PREPARED
+
+Without --dataset and --num_classes the classes are found from the labels. Splits are subfolders
+called train, val and test, or lists: --split=train.txt,val.txt, with one name or "picture label" a
+line. A data set in FOLDER is laid out as for training; one in PREPARED is looked at as it was
+written, by splits. Errors end with exit status 1, warnings and notes do not. REPORT gets
+audit.json with every file that was found, and audit.png with the worst cases.
+"""
+
+import json
+import pathlib
+import time
+
+from absl import flags, logging
+
+from dilated_jax import audit, datasets, files, pictures
+from dilated_jax.audit import report as reports
+from dilated_jax.datasets.folder import labels, pairing
+from dilated_jax.errors import InputError
+from experiments import cli
+
+
+def define_flags(values=flags.FLAGS):
+  into = {'flag_values': values}
+  flags.DEFINE_string('images', None, 'Folder of pictures.', **into)
+  flags.DEFINE_string('labels', None, 'Folder of label pictures of the same names.', **into)
+  flags.DEFINE_enum('dataset', None, datasets.NAMES, 'Whose classes the labels have.', **into)
+  flags.DEFINE_integer(
+    'num_classes', None, 'Number of classes; labels hold 0 to that less 1, and 255.', **into
+  )
+  flags.DEFINE_string(
+    'data_dir', None,
+    'Folder of prepared data sets, or for --dataset=folder that of your own.', **into,
+  )  # fmt: skip
+  flags.DEFINE_list('split', None, 'Lists of pictures, each named after its split.', **into)
+  flags.DEFINE_string('output', None, 'Folder for audit.json and audit.png.', **into)
+  flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1, **into)
+
+
+def main(values=flags.FLAGS):
+  output = values.output and pathlib.Path(values.output)
+  if output and output.exists() and not output.is_dir():
+    raise InputError(f'--output={output}: is a file; name a folder')
+  start = time.monotonic()
+  report = audited(values)
+  seconds = time.monotonic() - start
+  logging.info('%d pairs in %.1f s, %.0f a second', len(report.pairs), seconds,
+               len(report.pairs) / seconds)  # fmt: skip
+  print(reports.table(report))
+  if output:
+    write(report, values, output)
+  wrong = [finding for finding in report.findings if finding.severity == 'error']
+  if wrong:
+    counts = ', '.join(f'{finding.kind} ({len(finding.faults)})' for finding in wrong)
+    raise InputError(f'this data set is not legal: {counts}; see above')
+
+
+def audited(values) -> audit.Report:
+  """Looks at what the flags name."""
+  if bool(values.images) != bool(values.labels):
+    raise InputError('--images and --labels go together: give both, or --dataset and --data_dir')
+  if values.num_classes is not None and values.dataset:
+    raise InputError(
+      f'--num_classes: --dataset={values.dataset} says the classes; drop one of them'
+    )
+  if values.images:
+    if values.data_dir and values.dataset != 'folder':
+      raise InputError('--data_dir has no meaning with --images: the pictures are there')
+    paired = pairing.of_folders(values.images, values.labels, values.split or ())
+    return audit.of_files(paired, threads=values.threads, **expected(values))
+  if values.split:
+    raise InputError('--split is for --images and --labels; a data set has its splits')
+  if not values.dataset:
+    raise InputError('give --images=DIR and --labels=DIR, or --dataset=NAME and --data_dir=DIR')
+  ready = datasets.is_ready(values.dataset, values.data_dir)
+  if values.dataset == 'folder' and not ready:
+    if not values.data_dir:
+      raise InputError('--dataset=folder: give --data_dir=DIR, the folder of pictures and labels')
+    paired = pairing.find(values.data_dir)
+    return audit.of_files(paired, threads=values.threads, **expected(values))
+  if not ready:
+    raise InputError(
+      f'{values.dataset}: not prepared in {values.data_dir or datasets.default_dir()}; run '
+      f'python -m experiments.prepare --dataset={values.dataset}, or give --images and --labels'
+    )
+  place = values.dataset, values.data_dir
+  sources = {split: datasets.load(place[0], split, place[1]) for split in datasets.splits(*place)}
+  return audit.of_prepared(sources, datasets.classes(*place), threads=values.threads)
+
+
+def expected(values) -> dict:
+  """What the flags say of the classes, for `audit.of_files`."""
+  if values.num_classes is not None:
+    return {'classes': audit.numbered(values.num_classes)}
+  if values.dataset == 'folder':
+    folder = pathlib.Path(values.data_dir or values.images)
+    return {'spec': labels.read_spec(folder.expanduser() / labels.CLASSES_FILE)}
+  return {'classes': datasets.classes(values.dataset)} if values.dataset else {}
+
+
+def write(report, values, output):
+  """Writes audit.json and audit.png."""
+  settings = {name: values[name].value for name in FLAGS if values[name].value is not None}
+  content = json.dumps({'flags': settings} | reports.content(report), indent=1, allow_nan=False)
+  files.write_atomic(output / 'audit.json', content.encode() + b'\n')
+  print(f'written to {output / "audit.json"}')
+  sheet = reports.sheet(report)
+  if sheet is not None:
+    files.write_atomic(output / 'audit.png', pictures.encode_png(sheet))
+    print(f'the worst cases: {output / "audit.png"}')
+
+
+FLAGS = ('images', 'labels', 'dataset', 'num_classes', 'data_dir', 'split')
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)
