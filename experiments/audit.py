@@ -71,8 +71,9 @@ def audited(values) -> audit.Report:
   if values.images:
     if values.data_dir and values.dataset != 'folder':
       raise InputError('--data_dir has no meaning with --images: the pictures are there')
+    classes = expected(values)
     paired = pairing.of_folders(values.images, values.labels, values.split or ())
-    return audit.of_files(paired, threads=values.threads, **expected(values))
+    return audit.of_files(paired, threads=values.threads, **classes)
   if values.split:
     raise InputError('--split is for --images and --labels; a data set has its splits')
   if not values.dataset:
