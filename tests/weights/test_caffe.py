@@ -497,7 +497,7 @@ def test_damaged_files(tmp_path, style):
     except InputError as error:
       assert str(error).startswith(str(path)) and '\n' not in str(error)
       net = None
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 20
     assert tracemalloc.get_traced_memory()[1] - before < 4 * len(data) + 20_000_000
     if net:
       check_by_protobuf(net, judge.FromString(data))
@@ -524,4 +524,4 @@ def test_very_many_tiny_things(read, data):
   start = time.process_time()
   with pytest.raises(InputError, match='more than 100000'):
     read(data)
-  assert time.process_time() - start < 5
+  assert time.process_time() - start < 20

@@ -354,7 +354,7 @@ def test_nasty_files(write, tmp_path):
     finally:
       peak = tracemalloc.get_traced_memory()[1]
       tracemalloc.stop()
-    assert time.perf_counter() - start < 4, name  # Tracing makes it several times as slow.
+    assert time.perf_counter() - start < 20, name
     assert peak < 10 * len(data) + 2**20, name
     assert str(error.value).isprintable(), name
 
@@ -411,5 +411,5 @@ def test_damaged_files(write, tmp_path, fill, libver):
       assert sum(array.nbytes for array in result.values()) < 10 * len(data)
       for array in result.values():
         array.tobytes()
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 20
   assert 0 < read < 300

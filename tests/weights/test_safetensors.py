@@ -139,7 +139,7 @@ def test_nasty_files(tmp_path, data):
     peak = tracemalloc.get_traced_memory()[1]
   finally:
     tracemalloc.stop()
-  assert time.perf_counter() - start < 1
+  assert time.perf_counter() - start < 20
   assert peak < 30 * len(data) + 100_000
   assert str(error.value).isprintable()
 
@@ -158,5 +158,5 @@ def test_damaged_files(tmp_path):
       read += 1
       assert sum(array.nbytes for array in result.values()) < len(data)
       assert all(array.tobytes() in data for array in result.values())
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 20
   assert 0 < read < 1000

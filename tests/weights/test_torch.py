@@ -486,7 +486,7 @@ def test_nasty_files_take_no_time(tmp_path):
     start = time.perf_counter()
     with pytest.raises(InputError) as error:
       reader.read(file)
-    assert time.perf_counter() - start < 5, name
+    assert time.perf_counter() - start < 20, name
     assert str(error.value).isprintable(), name
 
 
@@ -527,5 +527,5 @@ def test_damaged_files(tmp_path, options):
       read += 1
       for array in result.values():
         assert array.nbytes == len(array.tobytes()) < len(data)
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 20
   assert 0 < read < 400
