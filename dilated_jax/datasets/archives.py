@@ -111,6 +111,11 @@ def exists(manual_dir, *, folders, archives) -> bool:
   return unpacked or any((root / archive).is_file() for archive in archives)
 
 
+def within(folder, **files):
+  """Returns the folder if anything of a raw data set is in it, else None; `files` as of `find`."""
+  return folder if exists(folder, **files) else None
+
+
 def find(manual_dir, *, folders, archives, name: str, where: str) -> Tree:
   """Opens a raw data set: its unpacked folders if they are there, or else its archives.
 

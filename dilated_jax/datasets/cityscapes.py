@@ -5,12 +5,12 @@ them. The labels of the test pictures are kept by the publisher: all their pixel
 """
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from dilated_jax.datasets import archives, pairs, records
+from dilated_jax.datasets import archives, pairs
 from dilated_jax.datasets.classes import CITYSCAPES, IGNORE
 from dilated_jax.errors import InputError
 
@@ -28,9 +28,7 @@ _FILE = re.compile(
 )
 
 
-def find(folder):
-  """Returns `folder` if the raw data set is there, else None."""
-  return folder if archives.exists(folder, **FILES) else None
+find = functools.partial(archives.within, **FILES)
 
 
 def paired(tree) -> dict[str, list[pairs.Pair]]:
@@ -96,21 +94,15 @@ def _check_instances(instances, ids, path):
     )
 
 
-class Cityscapes(tfds.core.ShardBasedBuilder):
+class Cityscapes(pairs.Builder):
   """Street scenes of 50 cities, 19 classes, with instances; the test pictures have no labels."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  INSTANCES = True
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, or the folders leftImg8bit and '
     'gtFine, from www.cityscapes-dataset.com'
   )
 
-  def _info(self):
-    return records.info(self, instances=True)
-
-  def _shard_iterators_per_split(self, dl_manager):
-    tree = archives.find(
-      dl_manager.manual_dir, **FILES, name='Cityscapes', where='www.cityscapes-dataset.com'
-    )
-    examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: pairs.shards(tree, found, instances=True) for split, found in examples.items()}
+  def checked(self, folder):
+    tree = archives.find(folder, **FILES, name='Cityscapes', where='www.cityscapes-dataset.com')
+    return tree, pairs.check(tree, paired(tree), read, SPLITS)

@@ -24,9 +24,8 @@ from typing import NamedTuple
 
 from absl import logging
 import numpy as np
-import tensorflow_datasets as tfds
 
-from dilated_jax.datasets import archives, pairs, records
+from dilated_jax.datasets import archives, pairs
 from dilated_jax.datasets.classes import IGNORE, VOC
 from dilated_jax.errors import InputError
 
@@ -81,10 +80,9 @@ def find(folder) -> pathlib.Path | None:
   return pathlib.Path(folder) if there else None
 
 
-class Coco(tfds.core.ShardBasedBuilder):
+class Coco(pairs.Builder):
   """Pictures of Microsoft COCO with objects of the 20 classes of VOC, and these classes."""
 
-  VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'train2014.zip, val2014.zip and annotations_trainval2014.zip (or those of 2017) of '
     f'{WHERE}, or the folders train2014, val2014 and annotations unpacked from them'
@@ -102,12 +100,9 @@ class Coco(tfds.core.ShardBasedBuilder):
     self._min_pixels, self._year = min_pixels, year
     super().__init__(**kwargs)
 
-  def _info(self):
-    return records.info(self)
-
-  def _shard_iterators_per_split(self, dl_manager):
+  def checked(self, folder):
     _pycocotools()  # Told before minutes of reading.
-    opened = _opened(pathlib.Path(dl_manager.manual_dir), self._year)
+    opened = _opened(pathlib.Path(folder), self._year)
     splits, annotated = {}, {}
     for part, (_, annotations) in opened.items():
       split = part[:-4]
@@ -140,8 +135,7 @@ class Coco(tfds.core.ShardBasedBuilder):
 
     tree = functools.reduce(operator.or_, (pictures for pictures, _ in opened.values()))
     found = {split: len(listed) for split, listed in splits.items()}
-    examples = pairs.check(tree, splits, read, found)
-    return {split: pairs.shards(tree, listed) for split, listed in examples.items()}
+    return tree, pairs.check(tree, splits, read, found)
 
 
 def mask(picture: Picture) -> np.ndarray:

@@ -17,9 +17,7 @@ github.com/fvisin/dataset_loaders. Their GT_ind/, where it stands beside GT/, is
 
 import pathlib
 
-import tensorflow_datasets as tfds
-
-from dilated_jax.datasets import archives, pairs, records
+from dilated_jax.datasets import archives, pairs
 from dilated_jax.datasets.classes import KITTI
 from dilated_jax.errors import InputError
 
@@ -94,19 +92,14 @@ def read(tree, pair: pairs.Pair, size):
   return KITTI.from_colours(pairs.read_colours(tree, pair.label), tree.where(pair.label)), None
 
 
-class Kitti(tfds.core.ShardBasedBuilder):
+class Kitti(pairs.Builder):
   """Street scenes of Karlsruhe with the labels of Ros et al., 11 classes."""
 
-  VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'KITTI_SEMANTIC/ with Training_00 and Validation_07, in each RGB and GT, or another layout of '
     'those that the head of dilated_jax/datasets/kitti.py tells'
   )
 
-  def _info(self):
-    return records.info(self)
-
-  def _shard_iterators_per_split(self, dl_manager):
-    tree, layout = opened(dl_manager.manual_dir)
-    examples = pairs.check(tree, paired(tree, layout), read, SPLITS)
-    return {split: pairs.shards(tree, found) for split, found in examples.items()}
+  def checked(self, folder):
+    tree, layout = opened(folder)
+    return tree, pairs.check(tree, paired(tree, layout), read, SPLITS)

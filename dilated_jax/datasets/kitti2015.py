@@ -5,10 +5,11 @@ publisher keeps the labels of the test pictures, and there is no validation spli
 --train_split='train[:160]' --val_split='train[160:]'. Not the data set of the paper: see kitti.py.
 """
 
-import numpy as np
-import tensorflow_datasets as tfds
+import functools
 
-from dilated_jax.datasets import archives, pairs, records
+import numpy as np
+
+from dilated_jax.datasets import archives, pairs
 from dilated_jax.datasets.classes import CITYSCAPES, IGNORE
 
 SPLITS = {'train': 200, 'test': 200}
@@ -16,9 +17,7 @@ PICTURES, LABELS, TEST = 'training/image_2', 'training/semantic', 'testing/image
 FILES = {'folders': (PICTURES, LABELS, TEST), 'archives': ('data_semantics.zip',)}
 
 
-def find(folder):
-  """Returns `folder` if the raw data set is there, else None."""
-  return folder if archives.exists(folder, **FILES) else None
+find = functools.partial(archives.within, **FILES)
 
 
 def paired(tree) -> dict[str, list[pairs.Pair]]:
@@ -37,21 +36,14 @@ def read(tree, pair: pairs.Pair, size: tuple[int, int]) -> tuple[np.ndarray, Non
   return CITYSCAPES.to_train_ids(pairs.read_ids(tree, pair.label), tree.where(pair.label)), None
 
 
-class Kitti2015(tfds.core.ShardBasedBuilder):
+class Kitti2015(pairs.Builder):
   """Street scenes of Karlsruhe, the 19 classes of Cityscapes; the test pictures have no labels."""
 
-  VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'data_semantics.zip, or its folders training and testing, from '
     'www.cvlibs.net/datasets/kitti/eval_semseg.php?benchmark=semantics2015'
   )
 
-  def _info(self):
-    return records.info(self)
-
-  def _shard_iterators_per_split(self, dl_manager):
-    tree = archives.find(
-      dl_manager.manual_dir, **FILES, name='KITTI 2015 semantics', where='www.cvlibs.net'
-    )
-    examples = pairs.check(tree, paired(tree), read, SPLITS)
-    return {split: pairs.shards(tree, found) for split, found in examples.items()}
+  def checked(self, folder):
+    tree = archives.find(folder, **FILES, name='KITTI 2015 semantics', where='www.cvlibs.net')
+    return tree, pairs.check(tree, paired(tree), read, SPLITS)

@@ -4,19 +4,20 @@ What a publisher calls its files, the modules of the data sets know. They pair t
 label file is read, and write what `check` has found to be whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import abc
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
-import functools
 import io
-import math
 import struct
 from typing import NamedTuple
 
 from absl import logging
 import numpy as np
 import PIL.Image
+import tensorflow_datasets as tfds
 
 from dilated_jax import progress
+from dilated_jax.datasets import records
 from dilated_jax.datasets.archives import Tree
 from dilated_jax.datasets.classes import IGNORE
 from dilated_jax.errors import InputError
@@ -160,27 +161,26 @@ def check(
   return examples
 
 
-def shards(
-  tree: Tree, examples: Sequence[Example], instances: bool = False
-) -> list[Callable[[], Iterator]]:
-  """Returns functions that yield what TFDS writes into one file each, for its ShardBasedBuilder.
+class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
+  """Writes what `check` has found to be whole."""
 
-  Its other builder, which can shuffle, keeps a split in memory and needs TensorFlow beyond 1 GB.
+  VERSION = tfds.core.Version('1.0.0')
+  INSTANCES = False  # Whether the data set has instance maps.
 
-  Args:
-    tree: that holds the pictures.
-    examples: of one split.
-    instances: whether the data set has the feature of this name.
-  """
-  size = max(_SHARD, math.ceil(len(examples) / _FILES))
-  return [
-    functools.partial(generate, tree, examples[first : first + size], instances)
-    for first in range(0, len(examples), size)
-  ]
+  @abc.abstractmethod
+  def checked(self, folder) -> tuple[Tree, dict[str, list[Example]]]:
+    """Opens the raw data set in a folder and returns it with what `check` says of its splits."""
 
+  def _info(self):
+    return records.info(self, instances=self.INSTANCES)
 
-_SHARD = 100  # Examples in a file; TFDS has them all in memory once.
-_FILES = 100  # Of a split, at most: a reader keeps all of them open, and often may open just 1024.
+  def _shard_iterators_per_split(self, dl_manager):
+    tree, splits = self.checked(dl_manager.manual_dir)
+
+    def write(examples):
+      return generate(tree, examples, self.INSTANCES)
+
+    return {split: records.shards(examples, write) for split, examples in splits.items()}
 
 
 def generate(

@@ -1,5 +1,9 @@
 """What every data set of ours looks like on disk: a picture, its label map and its name."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import math
+
 import tensorflow_datasets as tfds
 
 
@@ -35,3 +39,28 @@ def info(
     description=builder.__doc__,
     disable_shuffling=True,
   )
+
+
+def shards(
+  examples: Sequence, write: Callable[[Iterable], Iterator[tuple[str, dict]]]
+) -> list[Callable[[], Iterator]]:
+  """Divides a split into files, for `tfds.core.ShardBasedBuilder`.
+
+  TFDS's other builder, which can shuffle, keeps a split in memory and needs TensorFlow beyond 1 GB.
+
+  Args:
+    examples: of one split.
+    write: from some of them to what TFDS writes, one after the other.
+
+  Returns:
+    A function for each file.
+  """
+  size = max(_SHARD, math.ceil(len(examples) / _FILES))
+  return [
+    functools.partial(write, examples[first : first + size])
+    for first in range(0, len(examples), size)
+  ]
+
+
+_SHARD = 100  # Examples in a file; TFDS has them all in memory once.
+_FILES = 100  # Of a split, at most: a reader keeps all of them open, and often may open just 1024.

@@ -6,14 +6,13 @@ or SBD annotates, save those of val. The paper trains on trainaug (section 4). W
 a picture, VOC's mask counts; SBD's have no borders to ignore.
 """
 
+import functools
 import io
-import pathlib
 
 from absl import logging
 import scipy.io
-import tensorflow_datasets as tfds
 
-from dilated_jax.datasets import archives, pairs, records
+from dilated_jax.datasets import archives, pairs
 from dilated_jax.datasets.classes import VOC
 from dilated_jax.errors import InputError
 
@@ -39,30 +38,22 @@ _SBD_PAGE = 'home.bharathh.info/pubs/codes/SBD/download.html'
 NEEDS = {'trainaug': f'benchmark.tgz of {_SBD_PAGE} beside the archive of VOC'}
 
 
-def find(folder) -> pathlib.Path | None:
-  """Returns `folder` if VOC-2012 is in it, as an archive or unpacked; None if not."""
-  return pathlib.Path(folder) if archives.exists(folder, **_VOC) else None
+find = functools.partial(archives.within, **_VOC)
 
 
-class Voc(tfds.core.ShardBasedBuilder):
+class Voc(pairs.Builder):
   """PASCAL VOC-2012 segmentation: 20 classes of objects, and background."""
 
-  VERSION = tfds.core.Version('1.0.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     f'VOCtrainval_11-May-2012.tar of {_VOC_PAGE}, or VOCdevkit/VOC2012 unpacked from it; for '
     f'trainaug also benchmark.tgz of {_SBD_PAGE}, or benchmark_RELEASE unpacked from it'
   )
 
-  def _info(self):
-    return records.info(self)
-
-  def _shard_iterators_per_split(self, dl_manager):
-    folder = dl_manager.manual_dir
+  def checked(self, folder):
     tree = archives.find(folder, name='VOC-2012', where=_VOC_PAGE, **_VOC)
     if archives.exists(folder, folders=(_SBD_MASKS,), archives=_SBD['archives']):
       tree |= archives.find(folder, name='SBD', where=_SBD_PAGE, **_SBD)
-    examples = pairs.check(tree, splits(tree), read, COUNTS)
-    return {split: pairs.shards(tree, found) for split, found in examples.items()}
+    return tree, pairs.check(tree, splits(tree), read, COUNTS)
 
 
 def splits(tree: archives.Tree) -> dict[str, list[pairs.Pair]]:

@@ -10,7 +10,7 @@ import pytest
 from tensorflow_datasets.core import shuffle
 
 from dilated_jax import datasets
-from dilated_jax.datasets import archives, pairs
+from dilated_jax.datasets import archives, pairs, records
 from dilated_jax.errors import InputError
 from tests import raw_files
 
@@ -94,7 +94,7 @@ def camvid(rng, names):
 def test_splits_larger_than_a_file_and_than_memory(tmp_path, monkeypatch):
   """In their order; TFDS needs TensorFlow to shuffle more than this many bytes."""
   monkeypatch.setattr(shuffle, 'MAX_MEM_BUFFER_SIZE', 100)
-  monkeypatch.setattr(pairs, '_SHARD', 2)
+  monkeypatch.setattr(records, '_SHARD', 2)
   names = {'train': list('abcde'), 'val': ['f'], 'test': ['g', 'h']}
   files = camvid(np.random.default_rng(0), names)
   raw_files.unpack(tmp_path / 'raw', files)
@@ -112,7 +112,7 @@ def test_splits_larger_than_a_file_and_than_memory(tmp_path, monkeypatch):
 def test_not_more_files_than_a_process_may_open(count):
   """COCO with VOC has three splits of them, and 1024 files may be open."""
   examples = range(count)
-  parts = [shard.args[1] for shard in pairs.shards(None, examples)]
+  parts = [shard.args[0] for shard in records.shards(examples, list)]
   assert [example for part in parts for example in part] == list(examples)
   assert len(parts) <= 100 and all(parts)
 

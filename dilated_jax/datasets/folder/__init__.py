@@ -358,7 +358,7 @@ def _sizes(shapes) -> list[str]:
 # The same, prepared.
 
 
-class Folder(tfds.core.GeneratorBasedBuilder):
+class Folder(tfds.core.ShardBasedBuilder):
   """A folder of one's own pictures and labels."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -367,21 +367,23 @@ class Folder(tfds.core.GeneratorBasedBuilder):
   def _info(self):
     return records.info(self)
 
-  def _split_generators(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager):
     found = look(dl_manager.manual_dir)
     for note in found.notes:
       logging.info('%s', note)
     # Beside the records, in the folder that TFDS renames when all is there.
     write_atomic(self.data_path / CLASSES_FILE, json_by_key(found.about()))
-    return {split: self._generate_examples(found, pairs) for split, pairs in found.splits.items()}
+    write = functools.partial(_generate, found)
+    return {split: records.shards(pairs, write) for split, pairs in found.splits.items()}
 
-  def _generate_examples(self, found, pairs):
-    logging.info('folder: writing %d pictures', len(pairs))
-    for number, pair in enumerate(pairs):
-      image, head = pictures.read_image_and_head(pair.image)
-      image = str(pair.image) if head.plain else PIL.Image.fromarray(image)
-      label = PIL.Image.fromarray(read_label(found, pair.label))
-      yield number, {'image': image, 'label': label, 'name': pair.name}
+
+def _generate(found, pairs):
+  logging.info('folder: writing %d pictures', len(pairs))
+  for pair in pairs:
+    image, head = pictures.read_image_and_head(pair.image)
+    image = str(pair.image) if head.plain else PIL.Image.fromarray(image)
+    label = PIL.Image.fromarray(read_label(found, pair.label))
+    yield pair.name, {'image': image, 'label': label, 'name': pair.name}
 
 
 def about_prepared(path) -> dict:
