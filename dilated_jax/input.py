@@ -273,41 +273,42 @@ def shrink(source: Sequence, picture_scale: float) -> Sequence:
   """
   if not 0 < picture_scale <= 1:
     raise InputError(f'picture scale {picture_scale} must be above 0 and at most 1')
-  return source if picture_scale == 1 else _Shrunk(source, picture_scale)
+  if picture_scale == 1:
+    return source
 
-
-class _Shrunk(Sequence):
-  def __init__(self, source, picture_scale):
-    self._source = source
-    self._scale = picture_scale
-
-  def __len__(self):
-    return len(self._source)
-
-  def __getitem__(self, index):
-    example = self._source[index]
-    height, width = _shrunk(example['label'].shape, self._scale)
+  def smaller(example):
+    height, width = _shrunk(example['label'].shape, picture_scale)
     label = PIL.Image.fromarray(example['label'])
     label = np.asarray(label.resize((width, height), PIL.Image.Resampling.NEAREST))
-    return {**example, 'image': shrink_picture(example['image'], self._scale), 'label': label}
+    return {**example, 'image': shrink_picture(example['image'], picture_scale), 'label': label}
+
+  return Lazy(smaller, source)
 
 
 def _shrunk(shape, picture_scale):
   return tuple(max(1, round(side * picture_scale)) for side in shape[:2])
 
 
-class Subset(Sequence):
+class Lazy(Sequence):
+  """What a function makes of each item, when it is asked for."""
+
+  def __init__(self, function: Callable, items: Sequence):
+    """Takes a function of one item, and the items."""
+    self._function, self._items = function, items
+
+  def __len__(self):
+    return len(self._items)
+
+  def __getitem__(self, index):
+    return self._function(self._items[index])
+
+
+class Subset(Lazy):
   """Some examples of a source, which are read when they are asked for."""
 
   def __init__(self, source: Sequence, indices: Sequence[int]):
     """Takes the numbers of the examples, in their new order."""
-    self._source, self._indices = source, indices
-
-  def __len__(self):
-    return len(self._indices)
-
-  def __getitem__(self, index):
-    return self._source[self._indices[index]]
+    super().__init__(source.__getitem__, indices)
 
 
 def in_memory(source: Sequence, limit_bytes: int = 2**31, threads: int = 8) -> Sequence:
@@ -348,6 +349,24 @@ class LabelCounts:
   ignored: int
   total: int
 
+  @classmethod
+  def of_picture(cls, pixels: np.ndarray, size: int) -> 'LabelCounts':
+    """Those of one label of `size` pixels: what belongs to no class is ignored."""
+    return cls(pixels, np.where(pixels > 0, size, 0), size - int(pixels.sum()), size)
+
+  @classmethod
+  def none(cls, num_classes: int) -> 'LabelCounts':
+    """Those of no label at all."""
+    return cls.of_picture(np.zeros(num_classes, np.int64), 0)
+
+  def __add__(self, other: 'LabelCounts') -> 'LabelCounts':
+    return LabelCounts(
+      self.pixels + other.pixels,
+      self.beside + other.beside,
+      self.ignored + other.ignored,
+      self.total + other.total,
+    )
+
 
 def label_counts(source: Sequence, num_classes: int) -> LabelCounts:
   """Counts the pixels of every class, in one pass.
@@ -359,18 +378,17 @@ def label_counts(source: Sequence, num_classes: int) -> LabelCounts:
   Raises:
     InputError: a label that is neither a class nor 255.
   """
-  pixels, beside, ignored, total = np.zeros(num_classes, int), np.zeros(num_classes, int), 0, 0
-  for example in read_ahead(source):
-    count = np.bincount(example['label'].ravel(), minlength=IGNORE + 1)
-    wrong = np.flatnonzero(count[num_classes:IGNORE])
-    if len(wrong):
-      name = example.get('name', 'a label map')
-      raise InputError(f'{name}: label {num_classes + wrong[0]} of only {num_classes} classes')
-    pixels += count[:num_classes]
-    beside += np.where(count[:num_classes] > 0, example['label'].size, 0)
-    ignored += int(count[IGNORE])
-    total += example['label'].size
-  return LabelCounts(pixels, beside, ignored, total)
+  counts = (_count(example, num_classes) for example in read_ahead(source))
+  return sum(counts, LabelCounts.none(num_classes))
+
+
+def _count(example, num_classes) -> LabelCounts:
+  count = np.bincount(example['label'].ravel(), minlength=IGNORE + 1)
+  wrong = np.flatnonzero(count[num_classes:IGNORE])
+  if len(wrong):
+    name = example.get('name', 'a label map')
+    raise InputError(f'{name}: label {num_classes + wrong[0]} of only {num_classes} classes')
+  return LabelCounts.of_picture(count[:num_classes], example['label'].size)
 
 
 CLASS_WEIGHTS = ('median', 'log', 'sqrt_log')
@@ -422,8 +440,13 @@ def weigh(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
 
 def mean_colour(source: Sequence) -> tuple[float, float, float]:
   """Returns the mean RGB over all pixels of a source, 0..255."""
-  total, pixels = np.zeros(3, np.int64), 0
+  return survey(source, IGNORE)[1]
+
+
+def survey(source: Sequence, num_classes: int) -> tuple[LabelCounts, tuple[float, float, float]]:
+  """Returns what `label_counts` and `mean_colour` do, in one pass over the pictures."""
+  counts, colours = LabelCounts.none(num_classes), np.zeros(3, np.int64)
   for example in read_ahead(source):
-    total += example['image'].sum((0, 1), dtype=np.int64)
-    pixels += example['label'].size
-  return tuple((total / max(pixels, 1)).tolist())
+    counts += _count(example, num_classes)
+    colours += example['image'].sum((0, 1), dtype=np.int64)
+  return counts, tuple((colours / max(counts.total, 1)).tolist())

@@ -44,9 +44,9 @@ def describe(name, data_dir) -> str:
   columns = [['', 'pictures', 'pixels', *table.names, 'ignored', 'mean RGB']]
   for split in datasets.splits(name, data_dir):
     source = datasets.load(name, split, data_dir)
-    count = pipeline.label_counts(source, table.num_classes)
+    count, colour = pipeline.survey(source, table.num_classes)
     shares = np.append(count.pixels, count.ignored) / max(1, count.total)
-    mean = ' '.join(f'{value:.0f}' for value in pipeline.mean_colour(source))
+    mean = ' '.join(f'{value:.0f}' for value in colour)
     sizes = [split, str(len(source)), f'{count.total:,}']
     columns.append([*sizes, *(f'{share:.2%}' for share in shares), mean])
   rows = []

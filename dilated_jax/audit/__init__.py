@@ -132,21 +132,8 @@ def _read_files(pair: Seen):
   return image, label and label[-1]
 
 
-class _Looks(Sequence):
-  """What `look` says of each place, when it is asked for."""
-
-  def __init__(self, places, look: Callable):
-    self._places, self._look = places, look
-
-  def __len__(self):
-    return len(self._places)
-
-  def __getitem__(self, index):
-    return self._look(self._places[index])
-
-
 def _read(places, look, threads) -> tuple[Seen, ...]:
-  reading = pipeline.read_ahead(_Looks(places, look), threads)
+  reading = pipeline.read_ahead(pipeline.Lazy(look, places), threads)
   return tuple(progress.track(reading, len(places)))
 
 

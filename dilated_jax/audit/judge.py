@@ -212,15 +212,8 @@ def counts(pairs: Sequence[Seen], meaning: Meaning) -> dict[str | None, LabelCou
     label = meaning.labels.get(pair.label)
     if label is None:
       continue
-    pixels = labels.class_pixels(label, meaning.classes, meaning.form)
-    size = label.shape[0] * label.shape[1]
-    old = found.get(pair.split) or LabelCounts(np.zeros(number, int), np.zeros(number, int), 0, 0)
-    found[pair.split] = LabelCounts(
-      old.pixels + pixels,
-      old.beside + np.where(pixels > 0, size, 0),
-      old.ignored + size - int(pixels.sum()),
-      old.total + size,
-    )
+    count = labels.counts(label, meaning.classes, meaning.form)
+    found[pair.split] = found.get(pair.split, LabelCounts.none(number)) + count
   return found
 
 

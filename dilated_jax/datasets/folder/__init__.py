@@ -29,7 +29,7 @@ from dilated_jax.datasets.folder import pairing
 from dilated_jax.datasets.folder.labels import (
   CLASSES_FILE,
   NAME,
-  class_pixels,
+  counts,
   find_classes,
   find_form,
   illegal,
@@ -39,7 +39,7 @@ from dilated_jax.datasets.folder.labels import (
 )
 from dilated_jax.errors import InputError
 from dilated_jax.files import json_by_key, write_atomic
-from dilated_jax.input import read_ahead
+from dilated_jax.input import LabelCounts, Lazy, read_ahead
 
 HELD_OUT = 0.15  # Share of the pictures that becomes val where the folder has no val.
 _ANY_NAME = 'utf-8', 'surrogateescape'  # File names are bytes.
@@ -95,25 +95,17 @@ class Found:
     return about
 
 
-class Files(Sequence):
-  """Pairs by number: `files[i] -> {'image', 'label', 'name'}`, as `datasets.Source` gives them."""
-
-  def __init__(self, found: Found, pairs: Sequence[pairing.Pair]):
-    self._found, self._pairs = found, pairs
-
-  def __len__(self) -> int:
-    return len(self._pairs)
-
-  def __getitem__(self, index: int) -> dict:
-    pair = self._pairs[index]
-    image, label = pictures.read_image(pair.image), read_label(self._found, pair.label)
-    if image.shape[:2] != label.shape:
-      raise InputError(_other_size(pair, image.shape, label.shape))
-    return {'image': image, 'label': label, 'name': pair.name}
+def _example(found: Found, pair: pairing.Pair) -> dict:
+  image, label = pictures.read_image(pair.image), read_label(found, pair.label)
+  if image.shape[:2] != label.shape:
+    raise InputError(_other_size(pair, image.shape, label.shape))
+  return {'image': image, 'label': label, 'name': pair.name}
 
 
-def split(found: Found, name: str) -> Files:
+def split(found: Found, name: str) -> Sequence[dict]:
   """Returns the pictures of a split of a folder; slices as in TFDS, 'train[:10%]', work too.
+
+  Examples are {'image', 'label', 'name'}, as `datasets.Source` gives them.
 
   Raises:
     InputError: there is no such split or slice.
@@ -121,9 +113,9 @@ def split(found: Found, name: str) -> Files:
   base = name.split('[')[0]
   if base not in found.splits:
     raise InputError(f'{found.root}: no split {name!r}: choose one of {", ".join(found.splits)}')
-  pairs = found.splits[base]
+  pairs, read = found.splits[base], functools.partial(_example, found)
   if base == name:
-    return Files(found, pairs)
+    return Lazy(read, pairs)
   infos = {base: tfds.core.SplitInfo(base, [len(pairs)], 0, None)}
   try:
     (part,) = tfds.core.ReadInstruction.from_spec(name).to_absolute(infos)
@@ -133,7 +125,7 @@ def split(found: Found, name: str) -> Files:
     ) from error
   if not pairs[part.from_ : part.to]:
     raise InputError(f'{found.root}: the slice {name!r} holds no picture')
-  return Files(found, pairs[part.from_ : part.to])
+  return Lazy(read, pairs[part.from_ : part.to])
 
 
 def read_label(found: Found, path) -> np.ndarray:
@@ -195,7 +187,7 @@ def _look(root, paired, mark, newest) -> Found:
     wrong.insert(0, f'{root}: no picture has a label of its name')
   _refuse(wrong, root, len(paired.pairs))
   spec = read_spec(root / CLASSES_FILE)
-  seen = list(progress.track(read_ahead(_Looks(paired.pairs)), len(paired.pairs)))
+  seen = list(progress.track(read_ahead(Lazy(_looked, paired.pairs)), len(paired.pairs)))
   _refuse([text for text in seen if isinstance(text, str)], root, len(seen))
 
   splits, split_note = _splits(paired.pairs)
@@ -205,17 +197,12 @@ def _look(root, paired, mark, newest) -> Found:
   _refuse(illegal(stored, classes, form), root, len(seen))
 
   train = {pair.image for pair in splits['train']}
-  total, area = np.zeros(3), 0
-  pixels, beside = np.zeros((2, classes.num_classes), np.int64)
+  colours, count = np.zeros(3), LabelCounts.none(classes.num_classes)
   for pair, (colour, _) in zip(paired.pairs, seen, strict=True):
     if pair.image in train:
-      label = stored[pair.label]
-      size = label.shape[0] * label.shape[1]
-      total, area = total + np.array(colour), area + size
-      counts = class_pixels(label, classes, form)
-      pixels += counts
-      beside += np.where(counts > 0, size, 0)
-  mean = spec.mean or tuple(round(value, 2) for value in (total / area).tolist())
+      colours += colour
+      count += counts(stored[pair.label], classes, form)
+  mean = spec.mean or tuple(round(value, 2) for value in (colours / count.total).tolist())
   classes = dataclasses.replace(classes, mean=mean)
   notes = (
     f'{root}: {len(paired.pairs)} pictures with labels ({paired.where})',
@@ -225,7 +212,14 @@ def _look(root, paired, mark, newest) -> Found:
     *_sizes(label.shape for label in stored.values()),
   )
   return Found(
-    root, classes, form, splits, tuple(pixels.tolist()), tuple(beside.tolist()), notes, mark
+    root,
+    classes,
+    form,
+    splits,
+    tuple(count.pixels.tolist()),
+    tuple(count.beside.tolist()),
+    notes,
+    mark,
   )
 
 
@@ -240,24 +234,15 @@ def _refuse(wrong, root, count):
   )
 
 
-class _Looks(Sequence):
-  """(sum of colours, label) of each pair, or a sentence about what is wrong with it."""
-
-  def __init__(self, pairs):
-    self._pairs = pairs
-
-  def __len__(self):
-    return len(self._pairs)
-
-  def __getitem__(self, index):
-    pair = self._pairs[index]
-    try:
-      image, label = pictures.read_image(pair.image), read_stored(pair.label)
-    except InputError as error:
-      return str(error)
-    if image.shape[:2] != label.shape:
-      return _other_size(pair, image.shape, label.shape)
-    return tuple(image.sum((0, 1), dtype=np.int64).tolist()), label
+def _looked(pair):
+  """(sum of colours, label) of a pair, or a sentence about what is wrong with it."""
+  try:
+    image, label = pictures.read_image(pair.image), read_stored(pair.label)
+  except InputError as error:
+    return str(error)
+  if image.shape[:2] != label.shape:
+    return _other_size(pair, image.shape, label.shape)
+  return image.sum((0, 1), dtype=np.int64), label
 
 
 def _other_size(pair, image, label) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from dilated_jax import pictures
 from dilated_jax.datasets.classes import IGNORE, Classes, bitwise_colour
 from dilated_jax.errors import InputError
+from dilated_jax.input import LabelCounts
 
 NAME = 'folder'
 CLASSES_FILE = 'classes.json'
@@ -312,6 +313,12 @@ def class_pixels(label: Stored, classes: Classes, form: str) -> np.ndarray:
   for value, count in label.values.items():
     counts[legal.get(value, IGNORE)] += count
   return counts[: classes.num_classes]
+
+
+def counts(label: Stored, classes: Classes, form: str) -> LabelCounts:
+  """Counts the pixels of a label picture."""
+  height, width = label.shape
+  return LabelCounts.of_picture(class_pixels(label, classes, form), height * width)
 
 
 def _folder(labels):
