@@ -48,16 +48,18 @@ class Boundaries:
     self.bands = np.zeros((3, count), np.int64)  # Pixels of truth, of prediction, of both.
     self.f1_sum, self.f1_pictures = 0.0, 0
 
-  def add(self, labels, predictions) -> None:
+  def add(self, labels, predictions, instances=None) -> None:
     """Counts a picture.
 
     Args:
       labels: (H, W) uint8, class ids and 255.
       predictions: (H, W) uint8, class ids; 255 for none.
+      instances: makes no difference here.
 
     Raises:
       InputError: the sizes differ.
     """
+    del instances
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim != 2:
       raise InputError(f'labels have shape {labels.shape} and predictions {predictions.shape}')

@@ -156,10 +156,7 @@ def evaluate(
     labels = label_maps(model, variables, card, images, scales=scales, flip=flip, tile=tile)
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:
-        if isinstance(measure, protocols.Cityscapes):
-          measure.add(item['label'], predictions, item.get('instances'))
-        else:
-          measure.add(item['label'], predictions)
+        measure.add(item['label'], predictions, item.get('instances'))
   return {key: value for measure in measures for key, value in measure.scores().items()}
 
 
@@ -257,9 +254,7 @@ def _program(model, upsampling: str, shape, restore):
 
   @jax.jit
   def run(variables, mean, images):
-    images = images.astype(jnp.float32) - mean.reshape(1, 1, 1, 3)
-    with jax.default_matmul_precision('float32'):  # Accelerators would take fewer digits.
-      logits = model.apply(variables, images, train=False).astype(jnp.float32)
+    logits = tiles.applied(model, variables, mean, images)
     return *_finish(model, upsampling, logits, restore), logits
 
   return run

@@ -22,16 +22,18 @@ class Default:
     self.classes = classes
     self.confusion = np.zeros((classes.num_classes,) * 2, np.int64)
 
-  def add(self, labels, predictions) -> None:
+  def add(self, labels, predictions, instances=None) -> None:
     """Counts a picture.
 
     Args:
       labels: (H, W) integers, class ids and 255.
       predictions: (H, W) integers, class ids.
+      instances: makes no difference here.
 
     Raises:
       InputError: the sizes differ, or a pixel that counts is predicted as no class.
     """
+    del instances
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape == predictions.shape:
       void = np.count_nonzero((predictions == IGNORE) & (labels != IGNORE))
@@ -57,7 +59,7 @@ class Voc(Default):
   Source: VOC devkit, VOCevalseg.m.
   """
 
-  def add(self, labels, predictions) -> None:
+  def add(self, labels, predictions, instances=None) -> None:
     """Counts a picture; as `Default.add`, but predictions count as wrong input everywhere."""
     predictions, last = np.asarray(predictions), self.classes.num_classes - 1
     if predictions.size and predictions.max() > last:
@@ -65,7 +67,7 @@ class Voc(Default):
         f'predicted value {predictions.max()} is above {last}: the VOC devkit refuses it, even '
         'where the label is ignored'
       )
-    super().add(labels, predictions)
+    super().add(labels, predictions, instances)
 
   def scores(self) -> dict:
     scores = super().scores()
@@ -92,13 +94,13 @@ class Segnet(Default):
     super().__init__(classes)
     self.pixels = 0
 
-  def add(self, labels, predictions) -> None:
+  def add(self, labels, predictions, instances=None) -> None:
     """Counts a picture; as `Default.add`, but predictions may hold 255."""
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     self.pixels += np.count_nonzero(labels != IGNORE)
     if labels.shape == predictions.shape:
       labels = np.where(predictions == IGNORE, IGNORE, labels)
-    super().add(labels, predictions)
+    super().add(labels, predictions, instances)
 
   def scores(self) -> dict:
     scores = super().scores()
@@ -285,7 +287,7 @@ def create(name: str, classes: Classes):
     classes: of the data set.
 
   Returns:
-    an object with `add(labels, predictions)` and `scores()`.
+    an object with `add(labels, predictions, instances=None)` and `scores()`.
 
   Raises:
     InputError: the protocol doesn't fit the data set.

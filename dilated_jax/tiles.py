@@ -173,17 +173,28 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
   return result
 
 
+def applied(model, variables, mean, x, method: str = '__call__'):
+  """What a method of the model makes of pictures or scores, to be compiled.
+
+  Args:
+    model: from `models.create` or `load`.
+    variables: its parameters.
+    mean: (3,) RGB, subtracted from pictures; None for scores.
+    x: (N, H, W, C), pictures of 0..255 or scores.
+    method: of the model.
+
+  Returns:
+    (N, h, w, C) float32, on accelerators too, which would take fewer digits by themselves.
+  """
+  x = x.astype(jnp.float32)
+  if mean is not None:
+    x = x - mean.reshape(1, 1, 1, 3)
+  with jax.default_matmul_precision('float32'):
+    return model.apply(variables, x, method=method).astype(jnp.float32)
+
+
 @functools.lru_cache(maxsize=64)
 def _compiled(model, method: str, shape):
   """A method of the model, compiled for one shape; the last 64 are kept."""
   del shape
-
-  @jax.jit
-  def run(variables, mean, x):
-    x = x.astype(jnp.float32)
-    if mean is not None:
-      x = x - mean.reshape(1, 1, 1, 3)
-    with jax.default_matmul_precision('float32'):  # Accelerators would take fewer digits.
-      return model.apply(variables, x, method=method)
-
-  return run
+  return jax.jit(functools.partial(applied, model, method=method))

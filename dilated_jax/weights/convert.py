@@ -98,8 +98,11 @@ def convert(
   """
   file = Mapped(path)
   contents = layouts.read(file)
-  md5, sha256 = _checksums(file)
-  title, trained_with = KNOWN.get(md5) or KNOWN.get(sha256[:8]) or (None, None)
+  sha256 = _checksum(file, hashlib.sha256())
+  digest = sha256[:8]
+  if contents.format == 'h5':
+    digest = _checksum(file, hashlib.md5(usedforsecurity=False))
+  title, trained_with = KNOWN.get(digest, (None, None))
   notes = [f'{title}, by its checksum' if title else 'no known checksum: taken by its content']
   parts = _by_layer(file, contents.blobs)
   kernels = _kernels(file, parts)
@@ -143,14 +146,12 @@ def _reason(blob) -> str:
   return 'left out, as told' if blob.layer else blob.part
 
 
-def _checksums(file) -> tuple[str, str]:
-  """MD5 and SHA-256 of the whole file."""
-  sums = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+def _checksum(file, checksum) -> str:
+  """A checksum of the whole file, in hexadecimal digits."""
   for start in range(0, file.size, 1 << 24):
-    for checksum in sums:
-      checksum.update(file.data[start : start + (1 << 24)])
+    checksum.update(file.data[start : start + (1 << 24)])
     file.release()
-  return tuple(checksum.hexdigest() for checksum in sums)
+  return checksum.hexdigest()
 
 
 def _by_layer(file, blobs) -> dict[tuple[str, str], Blob]:
@@ -214,22 +215,30 @@ def _network(file, contents, kernels, dataset, notes) -> Card:
 def _classes(file, num_classes, chosen, published, notes) -> dict:
   """What a card says of classes and mean."""
   table = datasets.classes(chosen) if chosen else published
-  data = _DATA_SETS.get(table.name, table.name)
+  known = _described(table)
   if num_classes == table.num_classes:
     if not chosen:
-      notes.append(f'classes and mean: those of the published network for {data}')
-    return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=data)
+      notes.append(f'classes and mean: those of the published network for {known["dataset"]}')
+    return known
   if chosen:
     raise file.fail(
       f'tells {num_classes} classes apart, and {chosen} has {table.num_classes}; '
       'name the data set that the network was trained for'
     )
-  notes.append(f'{num_classes} classes without names; mean: that of the published one for {data}')
+  notes.append(
+    f'{num_classes} classes without names; mean: that of the published one for {known["dataset"]}'
+  )
   return dict(
     classes=tuple(f'class {index}' for index in range(num_classes)),
     palette=tuple(map(bitwise_colour, range(num_classes))),
     mean=table.mean,
   )
+
+
+def _described(table) -> dict:
+  """What a card says of the classes of a table."""
+  data = _DATA_SETS.get(table.name, table.name)
+  return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=data)
 
 
 def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
@@ -245,10 +254,7 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
   card = Card(
     model='front_end',
     options=structure.front_end_options(file, kernels, default_fc=8 * width),
-    classes=table.names,
-    palette=table.palette,
-    mean=table.mean,
-    dataset=_DATA_SETS.get(table.name, table.name),
+    **_described(table),
   )
   return card, fresh
 
