@@ -34,6 +34,9 @@ _FRAME = re.compile(
 
 # Reading.
 
+# What a damaged file makes Pillow raise.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+
 
 class Head(NamedTuple):
   """How a photograph is stored.
@@ -132,7 +135,9 @@ def read_label(path) -> np.ndarray:
       raise InputError(f'{path}: holds {ids.dtype} values; {wanted}')
     if ids.dtype.kind != 'b' and (ids.min() < 0 or ids.max() > 255):
       raise InputError(f'{path}: holds label values {ids.min()}..{ids.max()}, above 255; {wanted}')
-    return (ids // _grey_step(image, path)).astype(np.uint8)
+    if image.format == 'PNG' and image.mode == 'L':
+      ids = unstretched(ids, _png_bits(path))
+    return ids.astype(np.uint8)
 
 
 def read_colours(path) -> np.ndarray:
@@ -208,17 +213,19 @@ def _opaque(image, path):
   return image
 
 
-def _grey_step(image, path) -> int:
-  """By how much Pillow stretched the grey values of a PNG with 2 or 4 bits to fill 0..255."""
-  if image.format != 'PNG' or image.mode != 'L':
-    return 1
-  bits = _png_bits(path)
-  return 255 // (2**bits - 1) if bits < 8 else 1
+def unstretched(grey, bits: int) -> np.ndarray:
+  """Grey values of a PNG with 2 or 4 bits as stored; Pillow stretches them to fill 0..255."""
+  return grey // (255 // (2**bits - 1)) if bits < 8 else grey
+
+
+def png_bits(start: bytes) -> int:
+  """The bit depth of a PNG that starts so: signature 8, chunk head 8, width 4, height 4, depth."""
+  return start[24]
 
 
 def _png_bits(path) -> int:
   with open(path, 'rb') as file:
-    return file.read(25)[24]  # Signature 8, chunk head 8, width 4, height 4, then the bit depth.
+    return png_bits(file.read(25))
 
 
 @contextlib.contextmanager
@@ -257,7 +264,7 @@ def opened(path, decode: bool = True):
     raise InputError(f'{path}: too large to be meant as one picture: {_one_line(error)}') from None
   except Image.UnidentifiedImageError:
     raise InputError(f'{path}: is not a picture in a format that Pillow reads') from None
-  except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+  except DAMAGE as error:
     raise InputError(f'{path}: damaged picture: {_one_line(error)}') from None
 
 

@@ -8,7 +8,6 @@ import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
 import io
-import struct
 from typing import NamedTuple
 
 from absl import logging
@@ -16,7 +15,7 @@ import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
-from dilated_jax import progress
+from dilated_jax import pictures, progress
 from dilated_jax.datasets import records
 from dilated_jax.datasets.archives import Tree
 from dilated_jax.datasets.classes import IGNORE
@@ -217,7 +216,7 @@ def read_ids(tree: Tree, file: str) -> np.ndarray:
   with _opened(tree, file, content) as picture:
     ids = np.asarray(picture)
     if picture.format == 'PNG' and picture.mode == 'L':
-      ids = ids // (255 // (2 ** min(content[24], 8) - 1))  # Pillow stretches 2 and 4 bits to 255.
+      ids = pictures.unstretched(ids, pictures.png_bits(content))
   return ids.astype(np.uint8) if ids.dtype == bool else ids
 
 
@@ -265,10 +264,7 @@ def _opened(tree, file, content):
       yield picture
   except InputError:
     raise
-  except (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
-    PIL.Image.DecompressionBombError,
-  ) as error:  # fmt: skip
+  except (*pictures.DAMAGE, PIL.Image.DecompressionBombError) as error:
     unknown = isinstance(error, PIL.UnidentifiedImageError)
     words = 'no picture at all' if unknown else ' '.join(str(error).split())[:120]
     raise tree.fail(file, f'not a whole picture ({words})') from error
