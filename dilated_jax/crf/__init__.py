@@ -1,0 +1,5 @@
+"""Structured prediction: the dense CRF, on the permutohedral lattice or by the exact sum."""
+
+from dilated_jax.crf.dense import dense_crf
+
+__all__ = ['dense_crf']

@@ -1,0 +1,69 @@
+"""The lattice: its algebra, its gradients, and the Gaussian it stands for."""
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dilated_jax.crf import lattice as lattices
+from dilated_jax.errors import InputError
+
+
+def some(count, dimensions, channels, seed=0, spread=3.0):
+  rng = np.random.default_rng(seed)
+  features = rng.normal(0, spread, (count, dimensions)).astype(np.float32)
+  return features, *(rng.normal(size=(count, channels)).astype(np.float32) for _ in range(2))
+
+
+@hypothesis.given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 3), st.integers(0, 9))
+@hypothesis.settings(max_examples=8)
+def test_transpose_is_the_adjoint(count, dimensions, channels, seed):
+  features, p, q = some(count, dimensions, channels, seed)
+  lattice = lattices.build(features)
+  np.testing.assert_allclose(lattice.weights.sum(1), 1, atol=1e-5)
+  one = np.vdot(p, lattices.apply(lattice, q))
+  other = np.vdot(lattices.transpose(lattice, p), q)
+  size = np.linalg.norm(p) * np.linalg.norm(lattices.apply(lattice, q))
+  assert abs(one - other) <= 1e-5 * size
+
+
+def test_gradient_to_values_is_the_transpose():
+  features, p, q = some(200, 5, 3)
+  lattice = lattices.build(features)
+  _, pull = jax.vjp(lambda x: lattices.apply(lattice, x), q)
+  np.testing.assert_allclose(pull(jnp.asarray(p))[0], lattices.transpose(lattice, p), rtol=1e-5)
+
+
+def test_close_to_the_gaussian():
+  features, _, q = some(500, 3, 2, spread=1.0)
+  apart = ((features[:, None] - features) ** 2).sum(-1)
+  exact = np.exp(-apart / 2) @ abs(q)
+  found = lattices.apply(lattices.build(features), abs(q))
+  # Over its whole field; the lattice's Gaussian is known up to a factor that normalisation removes.
+  ratio = found / exact
+  assert np.std(ratio) / np.mean(ratio) < 0.1
+
+
+def test_pictures_of_a_size_share_shapes():
+  shapes = {
+    jax.tree.map(np.shape, lattices.build(some(400, 5, 1, seed)[0])).points for seed in range(8)
+  }
+  assert len(shapes) == 1
+
+
+def test_far_apart_features_are_hashed():
+  features, _, q = some(50, 5, 2, spread=1e8)
+  features[1] = features[0]
+  lattice = lattices.build(features)
+  filtered = lattices.apply(lattice, q)
+  # Nobody near but one's equal.
+  np.testing.assert_allclose(filtered[0], filtered[1], rtol=1e-5)
+  assert np.isfinite(filtered).all()
+
+
+@pytest.mark.parametrize('features', [np.zeros(3), np.zeros((0, 3)), np.full((2, 2), np.inf)])
+def test_wrong_features(features):
+  with pytest.raises(InputError):
+    lattices.build(features)
