@@ -68,14 +68,22 @@ def dense_crf(
     if len(term) != count or not all(np.isfinite(s) and s > 0 for s in term[:-1]):
       wanted = ('(sxy, compat)', '(sxy, srgb, compat)')[count - 2]
       raise InputError(f'{name} is {term}; it is {wanted} with deviations above 0')
-    features = [positions(height, width) / np.float32(term[0])]
-    if count == 3:
-      features.append(image.reshape(height * width, -1).astype(np.float32) / np.float32(term[1]))
-    kernels.append(lattices.build(np.concatenate(features, 1)))
+    if count == 2:
+      kernels.append(_smoothness(height, width, float(term[0])))
+    else:
+      colours = image.reshape(height * width, -1).astype(np.float32) / np.float32(term[1])
+      places = positions(height, width) / np.float32(term[0])
+      kernels.append(lattices.build(np.concatenate([places, colours], 1)))
     matrices.append(compatibility(term[-1], classes))
   energies = jnp.asarray(unary.reshape(-1, classes), jnp.float32)
   marginals = mean_field(energies, tuple(kernels), tuple(matrices), iterations, normalization)
   return np.asarray(marginals).reshape(unary.shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _smoothness(height: int, width: int, sxy: float) -> lattices.Lattice:
+  """The lattice of positions alone, which is that of all pictures of the size."""
+  return jax.device_put(lattices.build(positions(height, width) / np.float32(sxy)))
 
 
 def positions(height: int, width: int) -> np.ndarray:

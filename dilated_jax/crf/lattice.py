@@ -86,24 +86,22 @@ def _embed(features):
     elevated[j] = total - j * scaled
     total = total + scaled
   elevated[0] = total
-  elevated = [e / (d + 1) for e in elevated]
-  cells = [jax.lax.stop_gradient(jnp.round(e)).astype(jnp.int32) for e in elevated]
-  residuals = [e - c.astype(e.dtype) for e, c in zip(elevated, cells)]
-  ranks = [sum(cells)] * (d + 1)  # Points whose coordinates don't add up to 0 are moved.
-  for i in range(d + 1):
-    for j in range(i + 1, d + 1):
-      less = (residuals[i] < residuals[j]).astype(jnp.int32)
-      ranks[i], ranks[j] = ranks[i] + less, ranks[j] + 1 - less
-  for i in range(d + 1):
-    moved = (ranks[i] < 0).astype(jnp.int32) - (ranks[i] > d).astype(jnp.int32)
-    ranks[i], cells[i] = ranks[i] + moved * (d + 1), cells[i] + moved
-    residuals[i] = residuals[i] - moved.astype(residuals[i].dtype)
-  ordered = [
-    sum(jnp.where(ranks[i] == rank, residuals[i], 0) for i in range(d + 1)) for rank in range(d + 1)
-  ]
-  weights = [1 + ordered[d] - ordered[0]]
-  weights += [ordered[d - k] - ordered[d - k + 1] for k in range(1, d + 1)]
-  return jnp.stack(cells, 1), jnp.stack(ranks, 1), jnp.stack(weights, 1)
+  elevated = jnp.stack(elevated, 1) / (d + 1)
+  nearest = jax.lax.stop_gradient(jnp.round(elevated))
+  residuals, cells = elevated - nearest, nearest.astype(jnp.int32)
+  mine, other = residuals[:, :, None], residuals[:, None]
+  earlier = np.tri(d + 1, k=-1, dtype=bool)[None]
+  ranks = ((other > mine) | ((other == mine) & earlier)).sum(2, dtype=jnp.int32)
+  # Points whose coordinates don't add up to 0 are moved.
+  ranks = ranks + cells.sum(1, keepdims=True, dtype=jnp.int32)
+  moved = (ranks < 0).astype(jnp.int32) - (ranks > d).astype(jnp.int32)
+  ranks, cells = ranks + moved * (d + 1), cells + moved
+  residuals = residuals - moved.astype(residuals.dtype)
+  place = (ranks[:, :, None] == jnp.arange(d + 1)[None, None]).astype(residuals.dtype)
+  ordered = (residuals[:, :, None] * place).sum(1)
+  first = 1 + ordered[:, -1:] - ordered[:, :1]
+  weights = jnp.concatenate([first, (ordered[:, :-1] - ordered[:, 1:])[:, ::-1]], 1)
+  return cells, ranks, weights
 
 
 def _structure(cells, ranks, weights) -> Lattice:
@@ -120,11 +118,13 @@ def _structure(cells, ranks, weights) -> Lattice:
   else:  # Too far apart to be numbered in 63 bits: hashed, linearly, with chances of 1 in 10^7.
     shift, steps = 0, np.random.default_rng(0).integers(1, 1 << 62, d + 1) | 1
   steps = steps[:d].astype(np.int64)
-  quotients = cells[:, :d] - low
-  base = quotients @ steps
+  base = sum(step * (cells[:, i] - low[i]) for i, step in enumerate(steps))
+  # From one corner to the next, the coordinate of one rank wraps: it is one quotient less.
+  by_rank = np.append(steps, 0)[np.argsort(ranks, axis=1)]
   keys = np.empty((count, corners), np.int64)
-  for corner in range(corners):
-    keys[:, corner] = base - (ranks[:, :d] > d - corner) @ steps + corner
+  keys[:, 0] = base
+  for corner in range(1, corners):
+    keys[:, corner] = keys[:, corner - 1] + 1 - by_rank[:, corners - corner]
   keys = keys.ravel()
   if shift:  # One sort of numbers that hold key and entry is much faster than an argsort.
     order = (keys << shift) | np.arange(keys.size)
