@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import functools
 import re
 from typing import Literal, NamedTuple
@@ -35,7 +36,15 @@ class Prediction(NamedTuple):
 
 
 def predict(
-  model, variables, card, image, *, scales=(1.0,), flip: bool = False, tile: Tile = None
+  model,
+  variables,
+  card,
+  image,
+  *,
+  scales=(1.0,),
+  flip: bool = False,
+  tile: Tile = None,
+  refine: Callable | None = None,
 ) -> Prediction:
   """Labels a picture of any size.
 
@@ -67,6 +76,8 @@ def predict(
     tile: (height, width) of what the network is fed at a time; 'whole' for the whole picture at
       once; 'auto' for the whole picture, in pieces if memory demands it; None for `card.input`, and
       'auto' where there is none.
+    refine: what becomes of the averaged probabilities: a function of (H, W, C) float32 and the
+      picture to (H, W, C), such as `crf.DenseCrf`; None leaves them alone.
 
   Returns:
     a Prediction of NumPy arrays.
@@ -79,12 +90,20 @@ def predict(
   image = np.asarray(image)
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
     raise InputError(f'a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}')
-  batch = _averaged(model, variables, card, image[None], scales, flip, tile)
+  batch = _averaged(model, variables, card, image[None], scales, flip, tile, refine)
   return Prediction(*(array[0] for array in batch))
 
 
 def label_maps(
-  model, variables, card, images, *, scales=(1.0,), flip: bool = False, tile: Tile = None
+  model,
+  variables,
+  card,
+  images,
+  *,
+  scales=(1.0,),
+  flip: bool = False,
+  tile: Tile = None,
+  refine: Callable | None = None,
 ) -> np.ndarray:
   """Labels pictures of one size; only class ids leave the device.
 
@@ -96,15 +115,16 @@ def label_maps(
     scales: as for `predict`.
     flip: as for `predict`.
     tile: as for `predict`.
+    refine: as for `predict`.
 
   Returns:
     (N, H, W) uint8 class ids.
   """
   images = np.asarray(images)
-  if tuple(scales) == (1.0,) and not flip:
+  if tuple(scales) == (1.0,) and not flip and refine is None:
     labels = np.asarray(_apply(model, variables, card, images, tile=tile).labels)
     return labels[:, : images.shape[1], : images.shape[2]]
-  return _averaged(model, variables, card, images, scales, flip, tile).labels
+  return _averaged(model, variables, card, images, scales, flip, tile, refine).labels
 
 
 def evaluate(
@@ -119,6 +139,7 @@ def evaluate(
   scales=(1.0,),
   flip: bool = False,
   tile: Tile = None,
+  refine: Callable | None = None,
   show_progress: bool = True,
 ) -> dict:
   """Scores a network on a whole split, at the full size of the labels.
@@ -136,6 +157,7 @@ def evaluate(
     scales: as for `predict`.
     flip: as for `predict`.
     tile: as for `predict`.
+    refine: as for `predict`.
     show_progress: whether to show how far it is.
 
   Returns:
@@ -153,7 +175,9 @@ def evaluate(
     items = progress.track(items, total=len(source), what='pictures')
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
-    labels = label_maps(model, variables, card, images, scales=scales, flip=flip, tile=tile)
+    labels = label_maps(
+      model, variables, card, images, scales=scales, flip=flip, tile=tile, refine=refine
+    )
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:
         measure.add(item['label'], predictions, item.get('instances'))
@@ -310,7 +334,7 @@ def _finish_by_rows(model, upsampling: str, logits, restore):
 _ROWS_BYTES = 1 << 28  # Of probabilities that are made at a time.
 
 
-def _averaged(model, variables, card, images, scales, flip, tile) -> Prediction:
+def _averaged(model, variables, card, images, scales, flip, tile, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) pictures; NumPy arrays."""
   height, width = images.shape[1:3]
   total, passes, logits = 0.0, 0, None
@@ -324,6 +348,8 @@ def _averaged(model, variables, card, images, scales, flip, tile) -> Prediction:
       if logits is None:
         logits = np.asarray(result.logits)
   probabilities = np.ascontiguousarray(total / np.float32(passes))
+  if refine:
+    probabilities = np.stack([refine(*pair) for pair in zip(probabilities, images, strict=True)])
   labels = np.argmax(probabilities, axis=-1).astype(np.uint8)
   return Prediction(labels, probabilities, logits)
 

@@ -210,7 +210,7 @@ def report(values, scores, dataset, split, count) -> dict:
   }
 
 
-PASSES = ('scales', 'flip', 'tile')
+PASSES = predict.PASSES
 OF_FOLDERS = ('predictions_are', 'labels_are', 'prediction_order')
 FLAGS_OF_A_REPORT = (
   'weights', 'dataset', 'data_dir', 'manual_dir', 'split', 'predictions', 'labels', *OF_FOLDERS,

@@ -14,8 +14,10 @@ and `probabilities`); beside them predictions.json says what the ids mean. A pic
 read is reported and the others are done.
 """
 
+import functools
 import io
 import json
+import math
 import pathlib
 import sys
 import time
@@ -24,7 +26,7 @@ from absl import flags, logging
 import jax
 import numpy as np
 
-from dilated_jax import checkpoints, files, inference, pictures, progress, tiles
+from dilated_jax import checkpoints, crf, files, inference, pictures, progress, tiles
 from dilated_jax.errors import InputError
 from experiments import cli
 
@@ -35,6 +37,10 @@ OUTPUTS = {
   'overlays': '{}_overlay.png',
   'scores': '{}.npz',
 }
+
+PASSES = (
+  'scales', 'flip', 'tile', 'crf', 'crf_gaussian', 'crf_bilateral', 'crf_iterations',
+)  # fmt: skip
 
 
 def define_flags(values=flags.FLAGS):
@@ -73,12 +79,45 @@ def define_passes(values):
   flags.register_validator(
     'tile', _is_tile, 'takes HxW, as in 900x900, or whole or auto', flag_values=values
   )
+  flags.DEFINE_enum(
+    'crf', 'none', ('none', 'dense'), 'Refine the labels by a dense CRF.', flag_values=values
+  )
+  flags.DEFINE_list(
+    'crf_gaussian', ['3', '3'], 'Its smoothness: deviation in pixels, weight.', flag_values=values
+  )
+  flags.DEFINE_list(
+    'crf_bilateral', ['80', '13', '10'],
+    'Its appearance: deviation in pixels and in colour (0..255), weight.', flag_values=values,
+  )  # fmt: skip
+  for flag, count in (('crf_gaussian', 2), ('crf_bilateral', 3)):
+    flags.register_validator(
+      flag, functools.partial(_are_positive, count=count),
+      f'takes {count} numbers above 0', flag_values=values,
+    )  # fmt: skip
+  flags.DEFINE_integer('crf_iterations', 10, 'Its mean field.', lower_bound=1, flag_values=values)
 
 
 def passes(values) -> dict:
   """The keyword arguments of `inference` that `define_passes` has flags for."""
   tile = values.tile if values.tile in (None, 'whole', 'auto') else cli.size(values.tile)
-  return dict(scales=scales(values), flip=values.flip, tile=tile)
+  return dict(scales=scales(values), flip=values.flip, tile=tile, refine=refinement(values))
+
+
+def refinement(values) -> crf.DenseCrf | None:
+  """What --crf asks for."""
+  if values.crf == 'none':
+    return None
+  terms = {
+    kind: tuple(map(float, values[f'crf_{kind}'].value)) for kind in ('gaussian', 'bilateral')
+  }
+  return crf.DenseCrf(**terms, iterations=values.crf_iterations)
+
+
+def _are_positive(texts, count):
+  try:
+    return len(texts) == count and all(0 < float(text) < math.inf for text in texts)
+  except ValueError:
+    return False
 
 
 def _is_tile(text):
@@ -129,7 +168,7 @@ def main(values=flags.FLAGS):
     dataset=card.dataset,
     classes=card.classes,
     palette=card.palette,
-    flags={name: values[name].value for name in ('scales', 'flip', 'tile')},
+    flags={name: values[name].value for name in PASSES},
   )
   files.write_atomic(output / 'predictions.json', json.dumps(about, indent=2).encode() + b'\n')
 

@@ -244,6 +244,22 @@ def test_label_maps_are_those_of_predict():
       np.testing.assert_array_equal(labels, expected)
 
 
+def test_refine_has_the_last_word():
+  model, card = Tiny(), card_of()
+  variables, images = variables_of(model), np.stack([picture(14, 18, seed) for seed in range(2)])
+
+  def turned(probabilities, image):
+    assert probabilities.shape[:2] == image.shape[:2]
+    return probabilities[..., ::-1]
+
+  plain = inference.predict(model, variables, card, images[0])
+  refined = inference.predict(model, variables, card, images[0], refine=turned)
+  np.testing.assert_array_equal(refined.probabilities, plain.probabilities[..., ::-1])
+  np.testing.assert_array_equal(refined.logits, plain.logits)
+  labels = inference.label_maps(model, variables, card, images, refine=turned)
+  np.testing.assert_array_equal(labels[0], refined.labels)
+
+
 def source_of(sizes):
   rng = np.random.default_rng(1)
   return [

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dilated_jax import checkpoints, inference, models, pictures
+from dilated_jax import checkpoints, crf, inference, models, pictures
 from dilated_jax.errors import InputError
 from experiments import predict
 
@@ -58,6 +58,28 @@ def run(*arguments):
 
 def names(folder):
   return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_dense_crf_refines(weights, photos, tmp_path):
+  common = [f'--weights={weights}', f'--inputs={photos}/a.png', '--save=scores']
+  run(*common, f'--output={tmp_path}/plain')
+  options = ['--crf=dense', '--crf_gaussian=2,4', '--crf_bilateral=20,9,3', '--crf_iterations=3']
+  run(*common, f'--output={tmp_path}/refined', *options)
+  plain, refined = (
+    np.load(tmp_path / kind / 'a.npz')['probabilities'] for kind in ('plain', 'refined')
+  )
+  settings = crf.DenseCrf((2, 4), (20, 9, 3), iterations=3)
+  expected = settings(plain, pictures.read_image(photos / 'a.png'))
+  np.testing.assert_allclose(refined, expected, atol=1e-6)
+  assert abs(refined - plain).max() > 1e-3
+  about = json.loads((tmp_path / 'refined/predictions.json').read_text())
+  assert about['flags']['crf'] == 'dense' and about['flags']['crf_bilateral'] == ['20', '9', '3']
+
+
+@pytest.mark.parametrize('flag', ['crf_gaussian=3', 'crf_bilateral=80,0,3', 'crf_gaussian=a,b'])
+def test_wrong_crf_flags(flag):
+  with pytest.raises(flags.IllegalFlagValueError, match='numbers above 0'):
+    run('--weights=w', '--inputs=i', '--output=o', f'--{flag}')
 
 
 def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
