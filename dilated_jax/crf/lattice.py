@@ -97,7 +97,9 @@ def _embed(features):
   moved = (ranks < 0).astype(jnp.int32) - (ranks > d).astype(jnp.int32)
   ranks, cells = ranks + moved * (d + 1), cells + moved
   residuals = residuals - moved.astype(residuals.dtype)
-  place = (ranks[:, :, None] == jnp.arange(d + 1)[None, None]).astype(residuals.dtype)
+  place = (ranks[:, :, None] == np.arange(d + 1, dtype=np.int32)[None, None]).astype(
+    residuals.dtype
+  )
   ordered = (residuals[:, :, None] * place).sum(1)
   first = 1 + ordered[:, -1:] - ordered[:, :1]
   weights = jnp.concatenate([first, (ordered[:, :-1] - ordered[:, 1:])[:, ::-1]], 1)
@@ -177,6 +179,90 @@ def _structure(cells, ranks, weights) -> Lattice:
     rows,
     neighbours,
   )
+
+
+def build_in_graph(features, size: int | None = None) -> Lattice:
+  """Finds the lattice of a picture inside `jax.jit`, `jax.vmap` or `jax.grad`.
+
+  Weights, and so all that is filtered, are differentiable to the features. Lattice points are
+  numbered by hashes of 64 bits; that two share one has chances of about 1 in 10^7.
+
+  Args:
+    features: (N, d); the Gaussian has a standard deviation of 1 along each dimension.
+    size: lattice points that there is room for, and one more. None takes twice the number of
+      pixels (4096 if that is more), several times what photographs need. Where it isn't enough,
+      the weights are NaN.
+
+  Returns:
+    a Lattice, of the dtype of the features.
+  """
+  cells, ranks, weights = _embed(features)
+  count, corners = weights.shape
+  d = corners - 1
+  entries = count * corners
+  size = size or min(entries, max(2 * count, 4096)) + 1
+  # Linear hashes: from a point to its neighbour along an axis, they change by a constant.
+  factors = np.random.default_rng(0).integers(0, 1 << 31, (2, d), np.uint32) * 2 + 1
+  wraps = (ranks[:, None, :d] > (d - np.arange(corners, dtype=np.int32))[None, :, None]).astype(
+    jnp.int32
+  )
+  place = (cells[:, None, :d] - wraps) * corners + np.arange(corners, dtype=np.int32)[None, :, None]
+  place = place.astype(jnp.uint32).reshape(entries, d)
+  hashes = [(place * f[None]).sum(1, dtype=jnp.uint32) for f in factors]
+  *hashes, order = jax.lax.sort((*hashes, jnp.arange(entries, dtype=jnp.int32)), num_keys=2)
+
+  first = jnp.concatenate([jnp.ones(1, bool), _differ(hashes[0]) | _differ(hashes[1])])
+  number = jnp.cumsum(first, dtype=jnp.int32) - 1
+  points = jnp.zeros(entries, jnp.int32).at[order].set(number, unique_indices=True)
+  starts = (
+    jnp.full(size, entries, jnp.int32)
+    .at[number]
+    .min(jnp.arange(entries, dtype=jnp.int32), mode='drop')
+  )
+  counts = jnp.diff(starts, append=jnp.int32(entries))
+  rows_of = (counts + _SLOTS - 1) // _SLOTS
+  row_starts = jnp.cumsum(rows_of, dtype=jnp.int32) - rows_of
+  num_rows = entries // _SLOTS + size
+  slot = row_starts[number] * _SLOTS + jnp.arange(entries, dtype=jnp.int32) - starts[number]
+  row_pixels = jnp.zeros(num_rows * _SLOTS, jnp.int32).at[slot].set(order // corners, mode='drop')
+  sorted_weights = jax.lax.stop_gradient(weights).reshape(-1)[order]
+  row_weights = (
+    jnp.zeros(num_rows * _SLOTS, weights.dtype).at[slot].set(sorted_weights, mode='drop')
+  )
+  rows = jnp.full(num_rows, size - 1, jnp.int32).at[slot // _SLOTS].set(number, mode='drop')
+
+  exists = starts < entries
+  unique = [jnp.where(exists, h[starts], np.uint32(2**32 - 1)) for h in hashes]
+  neighbours = []
+  for axis in range(corners):
+    change = np.ones(d, np.int64)
+    if axis < d:
+      change[axis] = -d
+    wanted = [
+      u + np.uint32((change * f).sum() % 2**32) for u, f in zip(unique, factors.astype(np.int64))
+    ]
+    low = jnp.searchsorted(unique[0], wanted[0]).astype(jnp.int32)
+    found = jnp.full(size, size - 1, jnp.int32)
+    for further in range(3):  # Points that share the first hash stand together.
+      at = jnp.minimum(low + further, size - 1)
+      same = exists & exists[at] & (unique[0][at] == wanted[0]) & (unique[1][at] == wanted[1])
+      found = jnp.where(same, at, found)
+    before = jnp.full(size, size - 1, jnp.int32).at[found].set(jnp.arange(size, dtype=jnp.int32))
+    before = before.at[size - 1].set(size - 1)
+    neighbours.append(jnp.stack([before, found]))
+  weights = jnp.where(number[-1] < size - 1, weights, jnp.nan)
+  return Lattice(
+    weights,
+    points.reshape(count, corners),
+    row_pixels.reshape(-1, _SLOTS),
+    row_weights.reshape(-1, _SLOTS),
+    rows,
+    jnp.stack(neighbours),
+  )
+
+
+def _differ(x):
+  return x[1:] != x[:-1]
 
 
 def _rounded(count: int) -> int:

@@ -67,3 +67,48 @@ def test_far_apart_features_are_hashed():
 def test_wrong_features(features):
   with pytest.raises(InputError):
     lattices.build(features)
+
+
+@pytest.mark.parametrize('count, dimensions', [(500, 5), (300, 2), (50, 1), (77, 7)])
+def test_the_graph_finds_the_same_lattice(count, dimensions):
+  features, _, q = some(count, dimensions, 3)
+
+  @jax.jit
+  def inside(features, q):
+    return lattices.apply(lattices.build_in_graph(features), q)
+
+  expected = lattices.apply(lattices.build(features), q)
+  np.testing.assert_allclose(inside(features, q), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_of_lattices():
+  features, _, q = zip(*(some(40, 3, 2, seed) for seed in range(3)))
+
+  def inside(features, q):
+    return lattices.apply(lattices.build_in_graph(features), q)
+
+  together = jax.jit(jax.vmap(inside))(np.stack(features), np.stack(q))
+  for each, f, x in zip(together, features, q, strict=True):
+    np.testing.assert_allclose(each, inside(f, x), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_in_float64():
+  with jax.enable_x64(True):
+    rng = np.random.default_rng(0)
+    features, x = rng.normal(0, 2, (80, 3)), rng.normal(size=(80, 2))
+
+    @jax.jit
+    def loss(features, x):
+      return (lattices.apply(lattices.build_in_graph(features), x) ** 2).sum()
+
+    gradients = jax.grad(loss, (0, 1))(features, x)
+    for i, gradient in enumerate(gradients):
+      steps = [np.zeros_like(features), np.zeros_like(x)]
+      steps[i] = rng.normal(size=gradient.shape)
+      ahead, behind = (loss(features + e * steps[0], x + e * steps[1]) for e in (1e-7, -1e-7))
+      np.testing.assert_allclose((gradient * steps[i]).sum(), (ahead - behind) / 2e-7, rtol=1e-5)
+
+
+def test_too_little_room_is_not_silent():
+  features, _, q = some(50, 3, 2)
+  assert np.isnan(lattices.apply(lattices.build_in_graph(features, size=20), q)).all()
