@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dilated_jax.crf import lattice as lattices
+from dilated_jax.crf import exact, lattice as lattices
 from dilated_jax.errors import InputError
 
 NORMALIZATIONS = ('none', 'before', 'after', 'symmetric')
@@ -76,8 +76,8 @@ def dense_crf(
       places = positions(height, width) / np.float32(term[0])
       kernels.append(lattices.build(np.concatenate([places, colours], 1)))
     matrices.append(compatibility(term[-1], classes))
-  energies = jnp.asarray(unary.reshape(-1, classes), jnp.float32)
-  marginals = mean_field(energies, tuple(kernels), tuple(matrices), iterations, normalization)
+  unaries = jnp.asarray(unary.reshape(-1, classes), jnp.float32)
+  marginals = mean_field(unaries, tuple(kernels), tuple(matrices), iterations, normalization)
   return np.asarray(marginals).reshape(unary.shape)
 
 
@@ -148,38 +148,47 @@ def compatibility(value, classes: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
-def mean_field(energies, kernels, matrices, iterations: int, normalization: str):
+def mean_field(unary, kernels, matrices, iterations: int, normalization: str):
+  """Marginals by the mean field; see `energies`."""
+  return jax.nn.softmax(-energies(unary, kernels, matrices, iterations, normalization))
+
+
+def energies(unary, kernels, matrices, iterations: int, normalization: str):
   """The mean field of any number of kernels.
 
   Args:
-    energies: (N, C) unary energies.
-    kernels: a `lattice.Lattice` each.
-    matrices: (C, C) each, what pairs of labels cost.
+    unary: (N, C) energies.
+    kernels: a `lattice.Lattice` or `exact.Exact` each.
+    matrices: (C, C) each, which turn filtered marginals into energies: messages @ matrix.
     iterations: how many.
     normalization: see `dense_crf`.
 
   Returns:
-    (N, C) marginals.
+    (N, C) energies, whose softmax with a minus are the marginals.
   """
-  norms = [_norms(kernel, energies.dtype, normalization) for kernel in kernels]
+  norms = [_norms(kernel, unary.dtype, normalization) for kernel in kernels]
 
-  def iterate(_, marginals):
-    cost = energies
+  def iterate(cost, _):
+    marginals = jax.nn.softmax(-cost)
+    cost = unary
     for kernel, matrix, (before, after) in zip(kernels, matrices, norms):
-      # Matrices are symmetric or Potts; K Q is linear in the classes, so the order is free.
-      message = lattices.apply(kernel, marginals * before) * after
-      cost = cost + message @ matrix
-    return jax.nn.softmax(-cost)
+      cost = cost + (_filter(kernel, marginals * before) * after) @ matrix
+    return cost, None
 
-  return jax.lax.fori_loop(0, iterations, iterate, jax.nn.softmax(-energies))
+  return jax.lax.scan(iterate, unary, length=iterations)[0]
+
+
+def _filter(kernel, x):
+  return exact.apply(kernel, x) if isinstance(kernel, exact.Exact) else lattices.apply(kernel, x)
 
 
 def _norms(kernel, dtype, normalization):
   """Factors (N, 1) before and after the filter."""
-  one = jnp.ones((kernel.weights.shape[0], 1), dtype)
+  count = jax.tree.leaves(kernel)[0].shape[0]
+  one = jnp.ones((count, 1), dtype)
   if normalization == 'none':
     return one, one
-  total = lattices.apply(kernel, one) + 1e-20
+  total = _filter(kernel, one) + 1e-20
   if normalization == 'symmetric':
     return jax.lax.rsqrt(total), jax.lax.rsqrt(total)
   return (1 / total, one) if normalization == 'before' else (one, 1 / total)

@@ -190,7 +190,7 @@ def build_in_graph(features, size: int | None = None) -> Lattice:
   Args:
     features: (N, d); the Gaussian has a standard deviation of 1 along each dimension.
     size: lattice points that there is room for, and one more. None takes twice the number of
-      pixels (4096 if that is more), several times what photographs need. Where it isn't enough,
+      pixels (65536 if that is more), several times what photographs need. Where it isn't enough,
       the weights are NaN.
 
   Returns:
@@ -200,7 +200,7 @@ def build_in_graph(features, size: int | None = None) -> Lattice:
   count, corners = weights.shape
   d = corners - 1
   entries = count * corners
-  size = size or min(entries, max(2 * count, 4096)) + 1
+  size = size or min(entries, max(2 * count, 1 << 16)) + 1
   # Linear hashes: from a point to its neighbour along an axis, they change by a constant.
   factors = np.random.default_rng(0).integers(0, 1 << 31, (2, d), np.uint32) * 2 + 1
   wraps = (ranks[:, None, :d] > (d - np.arange(corners, dtype=np.int32))[None, :, None]).astype(
