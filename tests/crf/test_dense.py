@@ -1,22 +1,10 @@
-"""dense_crf against the marginals of the reference implementation, and against the exact sum.
-
-reference.npz: a drawn picture of 64x80 pixels and 5 classes; marginals of pydensecrf (commit
-2723c7f, float32) and of the exact sum in float64.
-"""
-
-import pathlib
+"""dense_crf against the marginals of the reference implementation, and against the exact sum."""
 
 import numpy as np
 import pytest
 
 from dilated_jax.crf import dense_crf
 from dilated_jax.errors import InputError
-
-
-@pytest.fixture(scope='module')
-def reference():
-  with np.load(pathlib.Path(__file__).with_name('reference.npz')) as file:
-    return dict(file)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +31,13 @@ def test_marginals_of_the_reference(reference, name, options):
       options[term] = (*options[term][:-1], matrix)
   marginals = dense_crf(reference['unary'], reference['image'], **options)
   assert marginals.dtype == np.float32 and abs(marginals.sum(-1) - 1).max() < 1e-5
+  marginals = marginals[:, ::2]
   assert abs(marginals - reference[name]).max() <= 5e-4
   assert (marginals.argmax(-1) == reference[name].argmax(-1)).mean() >= 0.9999
 
 
 def test_the_exact_sum(reference):
-  marginals = dense_crf(reference['unary'], reference['image'], iterations=5)
+  marginals = dense_crf(reference['unary'], reference['image'], iterations=5)[:, ::2]
   exact = reference['exact_Q_kk_sym_5']
   assert (marginals.argmax(-1) == exact.argmax(-1)).mean() >= 0.985
   assert abs(marginals - exact).sum(-1).mean() / 2 <= 0.02

@@ -1,0 +1,74 @@
+"""CrfRnn against the PyTorch port: scores and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dilated_jax import losses
+from dilated_jax.crf import CrfRnn
+
+THEIRS = {
+  'spatial': 'spatial_ker_weights',
+  'bilateral': 'bilateral_ker_weights',
+  'compatibility': 'compatibility_matrix',
+}
+
+
+@pytest.mark.parametrize('case, bilateral', [('default', (160.0, 3.0)), ('mild', (40.0, 13.0))])
+def test_scores_and_gradients_of_the_port(reference, case, bilateral):
+  layer = CrfRnn(5, bilateral=bilateral)
+  logits, images = jnp.asarray(-reference['unary'])[None], jnp.asarray(reference['image'])[None]
+  params = {ours: jnp.asarray(reference[f'rnn_{case}_{name}']) for ours, name in THEIRS.items()}
+  if case == 'default':  # Which the initial ones are.
+    initial = jax.eval_shape(layer.init, jax.random.key(0), logits, images)
+    assert jax.tree.map(jnp.shape, initial['params']) == dict.fromkeys(THEIRS, (5, 5))
+
+  @jax.jit
+  def loss(params, logits):
+    out = layer.apply({'params': params}, logits, images, train=True)
+    total, count = losses.cross_entropy(out[0], jnp.asarray(reference['label']))
+    return total / count, out
+
+  gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)
+  (value, out), (to_params, to_logits) = gradient(params, logits)
+  np.testing.assert_allclose(value, reference[f'rnn_{case}_loss'], rtol=1e-4)
+  assert abs(out[0, :, ::2] - reference[f'rnn_{case}_out_logits']).max() <= 5e-4
+  expected = reference[f'rnn_{case}_grad_logits']
+  assert abs(to_logits[0, :, ::2] - expected).max() <= 1e-3 * abs(expected).max()
+  for ours, name in THEIRS.items():
+    expected = reference[f'rnn_{case}_grad_{name}']
+    assert abs(to_params[ours] - expected).max() <= 1e-3 * abs(expected).max()
+
+
+def test_initial_weights_and_iterations():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(2, 6, 7, 3)).astype(np.float32)
+  images = rng.integers(0, 256, (2, 6, 7, 3), np.uint8)
+  layer = CrfRnn(3, iterations=0, test_iterations=2, method='exact')
+  variables = layer.init(jax.random.key(0), logits, images)
+  for name, value in (('spatial', 3), ('bilateral', 5), ('compatibility', 1)):
+    np.testing.assert_array_equal(variables['params'][name], value * np.eye(3, dtype=np.float32))
+  # None in training: the scores go through.
+  np.testing.assert_array_equal(layer.apply(variables, logits, images, train=True), logits)
+  assert abs(layer.apply(variables, logits, images) - logits).max() > 0.1
+
+
+def test_bandwidths_can_be_trained():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(1, 6, 7, 3)).astype(np.float32)
+  images = rng.integers(0, 256, (1, 6, 7, 3), np.uint8)
+  layer = CrfRnn(3, bilateral=(10.0, 60.0), method='exact', train_bandwidths=True)
+  variables = layer.init(jax.random.key(0), logits, images)
+
+  @jax.jit
+  def loss(factors):
+    params = variables['params'] | {'log_bandwidths': factors}
+    return (layer.apply({'params': params}, logits, images, train=True) ** 2).mean()
+
+  factors = jnp.zeros(3)
+  gradient = jax.grad(loss)(factors)
+  for i in range(3):
+    step = 1e-2 * np.eye(3, dtype=np.float32)[i]
+    slope = (loss(factors + step) - loss(factors - step)) / 2e-2
+    np.testing.assert_allclose(gradient[i], slope, rtol=2e-2, atol=1e-4)
