@@ -1,8 +1,21 @@
-"""The fully connected CRF with Gaussian edge potentials, and its mean field."""
+"""The fully connected CRF with Gaussian edge potentials, and its mean field.
+
+  marginals = dense_crf(-np.log(probabilities), image)
+
+or step by step, for those who want to watch it:
+
+  problem = pose(unary, image)
+  marginals = mean_field(problem, iterations=10)
+  free_energy(problem, marginals)
+
+Source: Krähenbühl and Koltun 2011, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
+Potentials", Algorithm 1; the normalisations are those of their code of 2013.
+"""
 
 import dataclasses
 import functools
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +24,7 @@ from dilated_jax.crf import exact, lattice as lattices
 from dilated_jax.errors import InputError
 
 NORMALIZATIONS = ('none', 'before', 'after', 'symmetric')
+METHODS = ('lattice', 'exact')
 
 
 def dense_crf(
@@ -19,66 +33,80 @@ def dense_crf(
   *,
   gaussian=(3, 3),
   bilateral=(80, 13, 10),
+  kernels=(),
   iterations: int = 10,
   normalization: str = 'symmetric',
+  tolerance: float = 0.0,
+  method: str = 'lattice',
 ):
   """Marginals of the dense CRF of a picture, by mean field.
 
   The energy is the sum of unary(x_i) over pixels and of k(i, j) mu(x_i, x_j) over pairs. The kernel
-  k is a Gaussian of the positions (smoothness) and one of positions and colours (appearance). Each
+  k is a Gaussian of the positions (smoothness) plus one of positions and colours (appearance). Each
   iteration updates all pixels, Q <- softmax(-unary - sum of mu (K Q)), from Q = softmax(-unary).
+
+  Inside `jax.jit`, `jax.vmap` and `jax.grad` it works too, and gives JAX arrays.
 
   Args:
     unary: (H, W, C) energies, -log p; any real dtype and memory order.
     image: (H, W, 3) uint8 RGB; or (H, W, F) numbers, the features that stand for colour.
     gaussian: (sxy, compat): standard deviation in pixels, and compatibility; None for no such term.
-    bilateral: (sxy, srgb, compat): the same with the deviation of colour, 0..255; or None.
-      A compatibility is a weight w >= 0 (Potts: labels that differ cost w), C weights, one a class,
-      or a (C, C) matrix of costs, which is made symmetric.
-    iterations: of the mean field.
+    bilateral: (sxy, srgb, compat): the same with the deviation of colour, 0..255; or None. Of
+      compatibilities, see `costs`.
+    kernels: further ones: (features, compat) each, features (H, W, d) numbers in units of their
+      standard deviations.
+    iterations: of the mean field, at most.
     normalization: of the filtered marginals by n = K 1: 'symmetric' n^-1/2 K n^-1/2, 'after' 1/n K,
       'before' K 1/n, 'none'.
+    tolerance: stop as soon as no marginal changes by more; 0 for all iterations. Not for gradients.
+    method: of filtering: 'lattice', or 'exact', N^2 operations for N pixels.
 
   Returns:
-    (H, W, C) float32 marginals, each pixel's add up to 1.
+    (H, W, C) float32 marginals, which add up to 1 at each pixel. With a leading axis (B, H, W, C)
+    and (B, H, W, 3) those of each picture.
 
   Raises:
-    InputError: shapes that don't fit, numbers that aren't finite, a negative deviation or weight.
+    InputError: shapes that don't fit, numbers that aren't finite, a deviation of 0 or less, or a
+      compatibility that would reward labels for being different.
 
-  Source: Krähenbühl and Koltun 2011, Algorithm 1; normalisations of their 2013 code.
+  >>> import numpy as np
+  >>> probabilities, image = np.full((6, 8, 3), 1 / 3), np.zeros((6, 8, 3), np.uint8)
+  >>> dense_crf(-np.log(probabilities), image).shape
+  (6, 8, 3)
   """
-  unary, image = np.asarray(unary), np.asarray(image)
-  if unary.ndim != 3 or unary.shape[2] < 2:
-    raise InputError(f'unary energies have shape {unary.shape}; they are (H, W, classes)')
-  if image.ndim != 3 or image.shape[:2] != unary.shape[:2]:
-    raise InputError(
-      f'the picture has shape {image.shape} and the unary energies {unary.shape}: height and width '
-      'must be equal, (H, W, 3) and (H, W, classes)'
-    )
-  if not np.isfinite(unary).all():
-    raise InputError('unary energies hold NaN or infinity; clip probabilities before the logarithm')
-  if normalization not in NORMALIZATIONS:
-    raise InputError(f'normalization is {normalization!r}; choose {", ".join(NORMALIZATIONS)}')
+  options = dict(
+    gaussian=gaussian,
+    bilateral=bilateral,
+    kernels=kernels,
+    iterations=iterations,
+    normalization=normalization,
+    tolerance=tolerance,
+    method=method,
+  )
+  if np.ndim(unary) == 4:
+    if np.ndim(image) != 4 or len(unary) != len(image):
+      raise InputError(f'{len(unary)} maps of unary energies, and pictures of {np.shape(image)}')
+    if kernels:
+      raise InputError('kernels are of one picture; call dense_crf for each')
+    if _traced(unary, image):
+      return jax.lax.map(lambda pair: dense_crf(*pair, **options), (unary, image))
+    return np.stack([dense_crf(u, i, **options) for u, i in zip(unary, image, strict=True)])
   if iterations < 0:
     raise InputError(f'iterations is {iterations}; it must be 0 or more')
-  height, width, classes = unary.shape
-  kernels, matrices = [], []
-  for name, term, count in (('gaussian', gaussian, 2), ('bilateral', bilateral, 3)):
-    if term is None:
-      continue
-    if len(term) != count or not all(np.isfinite(s) and s > 0 for s in term[:-1]):
-      wanted = ('(sxy, compat)', '(sxy, srgb, compat)')[count - 2]
-      raise InputError(f'{name} is {term}; it is {wanted} with deviations above 0')
-    if count == 2:
-      kernels.append(_smoothness(height, width, float(term[0])))
-    else:
-      colours = image.reshape(height * width, -1).astype(np.float32) / np.float32(term[1])
-      places = positions(height, width) / np.float32(term[0])
-      kernels.append(lattices.build(np.concatenate([places, colours], 1)))
-    matrices.append(compatibility(term[-1], classes))
-  unaries = jnp.asarray(unary.reshape(-1, classes), jnp.float32)
-  marginals = mean_field(unaries, tuple(kernels), tuple(matrices), iterations, normalization)
-  return np.asarray(marginals).reshape(unary.shape)
+  problem = pose(
+    unary,
+    image,
+    gaussian=gaussian,
+    bilateral=bilateral,
+    kernels=kernels,
+    normalization=normalization,
+    method=method,
+  )
+  if _traced(unary, image):
+    marginals = jax.nn.softmax(-unrolled(problem, iterations))
+  else:
+    marginals = np.asarray(mean_field(problem, iterations, tolerance))
+  return marginals.reshape(np.shape(unary))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,27 +114,152 @@ class DenseCrf:
   """`dense_crf` with its options settled, from probabilities to marginals.
 
   Attributes:
-    gaussian: see `dense_crf`.
-    bilateral: see `dense_crf`.
-    iterations: see `dense_crf`.
-    normalization: see `dense_crf`.
+    gaussian: see `dense_crf`; so are the others.
   """
 
-  gaussian: tuple = (3, 3)
-  bilateral: tuple = (80, 13, 10)
+  gaussian: tuple | None = (3, 3)
+  bilateral: tuple | None = (80, 13, 10)
   iterations: int = 10
   normalization: str = 'symmetric'
+  tolerance: float = 0.0
 
   def __call__(self, probabilities, image) -> np.ndarray:
-    """Refines (H, W, C) probabilities of a picture, of which 1e-5 is the least that counts."""
+    """Refines (H, W, C) probabilities of a picture; what is below 1e-5 counts as that much."""
     unary = -np.log(np.clip(probabilities, 1e-5, 1.0))
     return dense_crf(unary, image, **dataclasses.asdict(self))
 
 
-@functools.lru_cache(maxsize=8)
-def _smoothness(height: int, width: int, sxy: float) -> lattices.Lattice:
-  """The lattice of positions alone, which is that of all pictures of the size."""
-  return jax.device_put(lattices.build(positions(height, width) / np.float32(sxy)))
+# The problem.
+
+
+@flax.struct.dataclass
+class Problem:
+  """A dense CRF of N pixels and C classes.
+
+  Attributes:
+    unary: (N, C) energies.
+    kernels: a `lattice.Lattice` or `exact.Exact` each.
+    costs: of each kernel: (C, C), what pairs of labels cost, or (C,), its diagonal.
+    norms: of each kernel: factors (N, 1) before and after filtering.
+  """
+
+  unary: jax.Array
+  kernels: tuple
+  costs: tuple
+  norms: tuple
+
+
+def pose(
+  unary,
+  image,
+  *,
+  gaussian=(3, 3),
+  bilateral=(80, 13, 10),
+  kernels=(),
+  normalization: str = 'symmetric',
+  method: str = 'lattice',
+) -> Problem:
+  """Sets up the dense CRF of a picture.
+
+  Args:
+    unary: as for `dense_crf`; so are the others.
+    image: see there.
+    gaussian: see there.
+    bilateral: see there.
+    kernels: see there.
+    normalization: see there.
+    method: see there.
+
+  Returns:
+    a Problem.
+
+  Raises:
+    InputError: as `dense_crf` does.
+  """
+  traced = _traced(unary, image)
+  if not traced:
+    unary, image = np.asarray(unary), np.asarray(image)
+  if unary.ndim != 3 or unary.shape[2] < 2:
+    raise InputError(f'unary energies have shape {unary.shape}; they are (H, W, classes)')
+  if image.ndim != 3 or image.shape[:2] != unary.shape[:2]:
+    raise InputError(
+      f'the picture has shape {image.shape} and the unary energies {unary.shape}: height and width '
+      'must be equal, (H, W, 3) and (H, W, classes)'
+    )
+  height, width, classes = unary.shape
+  energies = unary.reshape(-1, classes).astype(np.float32)
+  if not traced and not np.isfinite(energies.sum(dtype=np.float64)):
+    raise InputError('unary energies hold NaN or infinity; clip probabilities before the logarithm')
+  _check_choice('normalization', normalization, NORMALIZATIONS)
+  _check_choice('method', method, METHODS)
+  made, matrices = [], []
+  if gaussian is not None:
+    _check_term('gaussian', gaussian, '(sxy, compat)')
+    made.append(_smoothness(height, width, float(gaussian[0]), method))
+    matrices.append(costs(gaussian[-1], classes))
+  if bilateral is not None:
+    _check_term('bilateral', bilateral, '(sxy, srgb, compat)')
+    colours = image.reshape(height * width, -1).astype(np.float32) / np.float32(bilateral[1])
+    places = positions(height, width) / np.float32(bilateral[0])
+    made.append(_kernel((places, colours), method))
+    matrices.append(costs(bilateral[-1], classes))
+  for features, compat in kernels:
+    if np.shape(features)[:2] != (height, width):
+      raise InputError(
+        f'features of a kernel have shape {np.shape(features)}; they are ({height}, {width}, d)'
+      )
+    made.append(_kernel((features.reshape(height * width, -1).astype(np.float32),), method))
+    matrices.append(costs(compat, classes))
+  return assemble(energies, tuple(made), tuple(matrices), (normalization,) * len(made))
+
+
+def assemble(unary, kernels: tuple, matrices: tuple, normalizations: tuple) -> Problem:
+  """Puts a problem together from its parts: see `Problem`, and `dense_crf` of normalisations."""
+  norms = tuple(map(_norms, kernels, normalizations))
+  return Problem(unary, kernels, tuple(jnp.asarray(m, jnp.float32) for m in matrices), norms)
+
+
+def costs(compat, classes: int) -> np.ndarray:
+  """What pairs of labels cost, mu(l, l').
+
+  The sign can't be got wrong: a weight w (labels that differ cost w) and C weights, one a class,
+  are rewards of equal labels, and of C weights the sign is of no account; a matrix holds costs. A
+  reward of equal labels is the same as a cost of others, but for what the softmax takes away.
+
+  Args:
+    compat: a weight w >= 0, C weights of one sign, or a (C, C) matrix, made symmetric.
+    classes: C.
+
+  Returns:
+    float32 (C,), the diagonal of a diagonal matrix, or (C, C).
+
+  Raises:
+    InputError: another shape, not finite, or differing labels would be rewarded.
+  """
+  given = np.asarray(compat, np.float32)
+  if not np.isfinite(given).all():
+    raise InputError('a compatibility holds NaN or infinity')
+  if given.ndim == 0:
+    if given < 0:
+      raise InputError(f'compatibility {compat} would reward labels that differ; take {-given:g}')
+    return np.full(classes, -given)
+  if given.shape == (classes,):
+    if (given < 0).any() and (given > 0).any():
+      raise InputError(f'compatibilities {given.tolist()} have different signs')
+    return -abs(given)
+  if given.shape != (classes, classes):
+    raise InputError(
+      f'a compatibility has shape {given.shape}; it is a weight, {classes} weights or a '
+      f'{classes} x {classes} matrix'
+    )
+  equal = np.trace(given) / classes
+  differ = (given.sum() - np.trace(given)) / (classes * (classes - 1))
+  if equal > differ:
+    raise InputError(
+      f'a compatibility matrix holds costs, and this one has {equal:g} for equal labels and '
+      f'{differ:g} for others, on average: it would reward labels that differ; turn its sign'
+    )
+  return (given + given.T) / 2
 
 
 def positions(height: int, width: int) -> np.ndarray:
@@ -115,80 +268,114 @@ def positions(height: int, width: int) -> np.ndarray:
   return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
 
 
-def compatibility(value, classes: int) -> np.ndarray:
-  """(C, C) float32 matrix mu of what a pair of labels costs.
-
-  Args:
-    value: a weight (Potts), C weights or a (C, C) matrix.
-    classes: C.
-
-  Returns:
-    the matrix. A weight w rewards equal labels, -w I, which differs from w where labels differ by a
-    constant that the softmax takes away.
-
-  Raises:
-    InputError: another shape, not finite, or negative weights, which would reward noise.
-  """
-  value = np.asarray(value, np.float32)
-  if not np.isfinite(value).all():
-    raise InputError('a compatibility holds NaN or infinity')
-  if value.ndim < 2 and value.shape in ((), (classes,)):
-    if (value < 0).any():
-      raise InputError(
-        f'compatibility {value.tolist()} is negative and would reward labels that differ; '
-        'weights are 0 or more'
-      )
-    return -np.diag(np.broadcast_to(value, classes))
-  if value.shape != (classes, classes):
-    raise InputError(
-      f'a compatibility has shape {value.shape}; it is a weight, {classes} weights or a '
-      f'{classes} x {classes} matrix'
-    )
-  return (value + value.T) / 2
+def _kernel(features: tuple, method: str):
+  """The kernel of features (N, d) that are given in parts."""
+  if _traced(*features):
+    features = jnp.concatenate(features, 1)
+    return exact.Exact(features) if method == 'exact' else lattices.build_in_graph(features)
+  features = np.concatenate(features, 1)
+  return exact.Exact(features) if method == 'exact' else lattices.build(features)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def mean_field(unary, kernels, matrices, iterations: int, normalization: str):
-  """Marginals by the mean field; see `energies`."""
-  return jax.nn.softmax(-energies(unary, kernels, matrices, iterations, normalization))
+@functools.lru_cache(maxsize=8)
+def _smoothness(height: int, width: int, sxy: float, method: str):
+  """The kernel of positions alone, which all pictures of a size share."""
+  # Constants in a program that is being traced; otherwise they stay on the device.
+  with jax.ensure_compile_time_eval():
+    return jax.device_put(_kernel((positions(height, width) / np.float32(sxy),), method))
 
 
-def energies(unary, kernels, matrices, iterations: int, normalization: str):
-  """The mean field of any number of kernels.
-
-  Args:
-    unary: (N, C) energies.
-    kernels: a `lattice.Lattice` or `exact.Exact` each.
-    matrices: (C, C) each, which turn filtered marginals into energies: messages @ matrix.
-    iterations: how many.
-    normalization: see `dense_crf`.
-
-  Returns:
-    (N, C) energies, whose softmax with a minus are the marginals.
-  """
-  norms = [_norms(kernel, unary.dtype, normalization) for kernel in kernels]
-
-  def iterate(cost, _):
-    marginals = jax.nn.softmax(-cost)
-    cost = unary
-    for kernel, matrix, (before, after) in zip(kernels, matrices, norms):
-      cost = cost + (_filter(kernel, marginals * before) * after) @ matrix
-    return cost, None
-
-  return jax.lax.scan(iterate, unary, length=iterations)[0]
-
-
-def _filter(kernel, x):
-  return exact.apply(kernel, x) if isinstance(kernel, exact.Exact) else lattices.apply(kernel, x)
-
-
-def _norms(kernel, dtype, normalization):
-  """Factors (N, 1) before and after the filter."""
-  count = jax.tree.leaves(kernel)[0].shape[0]
-  one = jnp.ones((count, 1), dtype)
+@functools.partial(jax.jit, static_argnums=1)
+def _norms(kernel, normalization):
+  one = jnp.ones((jax.tree.leaves(kernel)[0].shape[0], 1), jnp.float32)
   if normalization == 'none':
     return one, one
   total = _filter(kernel, one) + 1e-20
   if normalization == 'symmetric':
     return jax.lax.rsqrt(total), jax.lax.rsqrt(total)
   return (1 / total, one) if normalization == 'before' else (one, 1 / total)
+
+
+def _filter(kernel, x):
+  return exact.apply(kernel, x) if isinstance(kernel, exact.Exact) else lattices.apply(kernel, x)
+
+
+def _traced(*arrays) -> bool:
+  return any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def _check_term(name, term, form):
+  if len(term) != form.count(',') + 1 or not all(np.isfinite(s) and s > 0 for s in term[:-1]):
+    raise InputError(f'{name} is {term}; it is {form} with deviations above 0')
+
+
+def _check_choice(name, value, choices):
+  if value not in choices:
+    raise InputError(f'{name} is {value!r}; choose {", ".join(choices)}')
+
+
+# Its solution.
+
+
+@jax.jit
+def mean_field(problem: Problem, iterations: int, tolerance: float = 0.0):
+  """Marginals (N, C) after so many iterations, or fewer: see `dense_crf`."""
+
+  def unfinished(carry):
+    done, _, change = carry
+    return (done < iterations) & (change > tolerance)
+
+  def iterate(carry):
+    # Energies go from one iteration to the next, and marginals are made of them at its start: at
+    # its end XLA would filter once for each pass of the softmax.
+    done, energies, change = carry
+    marginals = jax.nn.softmax(-energies)
+    updated = update(problem, marginals)
+    change = jax.lax.cond(  # As costly as a filter; only who has a tolerance pays for it.
+      tolerance > 0, lambda: abs(jax.nn.softmax(-updated) - marginals).max(), lambda: change
+    )
+    return done + 1, updated, change
+
+  start = (jnp.int32(0), problem.unary, jnp.float32(jnp.inf))
+  return jax.nn.softmax(-jax.lax.while_loop(unfinished, iterate, start)[1])
+
+
+def unrolled(problem: Problem, iterations: int):
+  """The mean field's energies (N, C) after a fixed number of iterations, differentiable."""
+
+  def iterate(energies, _):
+    return update(problem, jax.nn.softmax(-energies)), None
+
+  return jax.lax.scan(iterate, problem.unary, length=iterations)[0]
+
+
+def update(problem: Problem, marginals):
+  """One iteration: from marginals (N, C) to the energies (N, C) of the next ones."""
+  energies = problem.unary
+  for message in _messages(problem, marginals):
+    energies = energies + message
+  return energies
+
+
+@jax.jit
+def free_energy(problem: Problem, marginals):
+  """What the mean field lowers: the divergence KL(Q || P) up to a constant.
+
+  Args:
+    problem: from `pose`.
+    marginals: (N, C) Q.
+
+  Returns:
+    the scalar sum of Q log Q + Q unary + Q mu (K Q), float32.
+
+  Source: Krähenbühl and Koltun 2013, `klDivergence` of their code, which does not halve the pairs.
+  """
+  entropy = marginals * jnp.log(jnp.maximum(marginals, 1e-20))
+  return (entropy + marginals * update(problem, marginals)).sum()
+
+
+def _messages(problem, marginals):
+  for kernel, cost, (before, after) in zip(problem.kernels, problem.costs, problem.norms):
+    filtered = _filter(kernel, marginals * before) * after
+    # Costs are symmetric or diagonal; filtering and mixing of classes may change places.
+    yield filtered * cost[None] if cost.ndim == 1 else filtered @ cost

@@ -75,9 +75,10 @@ class CrfRnn(nn.Module):
         build(places / deviations[0]),
         build(jnp.concatenate([places / deviations[1], colours], 1)),
       )
-      energies = -scores.reshape(height * width, -1)
+      unary = -scores.reshape(height * width, -1)
+      problem = dense.assemble(unary, kernels, matrices, ('after', 'after'))
       steps = self.iterations if train else self.test_iterations
-      return -dense.energies(energies, kernels, matrices, steps, 'after').reshape(scores.shape)
+      return -dense.unrolled(problem, steps).reshape(scores.shape)
 
     # One after the other: a batch of lattices would take the memory of all.
     return jax.lax.map(lambda pair: refine(*pair), (logits, images))

@@ -25,10 +25,7 @@ def test_marginals_of_the_reference(reference, name, options):
   options = {'iterations': 5} | options
   for term in ('gaussian', 'bilateral'):
     if isinstance(options.get(term, (0,))[-1], str):
-      matrix = reference[options[term][-1]]
-      # A vector is the diagonal of the costs in the reference; ours are weights of equal labels.
-      matrix = np.diag(matrix) if matrix.ndim == 1 else matrix
-      options[term] = (*options[term][:-1], matrix)
+      options[term] = (*options[term][:-1], reference[options[term][-1]])
   marginals = dense_crf(reference['unary'], reference['image'], **options)
   assert marginals.dtype == np.float32 and abs(marginals.sum(-1) - 1).max() < 1e-5
   marginals = marginals[:, ::2]
@@ -67,7 +64,11 @@ def test_without_terms_it_is_the_softmax(reference):
     ({'unary': np.full((4, 5, 2), np.nan)}, 'NaN or infinity'),
     ({'gaussian': (3,)}, r'gaussian is \(3,\); it is \(sxy, compat\)'),
     ({'bilateral': (80, 0, 3)}, 'deviations above 0'),
-    ({'gaussian': (3, -3)}, 'is negative'),
+    ({'gaussian': (3, -3)}, 'compatibility -3 would reward labels that differ; take 3'),
+    ({'gaussian': (3, [1, -1])}, 'different signs'),
+    ({'gaussian': (3, np.eye(2))}, 'holds costs, .* turn its sign'),
+    ({'method': 'fast'}, "method is 'fast'; choose lattice, exact"),
+    ({'kernels': [(np.zeros((3, 5, 1)), 1)]}, r'features of a kernel have shape \(3, 5, 1\)'),
     ({'gaussian': (3, [1, 2, 3])}, 'a weight, 2 weights or a 2 x 2 matrix'),
     ({'gaussian': (3, np.nan)}, 'a compatibility holds NaN'),
     ({'normalization': 'mean'}, "normalization is 'mean'; choose none, before"),
