@@ -195,20 +195,25 @@ def pose(
   made, matrices = [], []
   if gaussian is not None:
     _check_term('gaussian', gaussian, '(sxy, compat)')
-    made.append(_smoothness(height, width, float(gaussian[0]), method))
+    size = height, width, float(gaussian[0])
+    if method == 'exact':
+      made.append(_kernel((positions(height, width) / np.float32(gaussian[0]),), method, traced))
+    else:
+      made.append(lattices.brought(smoothness(*size)) if traced else _on_device(*size))
     matrices.append(costs(gaussian[-1], classes))
   if bilateral is not None:
     _check_term('bilateral', bilateral, '(sxy, srgb, compat)')
     colours = image.reshape(height * width, -1).astype(np.float32) / np.float32(bilateral[1])
     places = positions(height, width) / np.float32(bilateral[0])
-    made.append(_kernel((places, colours), method))
+    made.append(_kernel((places, colours), method, traced))
     matrices.append(costs(bilateral[-1], classes))
   for features, compat in kernels:
     if np.shape(features)[:2] != (height, width):
       raise InputError(
         f'features of a kernel have shape {np.shape(features)}; they are ({height}, {width}, d)'
       )
-    made.append(_kernel((features.reshape(height * width, -1).astype(np.float32),), method))
+    features = features.reshape(height * width, -1).astype(np.float32)
+    made.append(_kernel((features,), method, traced))
     matrices.append(costs(compat, classes))
   return assemble(energies, tuple(made), tuple(matrices), (normalization,) * len(made))
 
@@ -268,21 +273,25 @@ def positions(height: int, width: int) -> np.ndarray:
   return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
 
 
-def _kernel(features: tuple, method: str):
+def _kernel(features: tuple, method: str, traced: bool):
   """The kernel of features (N, d) that are given in parts."""
+  if method == 'exact':
+    return exact.Exact(jnp.concatenate(features, 1))
   if _traced(*features):
-    features = jnp.concatenate(features, 1)
-    return exact.Exact(features) if method == 'exact' else lattices.build_in_graph(features)
-  features = np.concatenate(features, 1)
-  return exact.Exact(features) if method == 'exact' else lattices.build(features)
+    return lattices.build_in_graph(jnp.concatenate(features, 1))
+  found = lattices.build(np.concatenate(features, 1))
+  return lattices.brought(found) if traced else found
 
 
 @functools.lru_cache(maxsize=8)
-def _smoothness(height: int, width: int, sxy: float, method: str):
-  """The kernel of positions alone, which all pictures of a size share."""
-  # Constants in a program that is being traced; otherwise they stay on the device.
-  with jax.ensure_compile_time_eval():
-    return jax.device_put(_kernel((positions(height, width) / np.float32(sxy),), method))
+def smoothness(height: int, width: int, sxy: float) -> lattices.Lattice:
+  """The lattice of positions alone, which all pictures of a size share; NumPy arrays."""
+  return lattices.build(positions(height, width) / np.float32(sxy))
+
+
+@functools.lru_cache(maxsize=8)
+def _on_device(height, width, sxy):
+  return jax.device_put(smoothness(height, width, sxy))
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -1,9 +1,11 @@
 """dense_crf against the marginals of the reference implementation, and against the exact sum."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dilated_jax.crf import dense_crf
+from dilated_jax.crf import dense, dense_crf
 from dilated_jax.errors import InputError
 
 
@@ -80,3 +82,71 @@ def test_wrong_input_is_one_line(change, words):
   with pytest.raises(InputError, match=words) as raised:
     dense_crf(given.pop('unary'), given.pop('image'), **given)
   assert '\n' not in str(raised.value)
+
+
+def test_further_kernels(reference):
+  unary, image = reference['unary'][:20, :30], reference['image'][:20, :30]
+  rows, columns = np.mgrid[:20, :30]
+  places = np.stack([columns, rows], -1) / 3
+  colours = np.concatenate([places * 3 / 80, image / 13.0], -1)
+  together = dense_crf(
+    unary, image, gaussian=None, bilateral=None, kernels=[(places, 3), (colours, 10)]
+  )
+  np.testing.assert_allclose(together, dense_crf(unary, image), atol=1e-5)
+  # Other numbers than colours, in any number of dimensions.
+  depth = image[..., :1].astype(np.float64)
+  np.testing.assert_allclose(
+    dense_crf(unary, depth, bilateral=(80, 13, 10)),
+    dense_crf(
+      unary, image, bilateral=None,
+      kernels=[(np.concatenate([places * 3 / 80, depth / 13], -1), 10)],
+    ),
+    atol=1e-5,
+  )  # fmt: skip
+
+
+def test_a_batch_is_its_pictures(reference):
+  unary = np.stack([reference['unary'][:20, :30], reference['unary'][20:40, 30:60]])
+  image = np.stack([reference['image'][:20, :30], reference['image'][20:40, 30:60]])
+  together = dense_crf(unary, image, iterations=2)
+  for marginals, u, i in zip(together, unary, image, strict=True):
+    np.testing.assert_array_equal(marginals, dense_crf(u, i, iterations=2))
+
+
+def test_inside_jit_and_grad(reference):
+  unary, image = jnp.asarray(reference['unary'][:20, :30]), reference['image'][:20, :30]
+
+  def crf(unary):
+    return dense_crf(unary, image, iterations=3)
+
+  marginals = jax.jit(crf)(unary)
+  np.testing.assert_allclose(marginals, crf(np.asarray(unary)), atol=1e-5)
+  slope = np.asarray(jax.jit(jax.grad(lambda u: (crf(u) ** 2).sum()))(unary))
+  step = slope / np.linalg.norm(slope)
+  ahead, behind = (
+    (crf(np.asarray(unary) + e * step).astype(np.float64) ** 2).sum() for e in (1e-1, -1e-1)
+  )
+  np.testing.assert_allclose((ahead - behind) / 2e-1, np.linalg.norm(slope), rtol=1e-2)
+  batch = jax.jit(lambda u, i: dense_crf(u, i, iterations=3))(unary[None], image[None])
+  np.testing.assert_allclose(batch[0], marginals, atol=1e-6)
+
+
+def test_exact_method(reference):
+  unary, image = reference['unary'], reference['image']
+  marginals = dense_crf(unary, image, iterations=5, method='exact')
+  assert abs(marginals[:, ::2] - reference['exact_Q_kk_sym_5']).max() < 1e-4
+
+
+def test_free_energy_is_the_divergence_of_the_reference(reference):
+  problem = dense.pose(reference['unary'], reference['image'])
+  found = [float(dense.free_energy(problem, dense.mean_field(problem, done))) for done in range(11)]
+  np.testing.assert_allclose(found, reference['kl_kk_sym'], rtol=1e-5)
+
+
+def test_early_stop(reference):
+  unary, image = reference['unary'], reference['image']
+  whole = dense_crf(unary, image, iterations=50)
+  stopped = dense_crf(unary, image, iterations=50, tolerance=1e-4)
+  assert 0 < abs(whole - stopped).max() < 2e-2
+  after_one = dense_crf(unary, image, iterations=1)
+  np.testing.assert_array_equal(dense_crf(unary, image, tolerance=1.0), after_one)

@@ -72,3 +72,21 @@ def test_bandwidths_can_be_trained():
     step = 1e-2 * np.eye(3, dtype=np.float32)[i]
     slope = (loss(factors + step) - loss(factors - step)) / 2e-2
     np.testing.assert_allclose(gradient[i], slope, rtol=2e-2, atol=1e-4)
+
+
+def test_cells_see_the_mean_of_their_pixels():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(1, 5, 6, 3)).astype(np.float32)
+  images = rng.integers(0, 256, (1, 10, 12, 3), np.uint8)
+  coarse = images.reshape(1, 5, 2, 6, 2, 3).mean((2, 4), dtype=np.float32)
+  cells = CrfRnn(3, gaussian=6.0, bilateral=(40.0, 30.0), cell=2, method='exact')
+  pixels = CrfRnn(3, gaussian=3.0, bilateral=(20.0, 30.0), method='exact')
+  variables = pixels.init(jax.random.key(0), logits, coarse)
+  np.testing.assert_allclose(
+    cells.apply(variables, logits, images), pixels.apply(variables, logits, coarse), atol=1e-5
+  )
+  # A mean that was subtracted makes no difference.
+  moved = images.astype(np.float32) - 100
+  np.testing.assert_allclose(
+    cells.apply(variables, logits, moved), cells.apply(variables, logits, images), atol=1e-4
+  )
