@@ -126,6 +126,10 @@ class Card:
     options = models.front_end_options(self.options)
     return dataclasses.replace(self, model='front_end', options=options)
 
+  def without_crf(self) -> 'Card':
+    """The card of the network that a CRF-RNN refines; of one without, the same."""
+    return dataclasses.replace(self, options=models.without_crf(self.options))
+
 
 def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
   """Writes a weights folder: an Orbax checkpoint and `model.json`.

@@ -22,7 +22,16 @@ from dilated_jax.files import write_atomic
 from dilated_jax.input import reflect
 
 
-def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: int = 8) -> Sequence:
+def source(
+  model,
+  variables,
+  mean,
+  pictures: Sequence,
+  folder,
+  *,
+  whole: bool = False,
+  batch_size: int = 8,
+) -> Sequence:
   """The front end's class scores of every picture, with its labels.
 
   All pictures are padded at the bottom and right to the size of the largest (pictures by
@@ -36,48 +45,55 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
     mean: RGB mean, 0..255.
     pictures: examples with 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
     folder: where the maps are kept.
+    whole: the logits of the whole network, with the pictures beside them, for a CRF-RNN.
     batch_size: pictures computed together.
 
   Returns:
-    Examples with 'features' float32 (h, w, C) and 'label' uint8 (h * stride, w * stride).
+    Examples with 'features' float32 (h, w, C) and 'label' uint8 (h * stride, w * stride), and with
+    `whole` 'image' uint8 (h * stride, w * stride, 3).
   """
-  stride, digest, shapes = model.stride, _digest(model, variables, mean), []
+  stride, digest, shapes = model.stride, _digest(model, variables, mean, whole), []
   for index in range(len(pictures)):
     example = pictures[index]
     shapes.append(example['label'].shape)
     digest.update(np.ascontiguousarray(example['image']))
   height, width = (-(-max(sides) // stride) * stride for sides in zip(*shapes, strict=True))
-  shape = (len(pictures), height // stride, width // stride, model.num_classes)
+  cell = 1 if whole and model.full_size else stride
+  shape = (len(pictures), height // cell, width // cell, model.num_classes)
   path = pathlib.Path(folder) / f'features-{digest.hexdigest()[:24]}.npy'
   for process in range(jax.process_count()):
     # One host after the other: they may share the folder.
     if process == jax.process_index() and not _is_whole(path):
       path.parent.mkdir(parents=True, exist_ok=True)
-      _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size)
+      method = '__call__' if whole else 'scores'
+      _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size, method)
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices(f'features of process {process}')
-  return _Features(np.load(path, mmap_mode='r'), pictures, (height, width))
+  return _Features(np.load(path, mmap_mode='r'), pictures, (height, width), whole)
 
 
 class _Features(Sequence):
-  def __init__(self, maps, pictures, size):
-    self._maps, self._pictures, self._size = maps, pictures, size
+  def __init__(self, maps, pictures, size, images):
+    self._maps, self._pictures, self._size, self._images = maps, pictures, size, images
 
   def __len__(self):
     return len(self._maps)
 
   def __getitem__(self, index):
-    label = self._pictures[index]['label']
-    below, right = (whole - side for whole, side in zip(self._size, label.shape, strict=True))
-    label = np.pad(label, ((0, below), (0, right)), constant_values=IGNORE)
-    return {'features': self._maps[index], 'label': label}
+    picture = self._pictures[index]
+    rest = [(0, n - side) for n, side in zip(self._size, picture['label'].shape, strict=True)]
+    label = np.pad(picture['label'], rest, constant_values=IGNORE)
+    example = {'features': self._maps[index], 'label': label}
+    if self._images:
+      example['image'] = np.pad(picture['image'], (*rest, (0, 0)), mode='edge')
+    return example
 
 
 def mirrored(example: dict, rng: np.random.Generator) -> dict:
   """Turns every other example left to right, as the authors' data layer for features does."""
   if rng.random() < 0.5:
     return example
-  return {name: example[name][:, ::-1] for name in ('features', 'label')}
+  return {name: array[:, ::-1] for name, array in example.items()}
 
 
 def unchanged(example: dict, rng: np.random.Generator) -> dict:
@@ -86,13 +102,13 @@ def unchanged(example: dict, rng: np.random.Generator) -> dict:
   return example
 
 
-def _compute(model, variables, mean, pictures, size, shape, path, batch_size):
+def _compute(model, variables, mean, pictures, size, shape, path, batch_size, method):
   """Writes the maps to `path`, under another name until all are there."""
 
   @jax.jit
   def scores(images):
     images = images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
-    return model.apply(variables, images, method='scores')
+    return model.apply(variables, images, method=method)
 
   # A name of its own: two runs may share the folder.
   handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
@@ -140,11 +156,16 @@ def _fed(image, size, margin, stride):
   return np.pad(padded, (*rest, (0, 0)), mode='reflect')
 
 
-def _digest(model, variables, mean):
-  """A hash of the front end, to be continued with the pictures."""
-  network = (model.front_end_table, str(jnp.dtype(model.dtype)), tuple(mean))
+def _digest(model, variables, mean, whole):
+  """A hash of the front end or the whole network, to be continued with the pictures."""
+  network = (
+    model.table if whole else model.front_end_table,
+    str(jnp.dtype(model.dtype)),
+    tuple(mean),
+  )
   digest = hashlib.sha256(repr(network).encode())
-  weights = {kind: parts.get('front_end') for kind, parts in variables.items()}
+  parts = ('front_end', 'context') if whole else ('front_end',)
+  weights = {kind: {part: tree.get(part) for part in parts} for kind, tree in variables.items()}
   for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
     digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
   return digest

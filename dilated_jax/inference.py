@@ -202,10 +202,13 @@ def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None
       images = np.stack([_resized(image, fed) for image in images])
   restore = None if fed == size else (fed, size)
   mean = np.asarray(card.mean, np.float32)
-  by_tiles = _manner(model, card, fed, len(images), tile)
+  network = getattr(model, 'network', model)  # Without the CRF-RNN, which sees the whole picture.
+  by_tiles = _manner(network, card, fed, len(images), tile)
   try:
     if by_tiles:
       logits = by_tiles(variables, mean, images)
+      if model is not network:
+        logits = _structure(model, variables, images, logits)
       labels, probabilities = _finish_by_rows(model, card.upsampling, logits, restore)
     else:
       padded = reflect(images, model.margin, model.stride)
@@ -222,6 +225,15 @@ def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None
   if model.full_size:
     logits = logits[:, : fed[0], : fed[1]]
   return Prediction(labels, probabilities, logits)
+
+
+def _structure(model, variables, images, logits):
+  """Refines the logits of tiles by the model's CRF-RNN."""
+  pictures = reflect(images, 0, model.stride)
+  step = 1 if model.network.full_size else model.stride
+  rows, columns = (side // step for side in pictures.shape[1:3])
+  run = jax.jit(functools.partial(model.apply, method='structure'))
+  return np.asarray(run(variables, jnp.asarray(logits[:, :rows, :columns]), pictures))
 
 
 def _manner(model, card, size, count: int, tile: Tile):

@@ -153,7 +153,14 @@ def run(
 
 def run_stage(config: Config, card: Card, variables, train, val, classes, workdir) -> dict:
   """Trains one stage; see `run`."""
-  model, stage = card.create(), training.STAGES[config.stage]
+  stage, everything = training.STAGES[config.stage], variables
+  if 'crf' not in stage.trains:
+    card = card.without_crf()
+    variables = {
+      kind: {part: tree for part, tree in parts.items() if part != 'crf'}
+      for kind, parts in variables.items()
+    }
+  model = card.create()
   folder = pathlib.Path(workdir) / stage.name
   source, transform = _examples(config, model, stage, card, variables, train, folder)
   weights = None
@@ -256,7 +263,7 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
     checkpoints.save_weights(folder / 'weights', *result(state))
   if terminated():  # After the last step: too late to stop this stage, in time for the next.
     raise Preempted(f'asked to end: {stage.name} is finished')
-  return training.merge(variables, state)
+  return training.merge(everything, state)
 
 
 def evaluate(model, variables, card, source, classes, **options) -> dict:
@@ -286,10 +293,12 @@ def _sheet(model, variables, card, examples):
 def _check(config, card, variables):
   """Refuses, before anything is trained, what could not be trained when its turn comes."""
   model, stage = card.create(), training.STAGES[config.stage]
-  if 'context' in stage.trains and 'context' not in variables['params']:
-    raise InputError(
-      f'stage {stage.name} trains a context module; {card.model} has none, --model=dilation8 has'
+  behind = set(stage.trains) - {'front_end'}
+  if behind and not behind & set(variables['params']):
+    what, give = (
+      ('CRF-RNN', '--crf=rnn') if behind == {'crf'} else ('context module', '--model=dilation8')
     )
+    raise InputError(f'stage {stage.name} trains a {what}; {card.model} has none, {give} has')
   height, width = config.crop
   if stage.reads == 'image' and (height % model.stride or width % model.stride):
     raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}')
@@ -303,7 +312,12 @@ def _examples(config, model, stage, card, variables, train, folder):
   """The source of a stage's examples, and what is done to each."""
   if stage.reads == 'features':
     maps = features.source(
-      model, variables, card.mean, train, config.feature_dir or folder / 'features'
+      getattr(model, 'network', model),
+      variables,
+      card.mean,
+      train,
+      config.feature_dir or folder / 'features',
+      whole=stage.method == 'structure',
     )
     return maps, features.mirrored if config.mirror else features.unchanged
   crop = config.crop if any(config.crop) else train[0]['label'].shape

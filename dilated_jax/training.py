@@ -15,7 +15,7 @@ from dilated_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """One of the paper's three stages of training (section 5, Appendix A).
+  """One of the stages of training (paper, section 5, Appendix A).
 
   Attributes:
     name: as on the command line.
@@ -34,7 +34,10 @@ STAGES = {
   'front_end': Stage('front_end', 'scores', ('front_end',)),
   # On the front end's maps, which don't change: computed once, see `features`.
   'context': Stage('context', 'refine', ('context',), 'features'),
-  'joint': Stage('joint', '__call__', ('front_end', 'context')),
+  # The CRF-RNN behind a network that does not change.
+  'crf': Stage('crf', 'structure', ('crf',), 'features'),
+  # All that there is, end to end.
+  'joint': Stage('joint', '__call__', ('front_end', 'context', 'crf')),
 }
 
 
@@ -118,7 +121,8 @@ def make_step(
 
   Returns:
     step(state, batch) -> (state, metrics). The batch holds 'image' (n, H + 2 margin, W + 2 margin,
-    3) uint8 (or 'features' (n, h, w, C) float32 in the context stage) and 'label' (n, H, W) uint8
+    3) uint8 (or 'features' (n, h, w, C) float32 in the context stage; with 'image' (n, H, W, 3)
+    beside them in the CRF stage) and 'label' (n, H, W) uint8
     with 255 for ignored pixels. Metrics are float32 scalars: loss, accuracy, gradient_norm.
 
   Raises:
@@ -127,16 +131,18 @@ def make_step(
   if labels not in ('grid', 'full'):
     raise InputError(f'labels is {labels!r}; choose grid or full')
   upsampled = model.full_size and stage.method != 'scores'
-  model = model.clone(axis_name=axis_name)
+  model = _over(model, axis_name)
   mean = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
 
   def sum_of_losses(params, batch_stats, batch, key):
     x = batch[stage.reads].astype(jnp.float32)
     if stage.reads == 'image':
       x = x - mean
+    # The CRF-RNN sees the picture beside the network's logits.
+    inputs = (x, batch['image'].astype(jnp.float32)) if stage.method == 'structure' else (x,)
     logits, updated = model.apply(
       {'params': params, 'batch_stats': batch_stats},
-      x,
+      *inputs,
       train=True,
       method=stage.method,
       rngs={'dropout': key},
@@ -191,6 +197,13 @@ def make_step(
     return State(state.step + 1, params, batch_stats, opt_state, state.key), metrics
 
   return step
+
+
+def _over(model, axis_name):
+  """The model with batch statistics averaged over an axis of devices."""
+  if hasattr(model, 'network'):
+    return model.clone(network=_over(model.network, axis_name))
+  return model.clone(axis_name=axis_name)
 
 
 def _add(a, b):

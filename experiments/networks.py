@@ -8,7 +8,8 @@ from experiments import cli
 # What is not given is as in the paper.
 OPTIONS = (
   'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
-  'dropout', 'norm', 'dtype', 'remat',
+  'dropout', 'norm', 'dtype', 'remat', 'crf', 'crf_grid', 'crf_bilateral', 'crf_train_iterations',
+  'crf_iterations', 'crf_train_bandwidths',
 )  # fmt: skip
 FLAGS = ('model', *OPTIONS)
 
@@ -34,6 +35,19 @@ def define_flags(values):
     'norm', None, ('none', 'group', 'batch'), 'Normalisation of the front end.', **into
   )
   flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.', **into)
+  flags.DEFINE_enum('crf', None, ('none', 'rnn'), 'CRF-RNN behind the network.', **into)
+  flags.DEFINE_enum(
+    'crf_grid', None, ('cells', 'pixels'), 'Where it works: on the network grid, or on pixels.',
+    **into,
+  )  # fmt: skip
+  flags.DEFINE_list(
+    'crf_bilateral', None, 'Its deviations of appearance, in pixels and in colour.', **into
+  )
+  flags.DEFINE_integer(
+    'crf_train_iterations', None, 'Its iterations in training.', lower_bound=0, **into
+  )
+  flags.DEFINE_integer('crf_iterations', None, 'Its iterations otherwise.', lower_bound=0, **into)
+  flags.DEFINE_bool('crf_train_bandwidths', None, 'Train its deviations too.', **into)
   flags.DEFINE_bool(
     'remat', None, 'Recompute activations in the backward pass: less memory.', **into
   )
@@ -45,4 +59,8 @@ def options(values) -> dict:
   for name in ('dilations', 'blocks'):
     if name in given:
       given[name] = [cli.parsed(name, text, cli.count) for text in given[name]]
+  if 'crf_bilateral' in given:
+    given['crf_bilateral'] = [
+      cli.parsed('crf_bilateral', text, float) for text in given['crf_bilateral']
+    ]
   return given

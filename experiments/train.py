@@ -136,6 +136,8 @@ def main(values=flags.FLAGS):
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
   options = networks.options(values)
+  if options.get('crf') == 'rnn' and values.labels == 'full':
+    options['crf_upsampling'] = 'deconvolution'
   load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
   classes = datasets.classes(values.dataset, **load)
   found = datasets.found(values.dataset, **load)
@@ -209,9 +211,9 @@ def starting_points(values, workdir) -> list:
     return values.init or []
   earlier = [workdir / stage / 'weights' for stage in _STAGES[: _STAGES.index(first)]]
   found = [folder for folder in earlier if (folder / 'model.json').exists()]
-  if not found and first == 'context':
+  if not found and first in ('context', 'crf'):
     raise InputError(
-      '--stage=context needs a trained front end: give --init=FOLDER, or --stage=front_end,context'
+      f'--stage={first} needs a trained front end: give --init=FOLDER, or --stage=front_end,{first}'
     )
   return found
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from dilated_jax import layers
 from dilated_jax.errors import InputError
 from dilated_jax.models.dilation import Dilation
+from dilated_jax.models.structured import Structured
 
 _FRONT_END = {
   name for function in (layers.front_end, layers.vgg) for name in
@@ -15,6 +16,15 @@ _FRONT_END = {
 } - {'num_classes', 'vgg_options'}  # fmt: skip
 _CONTEXT = {'padding', 'dilations', 'context_channels'}
 _RUN = {'dtype', 'remat', 'axis_name'}
+# Of the CRF-RNN: the option, and the attribute of `Structured`.
+_CRF = {
+  'crf_grid': 'grid',
+  'crf_upsampling': 'upsampling',
+  'crf_train_iterations': 'iterations',
+  'crf_iterations': 'test_iterations',
+  'crf_bilateral': 'bilateral',
+  'crf_train_bandwidths': 'train_bandwidths',
+}
 
 
 def _dilation(num_classes, *, context_layers=0, upsample=False, context='basic', **options):
@@ -46,6 +56,11 @@ def front_end_options(options: dict) -> dict:
   return {name: value for name, value in options.items() if name in _FRONT_END | _RUN}
 
 
+def without_crf(options: dict) -> dict:
+  """The options of the network that a CRF-RNN refines."""
+  return {name: value for name, value in options.items() if name != 'crf' and name not in _CRF}
+
+
 def create(name: str, num_classes: int, **options):
   """Makes a network of the paper.
 
@@ -56,7 +71,10 @@ def create(name: str, num_classes: int, **options):
     **options: `context` ('basic' or 'large'), `padding` ('same' or 'buffer'), `dilations` and
       `context_channels`, see `layers.context`; `stride`, `width`, `blocks`, `norm`, `fc_channels`,
       `fc_kernel`, `channels` and `dropout`, see `layers.front_end`; `dtype` ('float32' or
-      'bfloat16'), `remat` and `axis_name`, see `Dilation`. The defaults are the paper's.
+      'bfloat16'), `remat` and `axis_name`, see `Dilation`; `crf` ('none' or 'rnn'), and with the
+      latter `crf_grid`, `crf_upsampling`, `crf_bilateral`, `crf_iterations`,
+      `crf_train_iterations` and `crf_train_bandwidths`, see `Structured`. The defaults are the
+      paper's.
 
   Returns:
     A Flax module, see `Dilation`.
@@ -71,6 +89,12 @@ def create(name: str, num_classes: int, **options):
   >>> jax.jit(model.apply)(variables, images).shape
   (1, 2, 2, 21)
   """
+  crf = options.pop('crf', 'none')
+  if crf not in ('none', 'rnn'):
+    raise InputError(f'crf is {crf!r}; choose none or rnn')
+  if crf == 'rnn':
+    refining = {_CRF[key]: options.pop(key) for key in _CRF.keys() & options.keys()}
+    return _structured(create(name, num_classes, **options), refining)
   if name not in _MODELS:
     raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)}')
   known = _FRONT_END | _RUN
@@ -91,3 +115,16 @@ def create(name: str, num_classes: int, **options):
     except TypeError as error:
       raise InputError(f'dtype is {options["dtype"]!r}; choose float32 or bfloat16') from error
   return _MODELS[name](num_classes, **options)
+
+
+def _structured(network, refining: dict) -> Structured:
+  """The network with a CRF-RNN behind it."""
+  if 'bilateral' in refining:
+    refining['bilateral'] = tuple(map(float, refining['bilateral']))
+    if len(refining['bilateral']) != 2 or min(refining['bilateral']) <= 0:
+      raise InputError(f'crf_bilateral is {refining["bilateral"]}; give two deviations above 0')
+  model = Structured(network, **refining)
+  for name, choices in (('grid', ('cells', 'pixels')), ('upsampling', ('corner', 'deconvolution'))):
+    if getattr(model, name) not in choices:
+      raise InputError(f'crf_{name} is {getattr(model, name)!r}; choose {" or ".join(choices)}')
+  return model

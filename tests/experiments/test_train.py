@@ -105,7 +105,9 @@ def test_wrong_flags_from_outside(tmp_path):
   done = start(f'--workdir={tmp_path}/run', '--stage=frontend')
   assert done.returncode == 1 and not (tmp_path / 'run').exists()
   (line,) = done.stderr.splitlines()
-  assert line == 'error: --stage=frontend: no such stage; choose among front_end, context, joint'
+  assert (
+    line == 'error: --stage=frontend: no such stage; choose among front_end, context, crf, joint'
+  )
 
 
 @pytest.mark.parametrize(
