@@ -327,8 +327,18 @@ def _check_choice(name, value, choices):
 
 
 @jax.jit
-def mean_field(problem: Problem, iterations: int, tolerance: float = 0.0):
-  """Marginals (N, C) after so many iterations, or fewer: see `dense_crf`."""
+def mean_field(problem: Problem, iterations: int, tolerance: float = 0.0, start=None):
+  """Solves a problem.
+
+  Args:
+    problem: from `pose`.
+    iterations: at most.
+    tolerance: see `dense_crf`.
+    start: (N, C) marginals to go on from; None for softmax(-unary).
+
+  Returns:
+    (N, C) marginals.
+  """
 
   def unfinished(carry):
     done, _, change = carry
@@ -345,8 +355,9 @@ def mean_field(problem: Problem, iterations: int, tolerance: float = 0.0):
     )
     return done + 1, updated, change
 
-  start = (jnp.int32(0), problem.unary, jnp.float32(jnp.inf))
-  return jax.nn.softmax(-jax.lax.while_loop(unfinished, iterate, start)[1])
+  energies = problem.unary if start is None else -jnp.log(start)
+  carry = (jnp.int32(0), energies, jnp.float32(jnp.inf))
+  return jax.nn.softmax(-jax.lax.while_loop(unfinished, iterate, carry)[1])
 
 
 def unrolled(problem: Problem, iterations: int):

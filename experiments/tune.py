@@ -1,0 +1,131 @@
+"""Searches the deviations and weights of the dense CRF for a network, on a validation split.
+
+  python -m experiments.tune --weights=DIR --output=tuned --sxy=40,80,160 --srgb=3,5,13
+  python -m experiments.evaluate --weights=DIR --split=test --flagfile=tuned/best.flags
+
+Every combination of the values given is tried on all pictures of the split; a picture's network and
+lattices are computed once for all. The output holds best.flags (for predict and evaluate), table.md
+(all trials, the best first) and counts.json, from which a search that was interrupted goes on. Test
+splits are refused: a score is worth nothing on the pictures that it was chosen by.
+"""
+
+import pathlib
+
+from absl import flags, logging
+import jax
+import numpy as np
+
+from dilated_jax import checkpoints, datasets, inference, tuning
+from dilated_jax.errors import InputError
+from dilated_jax.files import write_atomic
+from dilated_jax.input import Subset
+from experiments import cli
+
+# Flag, default, what it is.
+_VALUES = (
+  ('gaussian_sxy', '3', 'Deviations of the smoothness kernel, in pixels.'),
+  ('gaussian_compat', '3', 'Weights of the smoothness kernel.'),
+  ('sxy', '40,80,160', 'Deviations of the appearance kernel, in pixels.'),
+  ('srgb', '3,5,10', 'Deviations of the appearance kernel, in colour, 0..255.'),
+  ('compat', '1,3,5', 'Weights of the appearance kernel.'),
+  ('iterations', '5,10', 'Iterations of the mean field.'),
+)
+
+
+def define_flags(values=flags.FLAGS):
+  into = {'flag_values': values}
+  flags.DEFINE_string('weights', None, 'Weights folder.', required=True, **into)
+  flags.DEFINE_string('output', None, 'Folder of the results.', required=True, **into)
+  flags.DEFINE_enum(
+    'dataset', None, datasets.NAMES, 'Data set; that of the weights if not given.', **into
+  )
+  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **into)
+  flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
+  flags.DEFINE_string('split', 'val', 'Split to choose by; no test split.', **into)
+  flags.DEFINE_integer('limit', None, 'Take this many pictures, evenly.', lower_bound=1, **into)
+  for name, default, what in _VALUES:
+    flags.DEFINE_list(name, default.split(','), what, **into)
+
+
+def main(values=flags.FLAGS):
+  if 'test' in values.split:
+    raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
+  trials = tuning.grid(*(numbers(values, name) for name, _, _ in _VALUES))
+  output = pathlib.Path(values.output)
+  card, variables = checkpoints.load_weights(values.weights)
+  name = values.dataset or card.dataset
+  if not name:
+    raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
+  classes = datasets.classes(name, values.data_dir, values.manual_dir)
+  order = classes.order_of(card.classes, 'the weights')
+  source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
+  if values.limit and values.limit < len(source):
+    source = Subset(source, np.linspace(0, len(source) - 1, values.limit).astype(int))
+  model, variables = card.create(), jax.device_put(variables)
+
+  def probabilities_of(image):
+    found = inference.predict(model, variables, card, image).probabilities
+    return found[..., np.argsort(order)]
+
+  logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
+  ranked = tuning.search(probabilities_of, source, classes, trials, output / 'counts.json')
+  lines = table(ranked)
+  note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'
+  write_atomic(output / 'table.md', '\n'.join([*lines, '', note, '']).encode())
+  best = next(trial for trial, _ in ranked if trial)
+  write_atomic(output / 'best.flags', ('\n'.join(as_flags(best)) + '\n').encode())
+  print('\n'.join(lines[:12]))
+  alone = next(scores for trial, scores in ranked if trial is None)['mean_iou']
+  gain = next(scores for trial, scores in ranked if trial)['mean_iou'] - alone
+  print(f'{note}: the best dense CRF changes mean IoU by {100 * gain:+.1f}')
+  print(f'written to {output}: best.flags, table.md')
+
+
+def numbers(values, name) -> list[float]:
+  """The values of a flag."""
+  convert = cli.count if name == 'iterations' else positive
+  found = [cli.parsed(name, text, convert) for text in values[name].value]
+  if not found:
+    raise InputError(f'--{name} names no value')
+  return found
+
+
+def positive(text: str) -> float:
+  """Parses a number above 0.
+
+  Raises:
+    ValueError: it is none.
+  """
+  value = float(text)
+  if not 0 < value < float('inf'):
+    raise ValueError('must be above 0')
+  return value
+
+
+def as_flags(trial) -> list[str]:
+  """The flags of predict and evaluate that make a trial."""
+  terms = {'crf_gaussian': trial.gaussian, 'crf_bilateral': trial.bilateral}
+  listed = [f'--{name}={",".join(f"{v:g}" for v in term)}' for name, term in terms.items()]
+  return ['--crf=dense', *listed, f'--crf_iterations={trial.iterations}']
+
+
+def table(ranked) -> list[str]:
+  """All trials in Markdown."""
+  lines = [
+    '| smoothness sxy, weight | appearance sxy, srgb, weight | iterations | mean IoU | accuracy |',
+    '|---|---|--:|--:|--:|',
+  ]
+  for trial, scores in ranked:
+    what = 'network alone | | '
+    if trial:
+      terms = (', '.join(f'{v:g}' for v in term) for term in (trial.gaussian, trial.bilateral))
+      what = f'{" | ".join(terms)} | {trial.iterations}'
+    figures = (scores['mean_iou'], scores['pixel_accuracy'])
+    shown = ' | '.join('-' if value is None else f'{100 * value:.2f}' for value in figures)
+    lines.append(f'| {what} | {shown} |')
+  return lines
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main)

@@ -1,0 +1,71 @@
+"""tune: from flags to the flags of the best trial, and what it refuses."""
+
+from absl import flags
+import jax
+import numpy as np
+import pytest
+
+from dilated_jax import checkpoints, datasets
+from dilated_jax.errors import InputError
+from experiments import evaluate, tune
+
+
+def values_of(module, *arguments):
+  values = flags.FlagValues()
+  module.define_flags(values)
+  values(['command', *map(str, arguments)])
+  return values
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A data set of few pictures, and a network that was drawn, not trained."""
+  folder = tmp_path_factory.mktemp('tune')
+  datasets.prepare('scenes', folder / 'data', counts={'train': 1, 'val': 2, 'test': 1})
+  classes = datasets.classes('scenes')
+  options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
+  card = checkpoints.Card(
+    'front_end', options, classes.names, classes.palette, classes.mean, dataset='scenes'
+  )
+  rng, model = np.random.default_rng(0), card.create()
+  side = 2 * model.margin + 2
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  )
+  drawn = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
+  checkpoints.save_weights(folder / 'weights', card, drawn)
+  return folder
+
+
+def test_from_flags_to_flags(trained, capsys):
+  common = [f'--weights={trained}/weights', f'--data_dir={trained}/data']
+  grid = ['--sxy=20', '--srgb=5,20', '--compat=2', '--iterations=1,2']
+  tune.main(values_of(tune, *common, f'--output={trained}/tuned', *grid))
+  out = capsys.readouterr().out
+  assert 'network alone' in (trained / 'tuned/table.md').read_text()
+  assert 'the best dense CRF changes mean IoU by' in out and 'scenes val, 2 pictures' in out
+  found = trained / 'tuned/best.flags'
+  # What it found out is what evaluate makes of it.
+  values = values_of(evaluate, *common, '--split=val', f'--flagfile={found}')
+  assert values.crf == 'dense'
+  scores = evaluate.from_weights(values)
+  best = next(
+    line for line in (trained / 'tuned/table.md').read_text().splitlines() if '20,' in line
+  )
+  assert f'{100 * scores["mean_iou"]:.2f}' in best
+
+
+@pytest.mark.parametrize(
+  'arguments, words',
+  [
+    (['--split=test'], '--split=test: choose by val'),
+    (['--sxy=0'], '--sxy=0: must be above 0'),
+    (['--iterations=0'], '--iterations=0: must be 1 or more'),
+    (['--compat='], '--compat names no value'),
+    (['--weights=/nowhere'], 'is not a weights folder'),
+  ],
+)
+def test_wrong_flags(tmp_path, arguments, words):
+  with pytest.raises(InputError, match=words):
+    tune.main(values_of(tune, '--weights=w', f'--output={tmp_path}/out', *arguments))
+  assert not (tmp_path / 'out').exists()
