@@ -27,7 +27,8 @@ def stack(dilations: Sequence[int], channels: int, skip_channels: int, num_class
 
   The unpadded stack: n samples make n - field + 1 outputs; a WaveNet pads it in front to make n.
   The 1x1 convolutions that end each gated unit, to the next unit and to the head, see no other
-  samples and are not rows.
+  samples and are not rows. So `geometry` tells field, window, holes and sizes; parameters and
+  operations it would count for squares, and without those.
 
   Args:
     dilations: of the gated units, from the first to the last.
