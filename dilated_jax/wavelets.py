@@ -52,8 +52,8 @@ def starlet(x, scales: int, generation: int = 1):
   Args:
     x: (T,) or (H, W), one signal or picture; integers are taken as float32.
     scales: number J of details, 1 or more.
-    generation: 1, whose scales are simply added up again; or 2, whose wavelets are smoother seen
-      from the reconstruction: that smooths too, and what was done to a coefficient makes no rings.
+    generation: 1, whose scales are simply added up again; or 2, whose reconstruction smooths at
+      each scale, so that coefficients that were changed or dropped leave fewer rings behind.
 
   Returns:
     (J + 1, T) or (J + 1, H, W): w_1 ... w_J, then c_J; of the dtype of `x`.

@@ -78,7 +78,7 @@ def main(values=flags.FLAGS):
     'bits_per_sample': bits(model, variables, held_out),
     'bits_per_sample_by_histogram': bits_by_histogram(np.concatenate(train), held_out),
   }
-  length = round(values.seconds * rate)
+  length = max(1, round(values.seconds * rate))
   generated, speeds = go_on(model, variables, held_out[:field], length, key, values.temperature)
   results |= speeds
   generated = np.asarray(audio.mu_law_decode(generated, CODES))
@@ -95,7 +95,7 @@ def main(values=flags.FLAGS):
   lines = [flag.serialize() for flag in own if flag.value is not None]
   write_atomic(output / 'flags.txt', '\n'.join(lines).encode() + b'\n')
   for name, value in results.items():
-    print(f'{name:30}{value:12.2f}')
+    print(f'{name:32}{value:12.2f}')
   print(f'written to {output}: generated.wav, truth.wav, sheet.png')
 
 
@@ -188,8 +188,13 @@ def learn(model, key, batch, values):
     variables, state, loss = step(variables, state, batch(number))
     losses.append(loss)
     if (number + 1) % max(1, values.num_steps // 20) == 0 or number + 1 == values.num_steps:
-      logging.info('step %d: %.3f bits per sample', number + 1, np.mean(jax.device_get(losses)))
-      losses = []
+      mean, losses = np.mean(jax.device_get(losses)), []
+      logging.info('step %d: %.3f bits per sample', number + 1, mean)
+      if not np.isfinite(mean):
+        raise InputError(
+          f'training diverged by step {number + 1}: take a --learning_rate below '
+          f'{values.learning_rate:g}'
+        )
   return variables
 
 
@@ -231,7 +236,7 @@ def go_on(model, variables, prompt, length: int, key, temperature: float):
   logging.info('the first %d samples are %sequal both ways', few, '' if equal else 'not ')
   return generated, {
     'samples_per_second_queues': (len(prompt) + length - 1) / seconds,
-    'samples_per_second_again': few / slow_seconds,
+    'samples_per_second_by_rerunning': few / slow_seconds,
   }
 
 
@@ -255,8 +260,10 @@ def sheet(truth, generated, rate: int) -> np.ndarray:
     [waveform(sound[len(sound) // 2 :][: rate // 20]) for sound in sounds],
     [spectrogram(sound, rate) for sound in sounds],
   ]
-  highest = f'0..{rate / 2000:g} kHz'
-  titles = (f'held out: {len(truth) / rate:.1f} s, 50 ms of it, {highest}', 'generated: the same')
+  titles = [
+    f'{name}: {len(sound) / rate:.1f} s, 50 ms of it, 0..{rate / 2000:g} kHz'
+    for name, sound in zip(('held out', 'generated'), sounds)
+  ]
   return pictures.sheet(rows, titles)
 
 

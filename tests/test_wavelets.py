@@ -13,6 +13,13 @@ from scipy import ndimage
 from dilated_jax import wavelets
 from dilated_jax.errors import InputError
 
+pytestmark = pytest.mark.usefixtures('compile_quickly')
+starlet = jax.jit(wavelets.starlet, static_argnums=(1, 2))
+reconstruct = jax.jit(wavelets.reconstruct, static_argnums=1)
+denoise = jax.jit(
+  wavelets.denoise, static_argnums=(1, 2), static_argnames=('mode', 'generation', 'sigma')
+)
+
 SHAPES = [(1,), (2,), (33,), (100,), (1, 1), (17, 1), (2, 3), (31, 20)]
 GENERATIONS = (1, 2)
 
@@ -44,7 +51,7 @@ def by_scipy(x, scales, generation):
 def test_against_scipy(shape, generation):
   """Also where the filter is longer than the signal, which is then mirrored several times."""
   x = noise(*shape)
-  found = wavelets.starlet(x, 5, generation)
+  found = starlet(x, 5, generation)
   assert found.shape == (6, *shape) and found.dtype == jnp.float32
   np.testing.assert_allclose(found, by_scipy(x, 5, generation), atol=2e-6)
 
@@ -63,7 +70,7 @@ def test_against_the_stationary_transform_of_pywavelets_1d():
   found = pywt.swt(period, starlet_of_pywavelets(), scales, trim_approx=True)
   rest, *details = found
   expected = np.stack([*details[::-1], rest])[:, : len(x)]
-  np.testing.assert_allclose(wavelets.starlet(x, scales), expected, atol=2e-6)
+  np.testing.assert_allclose(starlet(x, scales), expected, atol=2e-6)
 
 
 def test_against_the_stationary_transform_of_pywavelets_2d():
@@ -72,7 +79,7 @@ def test_against_the_stationary_transform_of_pywavelets_2d():
   period = np.pad(x.astype(np.float64), ((0, 23), (0, 31)), mode='reflect')
   rest, *details = pywt.swt2(period, starlet_of_pywavelets(), scales, trim_approx=True)
   expected = np.stack([*(sum(bands) for bands in details[::-1]), rest])[:, :25, :33]
-  np.testing.assert_allclose(wavelets.starlet(x, scales), expected, atol=2e-6)
+  np.testing.assert_allclose(starlet(x, scales), expected, atol=2e-6)
 
 
 @settings(max_examples=40)
@@ -85,7 +92,7 @@ def test_against_the_stationary_transform_of_pywavelets_2d():
 )
 def test_reconstruction_is_exact(seed, shape, scales, generation, power):
   x = noise(*shape, seed=seed) * np.float32(2.0**power)
-  found = wavelets.reconstruct(wavelets.starlet(x, scales, generation), generation)
+  found = reconstruct(starlet(x, scales, generation), generation)
   np.testing.assert_allclose(found, x, rtol=0, atol=2e-6 * abs(x).max())
 
 
@@ -99,23 +106,23 @@ def test_integers_are_reconstructed_to_the_last_bit(seed, shape, generation):
   """8 bits and the filter's sixteenths fit into the 24 bits of float32: nothing is rounded."""
   x = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
   scales = 2 if (len(shape), generation) == (1, 1) else 1
-  found = wavelets.reconstruct(wavelets.starlet(x, scales, generation), generation)
+  found = reconstruct(starlet(x, scales, generation), generation)
   np.testing.assert_array_equal(found, x)
 
 
 @pytest.mark.parametrize('generation', GENERATIONS)
 def test_details_of_a_constant_and_of_a_line_are_zero(generation):
   """The filter is symmetric and sums to 1; a line only bends where it is mirrored."""
-  details = wavelets.starlet(jnp.full((40, 30), 7.0), 4, generation)[:-1]
+  details = starlet(jnp.full((40, 30), 7.0), 4, generation)[:-1]
   np.testing.assert_array_equal(details, 0)
-  line = wavelets.starlet(jnp.arange(200.0), 3, generation)[:-1, 30:-30]
+  line = starlet(jnp.arange(200.0), 3, generation)[:-1, 30:-30]
   np.testing.assert_allclose(line, 0, atol=1e-4)
 
 
 def test_wavelets_have_no_holes():
   """B3 dilated by 1, 2, 4 spans 5, 13, 29 samples: without holes, as in a stack of a network."""
   impulse = jnp.zeros(99).at[49].set(1.0)
-  widths = [int(jnp.count_nonzero(row)) for row in wavelets.starlet(impulse, 3)]
+  widths = [int(jnp.count_nonzero(row)) for row in starlet(impulse, 3)]
   assert widths == [5, 13, 29, 29]
 
 
@@ -151,10 +158,10 @@ def scene():
 def test_denoising_lowers_the_error(mode, generation):
   clean = scene()
   noisy = clean + 20 * noise(*clean.shape)
-  found = wavelets.denoise(noisy, 4, mode=mode, generation=generation)
+  found = denoise(noisy, 4, mode=mode, generation=generation)
   error = np.sqrt(np.mean((found - clean) ** 2))
   assert error < {'hard': 0.5, 'soft': 0.7}[mode] * 20  # Shrinking costs contrast.
-  sigma = wavelets.noise_deviation(wavelets.starlet(noisy, 1, generation)[0], generation)
+  sigma = wavelets.noise_deviation(starlet(noisy, 1, generation)[0], generation)
   assert abs(sigma - 20) < 1.5
 
 
@@ -163,36 +170,36 @@ def test_denoising_a_signal():
   clean = np.sin(20 * time) + (time > 0.5)
   noisy = clean + np.float32(0.3) * noise(1024)
   for generation in GENERATIONS:
-    found = wavelets.denoise(noisy, 6, generation=generation)
+    found = denoise(noisy, 6, generation=generation)
     assert np.std(found - clean) < 0.5 * np.std(noisy - clean)
 
 
 def test_pure_noise_goes_but_for_what_a_threshold_lets_through():
-  kept = wavelets.denoise(noise(128, 128), 3, k=3.0) - wavelets.starlet(noise(128, 128), 3)[-1]
+  kept = denoise(noise(128, 128), 3, 3.0) - starlet(noise(128, 128), 3)[-1]
   assert float(jnp.std(kept)) < 0.2
 
 
 def test_the_thresholds():
   """Hard keeps or drops, soft shrinks; no threshold changes nothing, a huge one leaves the rest."""
   x = noise(64)
-  details = np.asarray(wavelets.starlet(x, 2))
+  details = np.asarray(starlet(x, 2))
   limits = 1.5 * 0.5 * wavelets.noise_factors(2, 1)[:, None]
   hard = np.where(abs(details[:2]) > limits, details[:2], 0)
   soft = np.where(abs(details[:2]) > limits, details[:2] - np.sign(details[:2]) * limits, 0)
   for mode, kept in (('hard', hard), ('soft', soft)):
-    found = wavelets.denoise(x, 2, 1.5, mode=mode, sigma=0.5)
+    found = denoise(x, 2, 1.5, mode=mode, sigma=0.5)
     np.testing.assert_allclose(found, kept.sum(0) + details[2], atol=1e-6)
-    np.testing.assert_allclose(wavelets.denoise(x, 2, 0, mode=mode), x, atol=1e-6)
-    np.testing.assert_allclose(wavelets.denoise(x, 2, 1e9, mode=mode), details[2], atol=1e-6)
+    np.testing.assert_allclose(denoise(x, 2, 0, mode=mode), x, atol=1e-6)
+    np.testing.assert_allclose(denoise(x, 2, 1e9, mode=mode), details[2], atol=1e-6)
 
 
 def test_under_jit_vmap_and_grad():
   x = noise(3, 20, 30)
-  one_by_one = np.stack([wavelets.denoise(each, 3) for each in x])
-  found = jax.jit(jax.vmap(lambda each: wavelets.denoise(each, 3)))(x)
+  one_by_one = np.stack([denoise(each, 3) for each in x])
+  found = jax.jit(jax.vmap(lambda each: denoise(each, 3)))(x)
   np.testing.assert_allclose(found, one_by_one, atol=1e-5)
   # The transform is linear, and adds up to its input: the gradient of the sum is 1 everywhere.
-  gradient = jax.grad(lambda each: wavelets.starlet(each, 3).sum())(x[0])
+  gradient = jax.grad(lambda each: starlet(each, 3).sum())(x[0])
   np.testing.assert_allclose(gradient, 1, atol=1e-5)
 
 

@@ -47,7 +47,7 @@ def test_made_up_tones(tmp_path, capsys):
   ]  # fmt: skip
   results = json.loads((tmp_path / 'results.json').read_text())
   assert results['bits_per_sample'] < results['bits_per_sample_by_histogram'] < 8
-  assert results['samples_per_second_queues'] > results['samples_per_second_again'] > 0
+  assert results['samples_per_second_queues'] > 0 < results['samples_per_second_by_rerunning']
   assert results['beats_on_a_note_in_truth'] == 1
   for name in ('generated', 'truth'):
     sound, rate = audio.read_wav(tmp_path / f'{name}.wav')
@@ -114,6 +114,13 @@ def test_what_is_refused(tmp_path):
   ):
     with pytest.raises(InputError, match=words):
       run(*TINY, f'--output={tmp_path}/out', *arguments)
+
+
+def test_divergence_is_told(tmp_path, monkeypatch):
+  original = wavenet.loss_of
+  monkeypatch.setattr(wavenet, 'loss_of', lambda *arguments: np.nan * original(*arguments))
+  with pytest.raises(InputError, match='diverged by step 2: take a --learning_rate below'):
+    run(f'--output={tmp_path}', '--num_steps=40', *TINY)
 
 
 def test_wrong_input_is_one_line_of_the_command(tmp_path):

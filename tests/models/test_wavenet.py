@@ -156,15 +156,16 @@ def test_what_comes_later_changes_nothing_before_it():
   np.testing.assert_allclose(apply(variables, codes[:, :7]), before[:, :7], atol=1e-5)
 
 
-def test_steps_give_the_logits_of_the_whole():
-  model = models.create('wavenet', 8, **SMALL)
-  variables, codes = drawn(model), codes_of(model, 3, 40)
-  step = jax.jit(functools.partial(model.apply, method='step'))
-  queues, found = model.queues(3), []
-  for t in range(40):
-    queues, logits = step(variables, queues, codes[:, t])
-    found.append(logits)
-  close(np.stack(found, axis=1), jax.jit(model.apply)(variables, codes))
+@pytest.mark.parametrize(
+  'options, length', [(SMALL, 40), ({'blocks': 1, 'channels': 4, 'skip_channels': 4}, 1100)]
+)
+def test_steps_give_the_logits_of_the_whole(options, length):
+  """The second is a block of the paper, up to dilation 512, and a sound longer than its field."""
+  model = models.create('wavenet', 8, **options)
+  variables, codes = drawn(model), codes_of(model, 3, length)
+  step = functools.partial(model.apply, variables, method='step')
+  _, found = jax.lax.scan(step, model.queues(3), codes.T)
+  close(found.transpose(1, 0, 2), jax.jit(model.apply)(variables, codes))
 
 
 @pytest.mark.parametrize('length', [3, 60])  # Shorter than the field of 15, and longer.
