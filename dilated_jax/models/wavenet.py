@@ -298,9 +298,10 @@ def generate(model: WaveNet, variables, prompt, length: int, *, key=None, temper
 
 
 def generate_slowly(model: WaveNet, variables, prompt, length: int, *, key=None, temperature=1.0):
-  """The same as `generate`, and sample for sample equal, by running the network for each sample.
+  """The same as `generate`, by running the network again for each sample: slow, and simple.
 
-  It is given the samples of its receptive field. This is what there is to check against, and slow.
+  It is given the samples of its receptive field. Sample for sample equal to `generate`, unless two
+  codes are as likely to within the rounding in which the two differ.
   """
   codes = _room(prompt, length)
   window = min(codes.shape[1], geometry.receptive_field(model))
