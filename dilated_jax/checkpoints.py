@@ -330,6 +330,8 @@ def _check(card) -> None:
       raise ValueError(f'{colour} is no RGB colour')
   if len(card.mean) != 3 or not all(0 <= value <= 255 for value in card.mean):
     raise ValueError(f'mean is {card.mean}, not three numbers of 0 to 255')
+  if card.model == 'wavenet':
+    raise ValueError('a WaveNet hears and labels no pictures')
   model = card.create()
   least = 2 * model.margin + model.stride
   if card.input and not (

@@ -1,4 +1,4 @@
-"""Networks by name. A model is a Flax module; see `Dilation` for how it is applied."""
+"""Networks by name. A model is a Flax module; see `Dilation` and `WaveNet` for how to apply it."""
 
 import functools
 import inspect
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dilated_jax import layers
 from dilated_jax.errors import InputError
+from dilated_jax.models import wavenet
 from dilated_jax.models.dilation import Dilation
 from dilated_jax.models.structured import Structured
 
@@ -48,7 +49,7 @@ _MODELS = {
   'dilation8': functools.partial(_dilation, context_layers=8),
   'dilation10': functools.partial(_dilation, context_layers=10, upsample=True),
 }
-NAMES = tuple(_MODELS)
+NAMES = tuple(_MODELS)  # Of the networks of pictures: what commands offer. WaveNet hears.
 
 
 def front_end_options(options: dict) -> dict:
@@ -62,12 +63,13 @@ def without_crf(options: dict) -> dict:
 
 
 def create(name: str, num_classes: int, **options):
-  """Makes a network of the paper.
+  """Makes a network of the paper, or its relative that hears.
 
   Args:
     name: 'front_end' alone, or with the context module of 'dilation7' (KITTI), 'dilation8' (VOC,
-      CamVid) or 'dilation10' (Cityscapes; ends in its deconvolution, so its logits are full size).
-    num_classes: number of classes.
+      CamVid) or 'dilation10' (Cityscapes; ends in its deconvolution, so its logits are full size);
+      or 'wavenet', whose options are those of `wavenet.create`.
+    num_classes: number of classes; of a WaveNet, of codes, as a rule 256.
     **options: `context` ('basic' or 'large'), `padding` ('same' or 'buffer'), `dilations` and
       `context_channels`, see `layers.context`; `stride`, `width`, `blocks`, `norm`, `fc_channels`,
       `fc_kernel`, `channels` and `dropout`, see `layers.front_end`; `dtype` ('float32' or
@@ -77,7 +79,7 @@ def create(name: str, num_classes: int, **options):
       paper's.
 
   Returns:
-    A Flax module, see `Dilation`.
+    A Flax module, see `Dilation` and `wavenet.WaveNet`.
 
   Raises:
     InputError: there is no such network or option.
@@ -92,18 +94,20 @@ def create(name: str, num_classes: int, **options):
   crf = options.pop('crf', 'none')
   if crf not in ('none', 'rnn'):
     raise InputError(f'crf is {crf!r}; choose none or rnn')
-  if crf == 'rnn':
+  if crf == 'rnn' and name != 'wavenet':
     refining = {_CRF[key]: options.pop(key) for key in _CRF.keys() & options.keys()}
     return _structured(create(name, num_classes, **options), refining)
-  if name not in _MODELS:
-    raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)}')
+  if name not in (*NAMES, 'wavenet'):
+    raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)} or wavenet')
   known = _FRONT_END | _RUN
-  if name != 'front_end':
+  if name == 'wavenet':
+    known = wavenet.OPTIONS
+  elif name != 'front_end':
     known = known | _CONTEXT | {'context'}
   for option in options:
     if option not in known:
       raise InputError(f'model {name} has no option {option!r}; it has {", ".join(sorted(known))}')
-  if not 2 <= num_classes <= 255:
+  if name != 'wavenet' and not 2 <= num_classes <= 255:
     raise InputError(
       f'a model of {num_classes} classes; it can have 2 to 255, the ids of an 8-bit label map'
     )
@@ -114,6 +118,8 @@ def create(name: str, num_classes: int, **options):
       options['dtype'] = jnp.dtype(options['dtype'])
     except TypeError as error:
       raise InputError(f'dtype is {options["dtype"]!r}; choose float32 or bfloat16') from error
+  if name == 'wavenet':
+    return wavenet.create(num_classes, **options)
   return _MODELS[name](num_classes, **options)
 
 
