@@ -9,8 +9,6 @@ they come from the far field, and a sheet of pictures. A second call goes on whe
 import json
 import pathlib
 import shlex
-import subprocess
-import sys
 
 from absl import flags
 import jax
@@ -21,6 +19,7 @@ from dilated_jax import checkpoints, datasets, geometry, inference, pictures
 from dilated_jax.datasets import scenes
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
+from experiments.commands import markdown, percent, run
 
 NAMES = datasets.classes('scenes').names
 PRESET = pathlib.Path(__file__).parent / 'presets' / 'scenes.flags'
@@ -89,15 +88,6 @@ def show(name: str, workdir: pathlib.Path):
     write_atomic(path, pictures.encode_png(example['image']))
   folders = [f'--inputs={workdir / "pictures"}', f'--output={workdir / "predictions"}']
   run('predict', f'--weights={workdir / name / "weights"}', *folders, '--save=labels,overlays')
-
-
-def run(command: str, *options: str):
-  """Prints a command of the project and runs it."""
-  line = ['-m', f'experiments.{command}', *options]
-  print('\n$', shlex.join(['python', *line]), flush=True)
-  status = subprocess.run([sys.executable, *line]).returncode
-  if status:
-    raise InputError(f'experiments.{command} ended with status {status}')
 
 
 def report(names, workdir: pathlib.Path):
@@ -173,25 +163,6 @@ def exchanged(index: int, label: np.ndarray) -> np.ndarray:
   """Test picture `index` with the other landmark in the place of its own, and nothing else new."""
   world = 'snow' if NAMES.index('sea') in label else 'sea'
   return scenes.draw(scenes.FIRST_SEED['test'] + index, world)[0]
-
-
-def markdown(head, rows) -> list[str]:
-  """A table in Markdown, its columns aligned for reading as it is."""
-  cells = [list(head), *([name, *values] for name, values in rows)]
-  widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-  lines = [
-    '| ' + ' | '.join(
-      cell.ljust(width) if i == 0 else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ) + ' |'
-    for row in cells
-  ]  # fmt: skip
-  rule = '|' + '|'.join('-' * (w + 1) + (':' if i else '-') for i, w in enumerate(widths)) + '|'
-  return [lines[0], rule, *lines[1:]]
-
-
-def percent(value: float | None) -> str:
-  return '-' if value is None else f'{100 * value:.1f}'
 
 
 if __name__ == '__main__':

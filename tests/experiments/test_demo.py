@@ -35,17 +35,3 @@ def test_rings_begin_where_the_front_end_stops_seeing():
   assert demo.RINGS[1] == geometry.receptive_field(table) // 2 + geometry.stride(table)
   control = table + layers.context(7, dilations=(1,) * 7)
   assert demo.RINGS[2] == geometry.receptive_field(control) // 2 + geometry.stride(table)
-
-
-def test_markdown_aligns_its_columns():
-  lines = demo.markdown(['', 'a', 'long'], [('mean IoU', ['1.0', '22.5']), ('x', ['-', '3.1'])])
-  assert lines == [
-    '|          |   a | long |',
-    '|----------|----:|-----:|',
-    '| mean IoU | 1.0 | 22.5 |',
-    '| x        |   - |  3.1 |',
-  ]
-
-
-def test_percent():
-  assert (demo.percent(0.1234), demo.percent(None)) == ('12.3', '-')
