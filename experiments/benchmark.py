@@ -6,6 +6,9 @@
 conv: `ops.dilated_conv` and its gradients against `lax.conv_general_dilated` as it is.
 pool: `ops.max_pool` and its gradient against `lax.reduce_window`.
 train: one training step of the full-width front end against PyTorch, where that is installed.
+crf: the dense CRF against pydensecrf2 (pip install pydensecrf2; needs a C++ compiler), lattices
+  built each time, compilation apart; and the peak memory of a process of each.
+crf_rnn: forward and gradient of the CRF-RNN, lattices built each time.
 input: training pictures, decoded, zoomed, cropped and mirrored, by threads of ours and by worker
   processes of PyTorch's DataLoader that run the same transform.
 
@@ -13,11 +16,16 @@ Times are medians; quote the ratios, and leave the machine alone while it runs.
 """
 
 import functools
+import importlib.util
+import inspect
 import itertools
 import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 
 from absl import flags
@@ -25,10 +33,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dilated_jax import datasets, files, input as pipeline, models, ops, optimizers, training
+from dilated_jax import crf, datasets, files, input as pipeline, models, ops, optimizers, training
 from dilated_jax.errors import InputError
 
-SUITES = ('conv', 'pool', 'train', 'input')
+SUITES = ('conv', 'pool', 'train', 'crf', 'crf_rnn', 'input')
 
 
 def define_flags(values=flags.FLAGS):
@@ -40,7 +48,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  suites = {'conv': conv, 'pool': pool, 'train': train}
+  suites = {'conv': conv, 'pool': pool, 'train': train, 'crf': dense_crfs, 'crf_rnn': crf_rnns}
   if values.suite == 'input':
     rows = pictures(values.repeats, datasets.load(values.dataset, 'train', values.data_dir))
   else:
@@ -48,7 +56,9 @@ def main(values=flags.FLAGS):
   machine = f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
   print(machine)
   for row in rows:
-    print('{what:52} {ours_ms:9.1f} ms  {theirs}: {theirs_ms:9.1f} ms  x{ratio:.2f}'.format(**row))
+    row.setdefault('unit', 'ms')
+    line = '{what:52} {ours_ms:9.1f} {unit}  {theirs}: {theirs_ms:9.1f} {unit}  x{ratio:.2f}'
+    print(line.format(**row))
   if values.output:
     content = {'machine': machine, 'repeats': values.repeats, 'rows': rows}
     files.write_atomic(values.output, json.dumps(content, indent=2).encode() + b'\n')
@@ -166,6 +176,113 @@ def train(repeats, side: int = 404, num_classes: int = 21) -> list[dict]:
     return loss.item()
 
   return [compare(f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), repeats)]
+
+
+# Height, width, classes.
+_CRF_SIZES = {'480x360': (360, 480, 11), '500x375': (375, 500, 21)}
+
+
+def segmented(height: int, width: int, classes: int):
+  """A drawn picture, smooth with edges and some noise, and energies of a network in doubt.
+
+  Returns:
+    image uint8 (H, W, 3), and unary energies float32 (H, W, C).
+  """
+  rng = np.random.default_rng(0)
+  coarse = rng.integers(0, 256, (height // 60 + 1, width // 60 + 1, 3))
+  rows, columns = np.mgrid[:height, :width]
+  # Patches whose edges wave, shaded and grainy, as photographs are.
+  y = np.clip(rows + 14 * np.sin(columns / 23), 0, height - 1).astype(int) // 60
+  x = np.clip(columns + 14 * np.sin(rows / 31), 0, width - 1).astype(int) // 60
+  image = coarse[y, x] * (0.7 + 0.3 * rows[..., None] / height) + rng.normal(
+    0, 4, (height, width, 3)
+  )
+  labels = rng.integers(0, classes, coarse.shape[:2])[y, x]
+  scores = 2.0 * np.eye(classes)[labels] + rng.normal(0, 1, (height, width, classes))
+  scores -= np.log(np.exp(scores).sum(-1, keepdims=True))
+  return np.clip(image, 0, 255).astype(np.uint8), -scores.astype(np.float32)
+
+
+def dense_crfs(repeats) -> list[dict]:
+  """Both sizes, two settings, 5 and 10 iterations, set-up included."""
+  if not importlib.util.find_spec('pydensecrf'):
+    raise InputError('suite crf compares with pydensecrf2; pip install pydensecrf2')
+  rows = []
+  for size, shape in _CRF_SIZES.items():
+    image, unary = segmented(*shape)
+    for bilateral in ((80, 13, 10), (160, 3, 5)):
+      for iterations in (5, 10):
+        options = dict(bilateral=bilateral, iterations=iterations)
+        ours = functools.partial(crf.dense_crf, unary, image, **options)
+        theirs = functools.partial(pydensecrf2, unary, image, **options)
+        start = time.perf_counter()
+        difference = abs(ours() - theirs()).max()
+        first = time.perf_counter() - start
+        name = (
+          f'{size}, {shape[2]} classes, sxy {bilateral[0]} srgb {bilateral[1]}, {iterations} it.'
+        )
+        row = compare(name, 'pydensecrf2', ours, theirs, (), repeats)
+        rows.append(row | {'first_call_ms': 1000 * first, 'difference': float(difference)})
+    rows.append(memories(size))
+  return rows
+
+
+def pydensecrf2(unary, image, bilateral, iterations):
+  """The same by the library."""
+  import pydensecrf.densecrf
+
+  height, width, classes = unary.shape
+  model = pydensecrf.densecrf.DenseCRF2D(width, height, classes)
+  model.setUnaryEnergy(np.ascontiguousarray(unary.reshape(-1, classes).T))
+  model.addPairwiseGaussian(sxy=3, compat=3)
+  sxy, srgb, compat = bilateral
+  model.addPairwiseBilateral(sxy=sxy, srgb=srgb, rgbim=image, compat=compat)
+  return np.array(model.inference(iterations)).T.reshape(unary.shape)
+
+
+def memories(size: str) -> dict:
+  """Peak memory of a process that does it once, 10 iterations, imports included; Linux."""
+  image, unary = segmented(*_CRF_SIZES[size])
+  # Told by the process itself: what its parent sees counts the parent, from which it was forked.
+  peak = 'print(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1])'
+  calls = {
+    'ours': ('from dilated_jax.crf import dense_crf', 'dense_crf(unary, image)'),
+    'theirs': (inspect.getsource(pydensecrf2), 'pydensecrf2(unary, image, (80, 13, 10), 10)'),
+  }
+  peaks = {}
+  with tempfile.TemporaryDirectory() as folder:
+    np.savez(f'{folder}/given.npz', image=image, unary=unary)
+    for name, lines in calls.items():
+      given = f'import numpy as np\ngiven = np.load({folder + "/given.npz"!r})'
+      program = [given, 'image, unary = given["image"], given["unary"]', *lines, peak]
+      done = subprocess.run(
+        [sys.executable, '-c', '\n'.join(program)], capture_output=True, text=True, check=True
+      )
+      peaks[name] = int(done.stdout.split()[-1]) / 1024
+  return {
+    'what': f'{size}, peak memory of a process', 'theirs': 'pydensecrf2', 'unit': 'MiB',
+    'ours_ms': peaks['ours'], 'theirs_ms': peaks['theirs'],
+    'ratio': peaks['theirs'] / peaks['ours'],
+  }  # fmt: skip
+
+
+def crf_rnns(repeats) -> list[dict]:
+  """Forward alone, and with gradients to scores and weights: 5 iterations, whole pictures."""
+  rows = []
+  for size, shape in _CRF_SIZES.items():
+    image, unary = segmented(*shape)
+    logits, images = jnp.asarray(-unary)[None], jnp.asarray(image)[None]
+    layer = crf.CrfRnn(shape[2])
+    variables = layer.init(jax.random.key(0), logits[:, :8, :8], images[:, :8, :8])
+
+    def loss(variables, logits, images, layer=layer):
+      out = layer.apply(variables, logits, images, train=True)
+      return (out[..., 0] - jax.nn.logsumexp(out, axis=-1)).mean()
+
+    forward, gradient = jax.jit(loss), jax.jit(jax.grad(loss, (0, 1)))
+    name = f'{size}, {shape[2]} classes, 5 iterations, forward + gradient'
+    rows.append(compare(name, 'forward', gradient, forward, (variables, logits, images), repeats))
+  return rows
 
 
 def pictures(repeats, source, batch_size: int = 8, batches: int = 16) -> list[dict]:

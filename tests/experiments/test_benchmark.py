@@ -49,3 +49,23 @@ def test_input_suite_reads_with_one_core_and_with_all():
   assert rows[0]['what'] == '2 pictures, 1 cores'
   for row in rows:
     np.testing.assert_allclose(row['pictures_per_second'], 2000 / row['ours_ms'])
+
+
+def test_crf_suites_have_their_rows(monkeypatch):
+  monkeypatch.setattr(benchmark, '_CRF_SIZES', {'9x8': (8, 9, 3)})
+  monkeypatch.setattr(benchmark, 'memories', lambda size: {'what': size})
+  monkeypatch.setattr(benchmark.importlib.util, 'find_spec', lambda name: True)
+  # The library is not among what the tests need: ours stands in for it.
+  monkeypatch.setattr(benchmark, 'pydensecrf2', benchmark.crf.dense_crf)
+  rows = benchmark.dense_crfs(1)
+  assert [row['what'].split(', ')[-1] for row in rows] == ['5 it.', '10 it.'] * 2 + ['9x8']
+  assert all(row['difference'] == 0 for row in rows[:4])
+  assert [row['theirs'] for row in benchmark.crf_rnns(1)] == ['forward']
+
+
+def test_the_drawn_picture_is_one():
+  image, unary = benchmark.segmented(60, 90, 4)
+  assert (image.dtype, image.shape, unary.dtype, unary.shape) == (
+    np.uint8, (60, 90, 3), np.float32, (60, 90, 4),
+  )  # fmt: skip
+  np.testing.assert_allclose(np.exp(-unary).sum(-1), 1, rtol=1e-5)
