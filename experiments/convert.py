@@ -12,6 +12,8 @@ The report lists every array of the file and where it went; one that is missing,
 wrong shape is an error, and nothing is written then. What the file can't tell, such as the names of
 the classes, is taken from the published network of that structure; the last lines say so. Weights
 that --output holds already are replaced.
+
+  python -m experiments.convert --source=TVG_CRFRNN.caffemodel --crf_behind=voc --output=voc_rnn
 """
 
 import math
@@ -21,7 +23,7 @@ from absl import flags
 
 from dilated_jax import checkpoints, datasets, geometry
 from dilated_jax.errors import InputError
-from dilated_jax.weights import convert as conversion
+from dilated_jax.weights import convert as conversion, crf_rnn
 from experiments import cli
 
 
@@ -29,6 +31,10 @@ def define_flags(values=flags.FLAGS):
   string = {'flag_values': values}
   flags.DEFINE_string('source', None, 'File of weights.', required=True, **string)
   flags.DEFINE_string('output', None, 'Weights folder to write.', required=True, **string)
+  flags.DEFINE_string(
+    'crf_behind', None, 'Weights folder of a network: puts the CRF-RNN of the file (a .caffemodel) '
+    'behind it.', **string,
+  )  # fmt: skip
   flags.DEFINE_enum(
     'dataset', None, datasets.ORDERS,
     'Data set whose classes the network tells apart; as published if not given. A VGG gets an '
@@ -51,6 +57,14 @@ def define_flags(values=flags.FLAGS):
 def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   checkpoints.check_weights_folder(output)
+  if values.crf_behind:
+    card, variables = checkpoints.load_weights(values.crf_behind)
+    card, variables = crf_rnn.behind(card, variables, pathlib.Path(values.source).expanduser())
+    checkpoints.save_weights(output, card, variables)
+    size = len(card.classes)
+    print(f'{card.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')
+    print(f'weights: {output}')
+    return
   result = conversion.convert(
     pathlib.Path(values.source).expanduser(),
     fc=values.fc,
