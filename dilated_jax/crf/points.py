@@ -101,7 +101,7 @@ def on_host(cells, ranks, weights, size: int | None = None):
 
 def _rounded(count: int) -> int:
   """The next of four sizes an octave."""
-  quarter = 1 << max(count.bit_length() - 3, 4)
+  quarter = 1 << max(count.bit_length() - 3, 10)  # Small ones cost nothing.
   return -(-count // quarter) * quarter
 
 
