@@ -12,6 +12,7 @@ import itertools
 import json
 import pathlib
 
+import jax
 import numpy as np
 
 from dilated_jax import metrics, progress
@@ -85,7 +86,8 @@ def _refined(probabilities, image, trials):
     if compats != weights or trial.iterations < so_far:
       costs = tuple(dense.costs(compat, classes) for compat in compats)
       problem = posed.replace(costs=costs)
-      weights, marginals, so_far = compats, None, 0
+      # Given, not left out: one program instead of two.
+      weights, marginals, so_far = compats, jax.nn.softmax(-problem.unary), 0
     marginals = dense.mean_field(problem, trial.iterations - so_far, start=marginals)
     so_far = trial.iterations
     yield np.asarray(marginals).reshape(shape)
