@@ -72,7 +72,7 @@ def search(
 
 def _refined(probabilities, image, trials):
   """Marginals (H, W, C) of every trial."""
-  unary = -np.log(np.clip(probabilities, 1e-5, 1.0))
+  unary = dense.energies_of(probabilities)
   shape, classes = probabilities.shape, probabilities.shape[2]
   lattice, posed = None, None
   weights, marginals, so_far = None, None, 0

@@ -14,6 +14,7 @@ Potentials", Algorithm 1; the normalisations are those of their code of 2013.
 
 import dataclasses
 import functools
+import math
 
 import flax.struct
 import jax
@@ -45,7 +46,9 @@ def dense_crf(
   k is a Gaussian of the positions (smoothness) plus one of positions and colours (appearance). Each
   iteration updates all pixels, Q <- softmax(-unary - sum of mu (K Q)), from Q = softmax(-unary).
 
-  Inside `jax.jit`, `jax.vmap` and `jax.grad` it works too, and gives JAX arrays.
+  Inside `jax.jit`, `jax.vmap` and `jax.grad` it works too, to arrays and features, and gives JAX
+  arrays; options are static there, all iterations are done, and values can't be checked: where a
+  picture is rougher than the lattice has room for (`lattice.build_in_graph`) the result is NaN.
 
   Args:
     unary: (H, W, C) energies, -log p; any real dtype and memory order.
@@ -84,15 +87,17 @@ def dense_crf(
     method=method,
   )
   if np.ndim(unary) == 4:
-    if np.ndim(image) != 4 or len(unary) != len(image):
+    if np.ndim(image) != 4 or len(unary) != len(image) or not len(unary):
       raise InputError(f'{len(unary)} maps of unary energies, and pictures of {np.shape(image)}')
     if kernels:
       raise InputError('kernels are of one picture; call dense_crf for each')
     if _traced(unary, image):
       return jax.lax.map(lambda pair: dense_crf(*pair, **options), (unary, image))
     return np.stack([dense_crf(u, i, **options) for u, i in zip(unary, image, strict=True)])
-  if iterations < 0:
-    raise InputError(f'iterations is {iterations}; it must be 0 or more')
+  if not isinstance(iterations, (int, np.integer)) or iterations < 0:
+    raise InputError(f'iterations is {iterations!r}; it must be a whole number, 0 or more')
+  if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+    raise InputError(f'tolerance is {tolerance!r}; it must be 0 or more')
   problem = pose(
     unary,
     image,
@@ -102,10 +107,10 @@ def dense_crf(
     normalization=normalization,
     method=method,
   )
-  if _traced(unary, image):
+  if _traced(*jax.tree.leaves(problem)):
     marginals = jax.nn.softmax(-unrolled(problem, iterations))
   else:
-    marginals = np.asarray(mean_field(problem, iterations, tolerance))
+    marginals = np.array(mean_field(problem, iterations, tolerance))
   return marginals.reshape(np.shape(unary))
 
 
@@ -125,8 +130,12 @@ class DenseCrf:
 
   def __call__(self, probabilities, image) -> np.ndarray:
     """Refines (H, W, C) probabilities of a picture; what is below 1e-5 counts as that much."""
-    unary = -np.log(np.clip(probabilities, 1e-5, 1.0))
-    return dense_crf(unary, image, **dataclasses.asdict(self))
+    return dense_crf(energies_of(probabilities), image, **dataclasses.asdict(self))
+
+
+def energies_of(probabilities) -> np.ndarray:
+  """Unary energies -log p; what is below 1e-5 counts as that much."""
+  return -np.log(np.clip(probabilities, 1e-5, 1.0))
 
 
 # The problem.
@@ -139,7 +148,8 @@ class Problem:
   Attributes:
     unary: (N, C) energies.
     kernels: a `lattice.Lattice` or `exact.Exact` each.
-    costs: of each kernel: (C, C), what pairs of labels cost, or (C,), its diagonal.
+    costs: of each kernel: (C, C), which filtered marginals are multiplied by from the right, or
+      (C,), its diagonal: what pairs of labels cost.
     norms: of each kernel: factors (N, 1) before and after filtering.
   """
 
@@ -176,11 +186,17 @@ def pose(
   Raises:
     InputError: as `dense_crf` does.
   """
-  traced = _traced(unary, image)
+  traced = _traced(unary, image, *(pair[0] for pair in kernels))
   if not traced:
     unary, image = np.asarray(unary), np.asarray(image)
-  if unary.ndim != 3 or unary.shape[2] < 2:
-    raise InputError(f'unary energies have shape {unary.shape}; they are (H, W, classes)')
+    _check_numbers('unary energies', unary)
+    _check_numbers('the picture', image)
+  if unary.ndim != 3 or unary.shape[2] < 2 or not unary.size:
+    raise InputError(
+      f'unary energies have shape {unary.shape}; they are (H, W, classes), of 2 classes or more'
+    )
+  if image.ndim == 2:
+    raise InputError(f'the picture has shape {image.shape}, without an axis of colours')
   if image.ndim != 3 or image.shape[:2] != unary.shape[:2]:
     raise InputError(
       f'the picture has shape {image.shape} and the unary energies {unary.shape}: height and width '
@@ -188,18 +204,12 @@ def pose(
     )
   height, width, classes = unary.shape
   energies = unary.reshape(-1, classes).astype(np.float32)
-  if not traced and not np.isfinite(energies.sum(dtype=np.float64)):
-    raise InputError('unary energies hold NaN or infinity; clip probabilities before the logarithm')
   _check_choice('normalization', normalization, NORMALIZATIONS)
   _check_choice('method', method, METHODS)
   made, matrices = [], []
   if gaussian is not None:
     _check_term('gaussian', gaussian, '(sxy, compat)')
-    size = height, width, float(gaussian[0])
-    if method == 'exact':
-      made.append(_kernel((positions(height, width) / np.float32(gaussian[0]),), method, traced))
-    else:
-      made.append(lattices.brought(smoothness(*size)) if traced else _on_device(*size))
+    made.append(_smoothness(height, width, float(gaussian[0]), method, traced))
     matrices.append(costs(gaussian[-1], classes))
   if bilateral is not None:
     _check_term('bilateral', bilateral, '(sxy, srgb, compat)')
@@ -208,7 +218,8 @@ def pose(
     made.append(_kernel((places, colours), method, traced))
     matrices.append(costs(bilateral[-1], classes))
   for features, compat in kernels:
-    if np.shape(features)[:2] != (height, width):
+    features = features if _traced(features) else np.asarray(features)
+    if features.ndim != 3 or features.shape[:2] != (height, width):
       raise InputError(
         f'features of a kernel have shape {np.shape(features)}; they are ({height}, {width}, d)'
       )
@@ -241,7 +252,10 @@ def costs(compat, classes: int) -> np.ndarray:
   Raises:
     InputError: another shape, not finite, or differing labels would be rewarded.
   """
-  given = np.asarray(compat, np.float32)
+  try:
+    given = np.asarray(compat, np.float32)
+  except (TypeError, ValueError):
+    raise InputError(f'compatibility {compat!r} is neither a number nor an array of such') from None
   if not np.isfinite(given).all():
     raise InputError('a compatibility holds NaN or infinity')
   if given.ndim == 0:
@@ -277,21 +291,28 @@ def _kernel(features: tuple, method: str, traced: bool):
   """The kernel of features (N, d) that are given in parts."""
   if method == 'exact':
     return exact.Exact(jnp.concatenate(features, 1))
-  if _traced(*features):
-    return lattices.build_in_graph(jnp.concatenate(features, 1))
-  found = lattices.build(np.concatenate(features, 1))
-  return lattices.brought(found) if traced else found
+  if traced:
+    # Behind a barrier, since XLA would work out lattices of constants itself, for seconds.
+    return lattices.build_in_graph(jax.lax.optimization_barrier(jnp.concatenate(features, 1)))
+  return lattices.build(np.concatenate(features, 1))
+
+
+def _smoothness(height, width, sxy, method, traced):
+  features = positions(height, width) / np.float32(sxy)
+  if method == 'exact':
+    return exact.Exact(features)
+  shared = smoothness(height, width, sxy)
+  if traced:
+    size = shared.neighbours.shape[-1]
+    return lattices.build_in_graph(jax.lax.optimization_barrier(jnp.asarray(features)), size)
+  return shared
 
 
 @functools.lru_cache(maxsize=8)
 def smoothness(height: int, width: int, sxy: float) -> lattices.Lattice:
-  """The lattice of positions alone, which all pictures of a size share; NumPy arrays."""
-  return lattices.build(positions(height, width) / np.float32(sxy))
-
-
-@functools.lru_cache(maxsize=8)
-def _on_device(height, width, sxy):
-  return jax.device_put(smoothness(height, width, sxy))
+  """The lattice of positions alone, which all pictures of a size share; on the device."""
+  with jax.ensure_compile_time_eval():
+    return jax.device_put(lattices.build(positions(height, width) / np.float32(sxy)))
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -314,8 +335,21 @@ def _traced(*arrays) -> bool:
 
 
 def _check_term(name, term, form):
-  if len(term) != form.count(',') + 1 or not all(np.isfinite(s) and s > 0 for s in term[:-1]):
-    raise InputError(f'{name} is {term}; it is {form} with deviations above 0')
+  try:
+    # Neither endless nor so small that colours of 255 couldn't be told in 32 bits.
+    fits = len(term) == form.count(',') + 1 and all(1e-4 <= s < math.inf for s in term[:-1])
+  except (TypeError, ValueError):
+    fits = False
+  if not fits:
+    raise InputError(f'{name} is {term}; it is {form} with deviations above 0 (1e-4 or more)')
+
+
+def _check_numbers(what, array):
+  if array.dtype.kind not in 'fiub' or not np.isfinite(array).all():
+    raise InputError(
+      f'{what} hold NaN, infinity or what is no real number ({array.dtype}); clip probabilities '
+      'before the logarithm'
+    )
 
 
 def _check_choice(name, value, choices):
@@ -397,5 +431,4 @@ def free_energy(problem: Problem, marginals):
 def _messages(problem, marginals):
   for kernel, cost, (before, after) in zip(problem.kernels, problem.costs, problem.norms):
     filtered = _filter(kernel, marginals * before) * after
-    # Costs are symmetric or diagonal; filtering and mixing of classes may change places.
     yield filtered * cost[None] if cost.ndim == 1 else filtered @ cost

@@ -11,7 +11,6 @@ Source: Adams, Baek and Davis 2010, "Fast High-Dimensional Filtering Using the P
 Lattice"; Krähenbühl and Koltun 2011 for its use in a dense CRF.
 """
 
-import functools
 import math
 
 import flax.struct
@@ -69,8 +68,7 @@ def build(features) -> Lattice:
     raise InputError(f'features hold NaN, infinity or numbers beyond {_FARTHEST:g} deviations')
   with jax.ensure_compile_time_eval():  # Also while another program is being traced.
     cells, ranks, weights = (np.asarray(array) for array in _embed(features))
-  *structure, _ = points.on_host(cells, ranks, weights)
-  return Lattice(weights, *structure)
+  return Lattice(weights, *points.on_host(cells, ranks, weights))
 
 
 _FARTHEST = 1e7  # Cells are numbered in 32 bits.
@@ -119,33 +117,38 @@ def build_in_graph(features, size: int | None = None) -> Lattice:
 
   Args:
     features: (N, d); the Gaussian has a standard deviation of 1 along each dimension.
-    size: lattice points that there is room for, and one more. None takes as many as pixels (65536
-      if that is more); photographs need fewer. Where it isn't enough, the weights are NaN.
+    size: lattice points that there is room for, and one more. None takes three times as many as
+      pixels, and at least 262,144: enough for anything up to 43,690 pixels in 5 dimensions, and for
+      photographs above. Where it isn't enough, the weights are NaN.
 
   Returns:
     a Lattice, of the dtype of the features.
   """
   cells, ranks, weights = _embed(features)
-  size = size or min(weights.size, max(len(features), 1 << 16)) + 1
-  # XLA sorts so slowly on a CPU that NumPy is called back for.
-  found = jax.lax.platform_dependent(
-    cells,
-    ranks,
-    jax.lax.stop_gradient(weights),
-    cpu=functools.partial(points.called_back, size=size),
-    default=functools.partial(points.in_graph, size=size),
-  )
-  *structure, fits = found
+  size = size or min(weights.size, max(3 * len(features), 1 << 18)) + 1
+  *structure, fits = points.in_graph(cells, ranks, jax.lax.stop_gradient(weights), size)
   return Lattice(jnp.where(fits, weights, jnp.nan), *structure)
 
 
-def brought(lattice: Lattice) -> Lattice:
-  """Brings a lattice that is known already into a program when it runs.
+def stack(lattices) -> Lattice:
+  """Puts lattices of pictures of one size, from `build`, along a leading axis."""
+  size, num_rows = (
+    max(each) for each in zip(*((x.neighbours.shape[-1], len(x.rows)) for x in lattices))
+  )
 
-  As a constant of the program it would cost seconds of compilation, and be copied.
-  """
-  shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), lattice)
-  return jax.pure_callback(lambda: lattice, shapes, vmap_method='sequential')
+  def padded(lattice):
+    points, rows = size - lattice.neighbours.shape[-1], num_rows - len(lattice.rows)
+    # What is added is none, as is the point that was the last.
+    return lattice.replace(
+      row_pixels=np.pad(lattice.row_pixels, ((0, rows), (0, 0))),
+      row_weights=np.pad(lattice.row_weights, ((0, rows), (0, 0))),
+      rows=np.pad(lattice.rows, (0, rows), constant_values=size - 1),
+      neighbours=np.pad(
+        lattice.neighbours, ((0, 0), (0, 0), (0, points)), constant_values=size - 1
+      ),
+    )
+
+  return jax.tree.map(lambda *arrays: np.stack(arrays), *map(padded, lattices))
 
 
 @jax.custom_vjp

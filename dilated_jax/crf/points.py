@@ -13,18 +13,16 @@ import numpy as np
 SLOTS = 8  # Entries of a row of the splat.
 
 
-def on_host(cells, ranks, weights, size: int | None = None):
+def on_host(cells, ranks, weights):
   """Numbers the points by NumPy.
 
   Args:
     cells: (N, d + 1) int32, the nearest point of remainder 0, in units of d + 1.
     ranks: (N, d + 1) int32, the order of the residuals, the largest first.
     weights: (N, d + 1) barycentric.
-    size: M; None for what it takes, rounded up.
 
   Returns:
-    points, row_pixels, row_weights, rows and neighbours of a `lattice.Lattice`, and whether M is
-    large enough; otherwise they make no sense.
+    points, row_pixels, row_weights, rows and neighbours of a `lattice.Lattice`, M rounded up.
   """
   count, corners = weights.shape
   d = corners - 1
@@ -33,9 +31,9 @@ def on_host(cells, ranks, weights, size: int | None = None):
   low = cells[:, :d].min(0).astype(np.int64) - 2
   span = cells[:, :d].max(0) - low + 3
   steps = np.array([math.prod(map(int, span[:i])) * corners for i in range(d + 1)], object)
-  if steps[-1] * count * corners < 1 << 63:
-    shift = (count * corners).bit_length()
-  else:  # Too far apart to be numbered in 63 bits: hashed, linearly, with chances of 1 in 10^7.
+  shift = (count * corners).bit_length()
+  if steps[-1] << shift >= 1 << 63:
+    # Too far apart to be numbered in 63 bits: hashed, linearly, with chances of 1 in 10^7.
     shift, steps = 0, np.random.default_rng(0).integers(1, 1 << 62, d + 1) | 1
   steps = steps[:d].astype(np.int64)
   base = sum(step * (cells[:, i] - low[i]) for i, step in enumerate(steps))
@@ -60,9 +58,7 @@ def on_host(cells, ranks, weights, size: int | None = None):
   points = np.empty(keys.size, np.int32)
   points[order] = number
 
-  size = size or _rounded(unique.size + 1)
-  if unique.size >= size:
-    return (*(np.zeros(s, t) for s, t in _shapes(count, corners, size, weights.dtype)), False)
+  size = _rounded(unique.size + 1)
   counts = np.diff(starts, append=keys.size)
   rows_of = -(-counts // SLOTS)
   row_starts = np.cumsum(rows_of) - rows_of
@@ -95,7 +91,6 @@ def on_host(cells, ranks, weights, size: int | None = None):
     row_weights.reshape(-1, SLOTS),
     rows,
     neighbours,
-    True,
   )
 
 
@@ -105,33 +100,19 @@ def _rounded(count: int) -> int:
   return -(-count // quarter) * quarter
 
 
-def _shapes(count, corners, size, dtype):
-  """Shapes and dtypes of what is returned."""
-  rows = count * corners // SLOTS + size
-  return (
-    ((count, corners), np.int32),
-    ((rows, SLOTS), np.int32),
-    ((rows, SLOTS), dtype),
-    ((rows,), np.int32),
-    ((corners, 2, size), np.int32),
-  )
-
-
-def called_back(cells, ranks, weights, size: int):
-  """`on_host` from within a compiled program."""
-
-  def host(*arrays):
-    return on_host(*map(np.asarray, arrays), size=size)
-
-  shapes = [jax.ShapeDtypeStruct(*each) for each in _shapes(*weights.shape, size, weights.dtype)]
-  fits = jax.ShapeDtypeStruct((), bool)
-  return jax.pure_callback(host, (*shapes, fits), cells, ranks, weights, vmap_method='sequential')
-
-
 def in_graph(cells, ranks, weights, size: int):
   """`on_host` by XLA alone.
 
   Points are numbered by hashes of 64 bits; that two share one has chances of about 1 in 10^7.
+
+  Args:
+    cells: as there.
+    ranks: as there.
+    weights: as there.
+    size: M.
+
+  Returns:
+    as there, and whether M is large enough; otherwise they make no sense.
   """
   count, corners = weights.shape
   d = corners - 1

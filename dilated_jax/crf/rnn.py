@@ -1,12 +1,15 @@
 """CRF-RNN: the mean field of the dense CRF as a layer that is trained with the network."""
 
+import math
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dilated_jax.crf import dense, exact, lattice
+from dilated_jax.errors import InputError
 
 
 class CrfRnn(nn.Module):
@@ -19,7 +22,7 @@ class CrfRnn(nn.Module):
 
   Attributes:
     num_classes: C.
-    iterations: of the mean field in training; more of them make gradients vanish.
+    iterations: of the mean field in training.
     test_iterations: otherwise.
     gaussian: standard deviation of the smoothness kernel in pixels.
     bilateral: those of the appearance kernel, in pixels and in colour, 0..255.
@@ -44,54 +47,101 @@ class CrfRnn(nn.Module):
   train_bandwidths: bool = False
 
   @nn.compact
-  def __call__(self, logits, images, train: bool = False):
+  def __call__(self, logits, images, train: bool = False, kernels=None):
     """Refines scores.
 
     Args:
-      logits: (N, H, W, C) float32.
+      logits: (N, H, W, C) floats.
       images: (N, H cell, W cell, 3), RGB; only differences of colours count, so that a mean may
         have been subtracted.
       train: how many iterations, see the attributes.
+      kernels: from `kernels`, where the lattices have been made before; None makes them here.
 
     Returns:
       (N, H, W, C) float32 logits, whose softmax are the marginals.
+
+    Raises:
+      InputError: shapes or attributes that don't fit.
     """
+    self._check(logits, images)
 
     def potts(value):
-      return lambda _, shape: value * jnp.eye(*shape)
+      return lambda _, shape: value * jnp.eye(*shape, dtype=jnp.float32)
 
     square = (self.num_classes, self.num_classes)
     spatial = self.param('spatial', potts(3.0), square)
     bilateral = self.param('bilateral', potts(5.0), square)
     compatibility = self.param('compatibility', potts(1.0), square)
     costs = tuple(-(weights.T @ compatibility.T) for weights in (spatial, bilateral))
-    factors = jnp.ones(3)
+    factors = jnp.ones(3, jnp.float32)
     if self.train_bandwidths:
-      factors = jnp.exp(self.param('log_bandwidths', nn.initializers.zeros, (3,)))
-    sxy, (wide, colour) = self.gaussian / self.cell, self.bilateral
-    height, width = logits.shape[1:3]
-    places = dense.positions(height, width)
-    build = lattice.build_in_graph if self.method == 'lattice' else exact.Exact
-    if self.method == 'lattice' and not self.train_bandwidths:
-      smoothness = lattice.brought(dense.smoothness(height, width, sxy))
+      zeros = nn.initializers.zeros
+      factors = jnp.exp(self.param('log_bandwidths', zeros, (3,), jnp.float32))
+    size = logits.shape[1:3]
+    if kernels is None:
+      smoothness, appearance = self._smoothness(size, factors[0]), self._averaged(images)
     else:
-      smoothness = build(places / (sxy * factors[0]))
+      smoothness, appearance = kernels
 
     def refine(pair):
-      scores, image = pair
-      colours = image.reshape(-1, image.shape[-1]) / (colour * factors[2])
-      near = places / (wide / self.cell * factors[1])
-      appearance = build(jnp.concatenate([near, colours], 1))
+      scores, given = pair
+      kernel = given if kernels else self._build(self._features(given, factors[1:]))
       unary = -scores.reshape(-1, self.num_classes)
-      problem = dense.assemble(unary, (smoothness, appearance), costs, ('after', 'after'))
+      problem = dense.assemble(unary, (smoothness, kernel), costs, ('after', 'after'))
       steps = self.iterations if train else self.test_iterations
       return -dense.unrolled(problem, steps).reshape(scores.shape)
 
     # One after the other: a batch of lattices would take the memory of all.
-    return jax.lax.map(refine, (logits, self._averaged(images)))
+    return jax.lax.map(refine, (logits.astype(jnp.float32), appearance))
+
+  def kernels(self, images) -> tuple:
+    """Makes the lattices of pictures on the host, several times as fast as in a compiled program.
+
+    Args:
+      images: (N, H cell, W cell, 3) RGB, NumPy.
+
+    Returns:
+      What `__call__` takes, for 'lattice' and fixed deviations.
+    """
+    means = np.asarray(self._averaged(np.asarray(images)))
+    ones = np.ones(2, np.float32)
+    made = [lattice.build(np.asarray(self._features(image, ones))) for image in means]
+    height, width = means.shape[1:3]
+    return dense.smoothness(height, width, self.gaussian / self.cell), lattice.stack(made)
+
+  def _features(self, image, factors):
+    """(H W, 5) places and colours, in deviations."""
+    wide, colour = self.bilateral
+    places = dense.positions(*image.shape[:2]) / (wide / self.cell * factors[0])
+    colours = image.reshape(-1, image.shape[-1]) / (colour * factors[1])
+    return jnp.concatenate([places, colours], 1)
+
+  def _smoothness(self, size, factor):
+    sxy = self.gaussian / self.cell
+    features = jax.lax.optimization_barrier(jnp.asarray(dense.positions(*size))) / (sxy * factor)
+    if self.method == 'exact' or self.train_bandwidths:
+      return self._build(features)
+    return lattice.build_in_graph(features, dense.smoothness(*size, sxy).neighbours.shape[-1])
+
+  def _build(self, features):
+    return exact.Exact(features) if self.method == 'exact' else lattice.build_in_graph(features)
 
   def _averaged(self, images):
     """(N, H cell, W cell, 3) -> (N, H, W, 3) float32, means over cells."""
     count, height, width, channels = images.shape
     cells = (count, height // self.cell, self.cell, width // self.cell, self.cell, channels)
-    return images.astype(jnp.float32).reshape(cells).mean((2, 4))
+    return images.astype(np.float32).reshape(cells).mean((2, 4))
+
+  def _check(self, logits, images):
+    wanted = (*logits.shape[:1], *(n * self.cell for n in logits.shape[1:3]))
+    if logits.ndim != 4 or logits.shape[3] != self.num_classes or images.shape[:3] != wanted:
+      raise InputError(
+        f'scores {logits.shape} and pictures {images.shape}: they are (N, H, W, {self.num_classes})'
+        f' and (N, H, W, 3) with sides {self.cell} times as long'
+      )
+    if self.method not in dense.METHODS:
+      raise InputError(f'method is {self.method!r}; choose {" or ".join(dense.METHODS)}')
+    if not all(0 < value < math.inf for value in (self.gaussian, *self.bilateral)):
+      raise InputError(f'deviations are {(self.gaussian, *self.bilateral)}; they must be above 0')
+    if min(self.iterations, self.test_iterations) < 0:
+      raise InputError('iterations are 0 or more')

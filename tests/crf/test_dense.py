@@ -63,7 +63,7 @@ def test_without_terms_it_is_the_softmax(reference):
   [
     ({'unary': np.zeros((4, 5))}, r'unary energies have shape \(4, 5\)'),
     ({'image': np.zeros((5, 4, 3))}, 'height and width must be equal'),
-    ({'unary': np.full((4, 5, 2), np.nan)}, 'NaN or infinity'),
+    ({'unary': np.full((4, 5, 2), np.nan)}, 'unary energies hold NaN, infinity'),
     ({'gaussian': (3,)}, r'gaussian is \(3,\); it is \(sxy, compat\)'),
     ({'bilateral': (80, 0, 3)}, 'deviations above 0'),
     ({'gaussian': (3, -3)}, 'compatibility -3 would reward labels that differ; take 3'),
@@ -75,6 +75,16 @@ def test_without_terms_it_is_the_softmax(reference):
     ({'gaussian': (3, np.nan)}, 'a compatibility holds NaN'),
     ({'normalization': 'mean'}, "normalization is 'mean'; choose none, before"),
     ({'iterations': -1}, 'iterations is -1'),
+    ({'iterations': 2.5}, 'iterations is 2.5; it must be a whole number'),
+    ({'tolerance': np.nan}, 'tolerance is nan'),
+    ({'gaussian': 3}, 'gaussian is 3; it is'),
+    ({'gaussian': ('a', 3)}, r"gaussian is \('a', 3\)"),
+    ({'gaussian': (3, 'a')}, "compatibility 'a' is neither"),
+    ({'bilateral': (1e-30, 3, 3)}, 'deviations above 0'),
+    ({'image': np.zeros((4, 5), np.uint8)}, 'without an axis of colours'),
+    ({'image': np.full((4, 5, 3), np.inf), 'method': 'exact'}, 'the picture hold NaN'),
+    ({'unary': np.zeros((0, 5, 2)), 'image': np.zeros((0, 5, 3))}, r'have shape \(0, 5, 2\)'),
+    ({'unary': np.full((4, 5, 2), 'x')}, 'no real number'),
   ],
 )
 def test_wrong_input_is_one_line(change, words):
@@ -150,3 +160,26 @@ def test_early_stop(reference):
   assert 0 < abs(whole - stopped).max() < 2e-2
   after_one = dense_crf(unary, image, iterations=1)
   np.testing.assert_array_equal(dense_crf(unary, image, tolerance=1.0), after_one)
+
+
+def test_gradients_to_features(reference):
+  unary, image = reference['unary'][:8, :9], reference['image'][:8, :9]
+  features = jnp.asarray(np.random.default_rng(0).normal(size=(8, 9, 3)), jnp.float32)
+
+  @jax.jit
+  def loss(features):
+    options = dict(gaussian=None, bilateral=None, iterations=2, method='exact')
+    return (dense_crf(unary, image, kernels=[(features, 3)], **options) ** 2).sum()
+
+  gradient = jax.grad(loss)(features)
+  step = gradient / jnp.linalg.norm(gradient)
+  slope = (loss(features + 1e-2 * step) - loss(features - 1e-2 * step)) / 2e-2
+  np.testing.assert_allclose(slope, jnp.linalg.norm(gradient), rtol=1e-2)
+
+
+def test_rough_pictures_have_room_in_the_graph():
+  rng = np.random.default_rng(0)
+  image, unary = rng.integers(0, 256, (40, 50, 3), np.uint8), rng.uniform(0, 3, (40, 50, 3))
+  options = dict(bilateral=(80, 3, 5), iterations=2)
+  inside = jax.jit(lambda u, i: dense_crf(u, i, **options))(unary.astype(np.float32), image)
+  np.testing.assert_allclose(inside, dense_crf(unary, image, **options), atol=1e-5)

@@ -7,6 +7,7 @@ import pytest
 
 from dilated_jax import losses
 from dilated_jax.crf import CrfRnn
+from dilated_jax.errors import InputError
 
 THEIRS = {
   'spatial': 'spatial_ker_weights',
@@ -90,3 +91,32 @@ def test_cells_see_the_mean_of_their_pixels():
   np.testing.assert_allclose(
     cells.apply(variables, logits, moved), cells.apply(variables, logits, images), atol=1e-4
   )
+
+
+def test_lattices_that_were_made_before():
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(2, 10, 12, 3)).astype(np.float32)
+  images = rng.integers(0, 256, (2, 10, 12, 3), np.uint8)
+  images[1] //= 8  # Of fewer lattice points.
+  layer = CrfRnn(3, bilateral=(20.0, 30.0), iterations=2)
+  variables = layer.init(jax.random.key(0), logits, images)
+  expected = layer.apply(variables, logits, images, train=True)
+  found = layer.apply(variables, logits, images, train=True, kernels=layer.kernels(images))
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'options, logits, images, words',
+  [
+    ({}, (1, 5, 7, 3), (1, 7, 5, 3), 'with sides 1 times as long'),
+    ({'cell': 2}, (1, 5, 7, 3), (1, 10, 15, 3), 'with sides 2 times as long'),
+    ({}, (1, 5, 7, 4), (1, 5, 7, 3), r'they are \(N, H, W, 3\)'),
+    ({}, (2, 5, 7, 3), (1, 5, 7, 3), 'they are'),
+    ({'method': 'latice'}, (1, 5, 7, 3), (1, 5, 7, 3), "method is 'latice'"),
+    ({'bilateral': (float('nan'), 3.0)}, (1, 5, 7, 3), (1, 5, 7, 3), 'deviations are'),
+    ({'test_iterations': -1}, (1, 5, 7, 3), (1, 5, 7, 3), 'iterations are 0 or more'),
+  ],
+)
+def test_wrong_input(options, logits, images, words):
+  with pytest.raises(InputError, match=words):
+    CrfRnn(3, **options).init(jax.random.key(0), np.zeros(logits), np.zeros(images))
