@@ -1,6 +1,7 @@
 """Checkpoints of a run, and weights folders: what a run leaves behind for everyone else."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -253,6 +254,14 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     active_processes={jax.process_index()},
     barrier_sync_key_prefix=f'weights_{jax.process_index()}',
   )
+
+
+def digest(variables) -> str:
+  """A hash of variables and their names, to tell weights apart."""
+  hashed = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    hashed.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+  return hashed.hexdigest()
 
 
 def graft(variables, folder):

@@ -224,6 +224,11 @@ def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None
     ) from None
   if model.full_size:
     logits = logits[:, : fed[0], : fed[1]]
+  if model is not network and not np.isfinite(logits).all():
+    raise InputError(
+      'the CRF-RNN has no room for a picture of so many colours in so little space: smooth it, or '
+      'train with a larger deviation of colour (--crf_bilateral)'
+    )
   return Prediction(labels, probabilities, logits)
 
 
@@ -232,8 +237,15 @@ def _structure(model, variables, images, logits):
   pictures = reflect(images, 0, model.stride)
   step = 1 if model.network.full_size else model.stride
   rows, columns = (side // step for side in pictures.shape[1:3])
-  run = jax.jit(functools.partial(model.apply, method='structure'))
-  return np.asarray(run(variables, jnp.asarray(logits[:, :rows, :columns]), pictures))
+  logits = jnp.asarray(logits[:, :rows, :columns])
+  return np.asarray(_structurer(model, logits.shape)(variables, logits, pictures))
+
+
+@functools.lru_cache(maxsize=64)
+def _structurer(model, shape):
+  """The CRF-RNN of a model, compiled for one shape of logits."""
+  del shape
+  return jax.jit(functools.partial(model.apply, method='structure'))
 
 
 def _manner(model, card, size, count: int, tile: Tile):

@@ -32,7 +32,12 @@ def grid(gaussian_sxy, gaussian_compat, sxy, srgb, compat, iterations) -> list[D
 
 
 def search(
-  probabilities_of: Callable, source: Sequence, classes, trials: list[DenseCrf], path
+  probabilities_of: Callable,
+  source: Sequence,
+  classes,
+  trials: list[DenseCrf],
+  path,
+  network: str = '',
 ) -> list[tuple[DenseCrf | None, dict]]:
   """Scores every trial on every picture; goes on where it stopped.
 
@@ -42,16 +47,17 @@ def search(
     classes: of the data set.
     trials: what is tried.
     path: JSON file that keeps the counts after each picture.
+    network: what tells it from others, such as a digest of its weights.
 
   Returns:
     (trial, scores as of `metrics.scores`) each, the best mean IoU first; the trial is None for the
     network alone.
 
   Raises:
-    InputError: the file is of another search.
+    InputError: the file is of another network, of other pictures, labels or trials.
   """
   path, count = pathlib.Path(path), classes.num_classes
-  search_id = _fingerprint(source, trials)
+  search_id = _fingerprint(source, classes, trials, network)
   counts = np.zeros((1 + len(trials), count, count), np.int64)
   done = 0
   if path.exists():
@@ -93,11 +99,13 @@ def _refined(probabilities, image, trials):
     yield np.asarray(marginals).reshape(shape)
 
 
-def _fingerprint(source, trials) -> str:
-  about = [[dataclasses.asdict(trial) for trial in trials], len(source)]
+def _fingerprint(source, classes, trials, network) -> str:
+  about = [[dataclasses.asdict(trial) for trial in trials], len(source), classes.names, network]
   digest = hashlib.sha256(json.dumps(about).encode())
-  for index in {0, len(source) // 2, len(source) - 1}:
-    digest.update(np.ascontiguousarray(source[index]['image']))
+  for index in range(len(source)):
+    example = source[index]
+    digest.update(np.ascontiguousarray(example['image']))
+    digest.update(np.ascontiguousarray(example['label']))
   return digest.hexdigest()[:16]
 
 
@@ -109,5 +117,6 @@ def _resumed(path, search_id, counts):
   except (ValueError, KeyError, TypeError):
     raise InputError(f'{path}: is damaged; remove it to begin anew') from None
   raise InputError(
-    f'{path}: is of a search with other pictures or trials; take another --output, or remove it'
+    f'{path}: is of another network or of other pictures or trials; take another --output, or '
+    'remove it'
   )

@@ -28,7 +28,7 @@ from dilated_jax import checkpoints, datasets, geometry, inference, pictures
 from dilated_jax.crf import DenseCrf
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
-from experiments import cli
+from experiments import cli, predict
 from experiments.commands import markdown, percent, run
 
 CONTEXTS = ('none', 'basic', 'large')
@@ -51,9 +51,11 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   recipe, workdir = pathlib.Path(values.recipe), pathlib.Path(values.workdir)
-  for name, known in (('contexts', CONTEXTS), ('crfs', CRFS)):
+  for name, known in (('models', None), ('contexts', CONTEXTS), ('crfs', CRFS), ('seeds', None)):
+    if not values[name].value:
+      raise InputError(f'--{name} names none')
     for value in values[name].value:
-      if value not in known:
+      if known and value not in known:
         raise InputError(f'--{name}: no {value!r}; choose among {", ".join(known)}')
   seeds = [cli.parsed('seeds', text, int) for text in values.seeds]
   needed = {*values.models, *values.contexts, *values.crfs} - {'none', 'dense'}
@@ -80,7 +82,7 @@ def main(values=flags.FLAGS):
 def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   """Trains and scores one system, or tells what came out of it before."""
   folder = workdir / f'{model}_{context}_{crf}_{seed}'
-  result = folder / 'result.json'
+  result = folder / f'{values.split.replace("/", "_")}.json'
   if result.exists():
     return json.loads(result.read_text())
   data = [f'--{name}={values[name].value}' for name in ('data_dir', 'manual_dir')
@@ -90,13 +92,15 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   extra = []
   if crf == 'dense':
     extra = [f'--flagfile={tuned(recipe, workdir, model, context, seed, weights, data)}']
-  scores = folder / 'scores.json'
+  scores = folder / f'scores_{result.name}'
   options = [f'--weights={weights}', f'--split={values.split}', '--boundaries', *extra, *data]
   run('evaluate', *options, f'--output={scores}')
   found = json.loads(scores.read_text())
   kept = ('mean_iou', 'per_class_iou', 'pixel_accuracy', 'dataset', 'split', 'pictures')
   network = checkpoints.load_card(weights).create()
-  size = datasets.load(found['dataset'], values.split, values.data_dir)[0]['label'].shape
+  size = datasets.load(found['dataset'], values.split, values.data_dir, values.manual_dir)[0][
+    'label'
+  ].shape
   fed = [-(-n // network.stride) * network.stride + 2 * network.margin for n in size]
   about = {
     'model': model, 'context': context, 'crf': crf, 'seed': seed, 'weights': str(weights),
@@ -178,7 +182,10 @@ def speed(folder) -> dict:
 def report(values, recipe, workdir, cells):
   """Writes results.json, table.md and bars.png of the cells so far."""
   published = recipe / 'published.json'
-  published = json.loads(published.read_text()) if published.exists() else {}
+  try:
+    published = json.loads(published.read_text()) if published.exists() else {}
+  except ValueError as error:
+    raise InputError(f'{published}: is no JSON ({error})') from error
   systems = {}
   for each in cells:
     systems.setdefault((each['model'], each['context']), {}).setdefault(each['crf'], []).append(
@@ -227,8 +234,7 @@ def over_seeds(found) -> str:
 
 
 def title(each) -> str:
-  names = [each['model'], *({each['context']} - {'none'}), *({each['crf']} - {'none'})]
-  return ' + '.join(names)
+  return ' + '.join(each[part] for part in ('model', 'context', 'crf') if each[part] != 'none')
 
 
 def bars(cells, width: int = 320) -> np.ndarray:
@@ -280,8 +286,6 @@ def sheet(values, workdir, cells):
 
 def refinement(lines) -> DenseCrf | None:
   """The dense CRF of flags that `tune` has left."""
-  from experiments import predict
-
   if not lines:
     return None
   values = flags.FlagValues()

@@ -80,7 +80,11 @@ def define_passes(values):
     'tile', _is_tile, 'takes HxW, as in 900x900, or whole or auto', flag_values=values
   )
   flags.DEFINE_enum(
-    'crf', 'none', ('none', 'dense'), 'Refine the labels by a dense CRF.', flag_values=values
+    'crf',
+    'none',
+    ('none', 'dense'),
+    'Refine the labels by a dense CRF. (A CRF-RNN is part of the weights, and always runs.)',
+    flag_values=values,
   )
   flags.DEFINE_list(
     'crf_gaussian', ['3', '3'], 'Its smoothness: deviation in pixels, weight.', flag_values=values
@@ -106,6 +110,9 @@ def passes(values) -> dict:
 def refinement(values) -> crf.DenseCrf | None:
   """What --crf asks for."""
   if values.crf == 'none':
+    for name in ('crf_gaussian', 'crf_bilateral', 'crf_iterations'):
+      if values[name].present:
+        raise InputError(f'--{name} is of the dense CRF; give --crf=dense too')
     return None
   terms = {
     kind: tuple(map(float, values[f'crf_{kind}'].value)) for kind in ('gaussian', 'bilateral')

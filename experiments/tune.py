@@ -48,7 +48,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  if 'test' in values.split:
+  if 'test' in values.split.lower():
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
   trials = tuning.grid(*(numbers(values, name) for name, _, _ in _VALUES))
   output = pathlib.Path(values.output)
@@ -68,16 +68,19 @@ def main(values=flags.FLAGS):
     return found[..., np.argsort(order)]
 
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
-  ranked = tuning.search(probabilities_of, source, classes, trials, output / 'counts.json')
+  counts = output / 'counts.json'
+  network = f'{card} {checkpoints.digest(variables)}'
+  ranked = tuning.search(probabilities_of, source, classes, trials, counts, network)
   lines = table(ranked)
   note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'
   write_atomic(output / 'table.md', '\n'.join([*lines, '', note, '']).encode())
-  best = next(trial for trial, _ in ranked if trial)
+  alone = next(scores['mean_iou'] for trial, scores in ranked if not trial)
+  if alone is None:
+    raise InputError(f'{name} {values.split}: no pixel of these pictures has a class')
+  best, reached = next((trial, scores['mean_iou']) for trial, scores in ranked if trial)
   write_atomic(output / 'best.flags', ('\n'.join(as_flags(best)) + '\n').encode())
   print('\n'.join(lines[:12]))
-  alone = next(scores for trial, scores in ranked if trial is None)['mean_iou']
-  gain = next(scores for trial, scores in ranked if trial)['mean_iou'] - alone
-  print(f'{note}: the best dense CRF changes mean IoU by {100 * gain:+.1f}')
+  print(f'{note}: the best dense CRF changes mean IoU by {100 * (reached - alone):+.1f}')
   print(f'written to {output}: best.flags, table.md')
 
 

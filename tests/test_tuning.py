@@ -73,8 +73,10 @@ def test_goes_on_where_it_stopped(tmp_path):
 def test_another_search_or_a_damaged_file_is_refused(tmp_path):
   path = tmp_path / 'a.json'
   tuning.search(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path)
-  with pytest.raises(InputError, match='of a search with other pictures or trials'):
+  with pytest.raises(InputError, match='of another network or of other pictures or trials'):
     tuning.search(probabilities_of, pictures(1), CLASSES, TRIALS[:2], path)
+  with pytest.raises(InputError, match='of another network'):
+    tuning.search(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path, network='b')
   path.write_text('{')
   with pytest.raises(InputError, match='is damaged'):
     tuning.search(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path)

@@ -12,8 +12,6 @@ Here, as there, a scalar compat rewards equal labels, and the entries of a vecto
 costs; `dense_crf` is the safer one to write anew. Arrays may have any dtype and memory order.
 """
 
-from numbers import Number
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +59,8 @@ class DenseCRF:
 
   def inference(self, niter: int) -> np.ndarray:
     """Marginals (labels, variables) after so many iterations."""
+    if niter < 0:
+      raise InputError(f'niter is {niter}; it must be 0 or more')
     return np.array(dense.mean_field(self._problem(), niter).T)
 
   def map(self, niter: int) -> np.ndarray:
@@ -82,7 +82,12 @@ class DenseCRF:
 
   def _add(self, kernel, compat, normalization):
     labels, _ = self._shape
-    costs = np.asarray(compat, np.float32)
+    try:
+      costs = np.asarray(compat, np.float32)
+    except (TypeError, ValueError):
+      costs = np.full((), np.nan)
+    if not np.isfinite(costs).all():
+      raise InputError(f'compat is {compat!r}; give numbers')
     if costs.shape not in ((), (labels,), (labels, labels)):
       raise InputError(f'compat has shape {costs.shape}; a weight, {labels} or {labels} x {labels}')
     if normalization not in range(4):
@@ -91,7 +96,7 @@ class DenseCRF:
       costs = np.full(labels, -costs)
     self._kernels.append(kernel)
     self._costs.append((costs + costs.T) / 2)
-    self._normalizations.append(('none', 'before', 'after', 'symmetric')[normalization])
+    self._normalizations.append(dense.NORMALIZATIONS[normalization])
 
   def _problem(self) -> dense.Problem:
     if self._unary is None:
@@ -135,6 +140,8 @@ def unary_from_labels(labels, n_labels: int, gt_prob: float, zero_unsure: bool =
   """
   labels = np.asarray(labels).ravel().astype(np.int64)
   first = 1 if zero_unsure else 0
+  if n_labels < 2:
+    raise InputError(f'n_labels is {n_labels}; it is 2 or more')
   if not 0 < gt_prob < 1:
     raise InputError(f'gt_prob is {gt_prob}; it is between 0 and 1')
   if labels.size and not 0 <= labels.min() <= labels.max() < n_labels + first:
@@ -149,8 +156,7 @@ def unary_from_labels(labels, n_labels: int, gt_prob: float, zero_unsure: bool =
 def unary_from_softmax(sm, scale: float | None = None, clip: float | None = 1e-5):
   """Energies (classes, variables) float32 of probabilities (classes, ...).
 
-  With `scale` the probabilities are mixed with even ones, of which they are that share; they are
-  clipped to `clip` at least.
+  With `scale` they become scale p + (1 - scale) / classes; what is below `clip` counts as that.
   """
   sm = np.asarray(sm)
   if scale is not None:
@@ -188,7 +194,7 @@ _update = jax.jit(dense.update)
 
 
 def _deviations(given, count: int) -> np.ndarray:
-  given = np.full(count, given) if isinstance(given, Number) else np.asarray(given)
+  given = np.full(count, given) if np.ndim(given) == 0 else np.asarray(given)
   if given.shape != (count,) or not (given > 0).all():
     raise InputError(f'deviations are {given.tolist()}; give {count} above 0')
   return given.astype(np.float32)

@@ -94,7 +94,9 @@ def create(name: str, num_classes: int, **options):
   crf = options.pop('crf', 'none')
   if crf not in ('none', 'rnn'):
     raise InputError(f'crf is {crf!r}; choose none or rnn')
-  if crf == 'rnn' and name != 'wavenet':
+  if crf == 'rnn' and name == 'wavenet':
+    raise InputError('a WaveNet has no CRF-RNN: it labels no pictures')
+  if crf == 'rnn':
     refining = {_CRF[key]: options.pop(key) for key in _CRF.keys() & options.keys()}
     return _structured(create(name, num_classes, **options), refining)
   if name not in (*NAMES, 'wavenet'):
@@ -105,6 +107,8 @@ def create(name: str, num_classes: int, **options):
   elif name != 'front_end':
     known = known | _CONTEXT | {'context'}
   for option in options:
+    if option in _CRF:
+      raise InputError(f'{option} is of a CRF-RNN; give --crf=rnn too')
     if option not in known:
       raise InputError(f'model {name} has no option {option!r}; it has {", ".join(sorted(known))}')
   if name != 'wavenet' and not 2 <= num_classes <= 255:
@@ -125,12 +129,23 @@ def create(name: str, num_classes: int, **options):
 
 def _structured(network, refining: dict) -> Structured:
   """The network with a CRF-RNN behind it."""
+  checks = {
+    'grid': ('cells or pixels', lambda v: v in ('cells', 'pixels')),
+    'upsampling': ('corner or deconvolution', lambda v: v in ('corner', 'deconvolution')),
+    'iterations': ('a whole number, 0 or more', lambda v: type(v) is int and v >= 0),
+    'test_iterations': ('a whole number, 0 or more', lambda v: type(v) is int and v >= 0),
+    'bilateral': ('two deviations above 0', lambda v: len(v) == 2 and all(0 < d < 1e9 for d in v)),
+    'train_bandwidths': ('true or false', lambda v: type(v) is bool),
+  }
+  names = {attribute: option for option, attribute in _CRF.items()}
+  for name, value in refining.items():
+    wanted, fits = checks[name]
+    try:
+      good = fits(value)
+    except TypeError:
+      good = False
+    if not good:
+      raise InputError(f'{names[name]} is {value!r}; give {wanted}')
   if 'bilateral' in refining:
     refining['bilateral'] = tuple(map(float, refining['bilateral']))
-    if len(refining['bilateral']) != 2 or min(refining['bilateral']) <= 0:
-      raise InputError(f'crf_bilateral is {refining["bilateral"]}; give two deviations above 0')
-  model = Structured(network, **refining)
-  for name, choices in (('grid', ('cells', 'pixels')), ('upsampling', ('corner', 'deconvolution'))):
-    if getattr(model, name) not in choices:
-      raise InputError(f'crf_{name} is {getattr(model, name)!r}; choose {" or ".join(choices)}')
-  return model
+  return Structured(network, **refining)

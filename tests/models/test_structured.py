@@ -143,9 +143,11 @@ def test_joint_needs_something_to_join(tmp_path):
   'options, words',
   [
     ({'crf': 'yes'}, "crf is 'yes'; choose none or rnn"),
-    ({'crf': 'rnn', 'crf_grid': 'rows'}, "crf_grid is 'rows'; choose cells or pixels"),
-    ({'crf': 'rnn', 'crf_bilateral': [3]}, 'give two deviations'),
-    ({'crf_grid': 'cells'}, "has no option 'crf_grid'"),
+    ({'crf': 'rnn', 'crf_grid': 'rows'}, "crf_grid is 'rows'; give cells or pixels"),
+    ({'crf': 'rnn', 'crf_bilateral': [3]}, 'give two deviations above 0'),
+    ({'crf': 'rnn', 'crf_bilateral': [float('nan'), 3]}, 'give two deviations above 0'),
+    ({'crf': 'rnn', 'crf_iterations': -1}, 'crf_iterations is -1; give a whole number'),
+    ({'crf_grid': 'cells'}, 'crf_grid is of a CRF-RNN; give --crf=rnn too'),
   ],
 )
 def test_wrong_options(options, words):
