@@ -123,8 +123,8 @@ class Card:
 
   def front_end(self) -> 'Card':
     """The card of its front end alone."""
-    options = models.front_end_options(self.options)
-    return dataclasses.replace(self, model='front_end', options=options)
+    model, options = models.without_context(self.model, self.options)
+    return dataclasses.replace(self, model=model, options=options)
 
 
 def save_weights(folder, card: Card, variables, release=lambda: None) -> None:

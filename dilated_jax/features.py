@@ -5,6 +5,7 @@ what it costs through the front end.
 """
 
 from collections.abc import Sequence
+import functools
 import hashlib
 import os
 import pathlib
@@ -39,7 +40,8 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
     batch_size: pictures computed together.
 
   Returns:
-    Examples with 'features' float32 (h, w, C) and 'label' uint8 (h * stride, w * stride).
+    Examples with 'features' float32 (h, w, C) and 'label' uint8 (h * stride, w * stride); networks
+    that pad inside may have features beyond the labels.
   """
   stride, digest, shapes = model.stride, _digest(model, variables, mean), []
   for index in range(len(pictures)):
@@ -47,7 +49,9 @@ def source(model, variables, mean, pictures: Sequence, folder, *, batch_size: in
     shapes.append(example['label'].shape)
     digest.update(np.ascontiguousarray(example['image']))
   height, width = (-(-max(sides) // stride) * stride for sides in zip(*shapes, strict=True))
-  shape = (len(pictures), height // stride, width // stride, model.num_classes)
+  fed = jax.ShapeDtypeStruct((1, height + 2 * model.margin, width + 2 * model.margin, 3), 'float32')
+  one = jax.eval_shape(functools.partial(model.apply, method='scores'), variables, fed)
+  shape = (len(pictures), *one.shape[1:])
   path = pathlib.Path(folder) / f'features-{digest.hexdigest()[:24]}.npy'
   for process in range(jax.process_count()):
     # One host after the other: they may share the folder.
@@ -142,7 +146,7 @@ def _fed(image, size, margin, stride):
 
 def _digest(model, variables, mean):
   """A hash of the front end, to be continued with the pictures."""
-  network = (model.front_end_table, str(jnp.dtype(model.dtype)), tuple(mean))
+  network = (model.front_end_table, model.scales, str(jnp.dtype(model.dtype)), tuple(mean))
   digest = hashlib.sha256(repr(network).encode())
   weights = {kind: parts.get('front_end') for kind, parts in variables.items()}
   for path, leaf in jax.tree_util.tree_leaves_with_path(weights):

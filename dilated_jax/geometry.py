@@ -50,14 +50,18 @@ class Field:
 def fields(table: Table) -> Iterator[Field]:
   """Yields the receptive field after each layer."""
   table = as_table(table)
-  phases = {-1: 1}  # After an upsampling layer, cells that differ.
-  reads = sources(table)
   for place, (layer, (jump, center)) in enumerate(zip(table, grids(table), strict=True)):
+    yield Field(layer, _field_size(table[: place + 1]), jump, center)
+
+
+def _field_size(table: Table) -> int | None:
+  """The largest field of the last layer's cells."""
+  phases = {-1: 1}  # After an upsampling layer, cells that differ.
+  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
     finer = layer.stride if layer.kind == 'deconv' else 1
-    phases[place] = finer * max(phases[source] for source in reads[place])
-    windows = [_window(table[: place + 1], cell) for cell in range(phases[place])]
-    size = None if None in windows else max(last - first + 1 for first, last in windows)
-    yield Field(layer, size, jump, center)
+    phases[place] = finer * max(phases[source] for source in reads)
+  windows = [_window(table, cell) for cell in range(phases[len(table) - 1])]
+  return None if None in windows else max(last - first + 1 for first, last in windows)
 
 
 def grids(table: Table) -> list[tuple[Fraction, Fraction]]:
@@ -196,12 +200,13 @@ def without_upsampling(table: Table) -> Table:
 def receptive_field(table: Table) -> int:
   """Side of the receptive field of one cell of a network's grid, in input pixels (section 2).
 
+  Of the largest, where a network upsamples on its way to the grid and cells differ.
+
   >>> from dilated_jax import layers
   >>> receptive_field(layers.context(21)), receptive_field(layers.front_end(21))
   (67, 380)
   """
-  first, last = window(without_upsampling(table))
-  return last - first + 1
+  return _field_size(without_upsampling(table))
 
 
 def stride(table: Table) -> int:

@@ -1,44 +1,86 @@
 """Networks by name. A model is a Flax module; see `Dilation` for how it is applied."""
 
-import functools
 import inspect
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from dilated_jax import layers
 from dilated_jax.errors import InputError
-from dilated_jax.models.dilation import Dilation
-
-_FRONT_END = {
-  name for function in (layers.front_end, layers.vgg) for name in
-  inspect.signature(function).parameters
-} - {'num_classes', 'vgg_options'}  # fmt: skip
-_CONTEXT = {'padding', 'dilations', 'context_channels'}
-_RUN = {'dtype', 'remat', 'axis_name'}
+from dilated_jax.models import deeplab, fcn, pspnet, resnet
+from dilated_jax.models.dilation import Dilation, Scorer
 
 
-def _dilation(num_classes, *, context_layers=0, upsample=False, context='basic', **options):
-  def take(names):
-    return {name: options[name] for name in names & options.keys()}
-
-  front_end = layers.front_end(num_classes, **take(_FRONT_END))
-  context_table = ()
-  if context_layers:
-    context_table = layers.context(
-      num_classes, layers=context_layers, kind=context, **take(_CONTEXT)
-    )
-  if upsample:
-    context_table += layers.upsample(options.get('stride', 8))
-  return Dilation(num_classes, front_end, context_table, **take(_RUN))
+def _front_end(num_classes, **options) -> Scorer:
+  return Scorer(layers.front_end(num_classes, **options))
 
 
+def _names(*functions) -> frozenset[str]:
+  """Names of the options of functions that make tables."""
+  names = {name for function in functions for name in inspect.signature(function).parameters}
+  return frozenset(name for name in names if not name.endswith(('num_classes', '_options')))
+
+
+_VGG = _names(layers.vgg)
+_FRONT_END = _VGG | _names(layers.front_end)
+_RESNET = frozenset({'backbone', 'blocks', 'width', 'norm'})
+_CONTEXT = frozenset({'padding', 'dilations', 'context_channels'})
+_RUN = frozenset({'dtype', 'remat', 'axis_name'})
+
+
+class _Kind(NamedTuple):
+  """How a network of a name is made.
+
+  Attributes:
+    scorer: makes its tables from the number of classes and options.
+    options: names of those that one may give it.
+    defaults: of its options, where they are not those of `scorer`.
+    fixed: options that its name says.
+    context: its context module unless told otherwise; None: it has none.
+    context_layers: of its context module.
+    upsample: whether the context module ends in an upsampling.
+  """
+
+  scorer: object
+  options: frozenset[str]
+  defaults: dict = {}
+  fixed: dict = {}
+  context: str | None = 'none'
+  context_layers: int = 8
+  upsample: bool = False
+
+
+_FCN = _VGG | {'image_padding', 'at_once', 'dropout'}
+_LARGE_FOV = frozenset({
+  'blocks', 'width', 'norm', 'fc_kernel', 'fc_dilation', 'fc_channels', 'dropout', 'stride',
+})  # fmt: skip
 _MODELS = {
-  'front_end': _dilation,
-  'dilation7': functools.partial(_dilation, context_layers=7),
-  'dilation8': functools.partial(_dilation, context_layers=8),
-  'dilation10': functools.partial(_dilation, context_layers=10, upsample=True),
-}
+  'front_end': _Kind(_front_end, _FRONT_END, context=None),
+  'dilation7': _Kind(_front_end, _FRONT_END, context='basic', context_layers=7),
+  'dilation8': _Kind(_front_end, _FRONT_END, context='basic'),
+  'dilation10': _Kind(
+    _front_end, _FRONT_END, context='basic', context_layers=10, upsample=True
+  ),
+  'fcn32s': _Kind(fcn.fcn, _FCN, fixed={'stride': 32}),
+  'fcn16s': _Kind(fcn.fcn, _FCN, fixed={'stride': 16}),
+  'fcn8s': _Kind(fcn.fcn, _FCN, fixed={'stride': 8}),
+  'fcn_resnet': _Kind(fcn.fcn_resnet, _RESNET | {'stride', 'auxiliary'}),
+  'deeplab': _Kind(
+    deeplab.large_fov, _LARGE_FOV, {'fc_kernel': 7, 'fc_dilation': 4},
+    fixed={'fc_width': 4096, 'average': False},
+  ),
+  'deeplab_largefov': _Kind(deeplab.large_fov, _LARGE_FOV),
+  'deeplab_msc': _Kind(deeplab.large_fov, _LARGE_FOV, fixed={'multi_scale_features': True}),
+  'deeplab_v2': _Kind(
+    deeplab.v2, _RESNET | {'aspp', 'multi_scale', 'dropout', 'stride', 'fc_channels'}
+  ),
+  'deeplab_v3': _Kind(
+    deeplab.v3, _RESNET | {'variant', 'stride', 'multi_grid', 'auxiliary'}
+  ),
+  'pspnet': _Kind(pspnet.pspnet, _RESNET | {'stride', 'auxiliary', 'dropout'}),
+}  # fmt: skip
 NAMES = tuple(_MODELS)
+BACKBONES = ('vgg16', *resnet.BLOCKS)
 
 
 def front_end_options(options: dict) -> dict:
@@ -46,17 +88,37 @@ def front_end_options(options: dict) -> dict:
   return {name: value for name, value in options.items() if name in _FRONT_END | _RUN}
 
 
+def without_context(name: str, options: dict) -> tuple[str, dict]:
+  """Name and options of a network without its context module: of the paper's, the front end.
+
+  >>> without_context('dilation8', {'context': 'large', 'width': 0.5})
+  ('front_end', {'width': 0.5})
+  """
+  if name not in _MODELS or _MODELS[name].scorer is _front_end:
+    return 'front_end', front_end_options(options)
+  left = options.keys() - _CONTEXT - {'context'}
+  return name, {option: value for option, value in options.items() if option in left}
+
+
 def create(name: str, num_classes: int, **options):
-  """Makes a network of the paper.
+  """Makes a network of the paper, or one of those that it is compared with.
+
+  All but `front_end` can have a context module between their scores and what upsamples them. The
+  defaults are the papers'.
 
   Args:
     name: 'front_end' alone, or with the context module of 'dilation7' (KITTI), 'dilation8' (VOC,
-      CamVid) or 'dilation10' (Cityscapes; ends in its deconvolution, so its logits are full size).
+      CamVid) or 'dilation10' (Cityscapes; ends in its deconvolution, so its logits are full size);
+      'fcn32s', 'fcn16s', 'fcn8s' (full size too); 'fcn_resnet'; 'deeplab' (fc6 of 7x7),
+      'deeplab_largefov', 'deeplab_msc' (multi-scale features), 'deeplab_v2', 'deeplab_v3';
+      'pspnet'.
     num_classes: number of classes.
-    **options: `context` ('basic' or 'large'), `padding` ('same' or 'buffer'), `dilations` and
-      `context_channels`, see `layers.context`; `stride`, `width`, `blocks`, `norm`, `fc_channels`,
-      `fc_kernel`, `channels` and `dropout`, see `layers.front_end`; `dtype` ('float32' or
-      'bfloat16'), `remat` and `axis_name`, see `Dilation`. The defaults are the paper's.
+    **options: `context` ('basic' or 'large'; 'none', which all but the networks of the paper have
+      unless told), `padding` ('same' or 'buffer'), `dilations` and `context_channels`, see
+      `layers.context`; of a scorer on VGG `stride`, `width`, `blocks`, `norm`, `fc_channels`,
+      `fc_kernel`, `channels` and `dropout`, see `layers.front_end`, `fcn.fcn`, `deeplab.large_fov`;
+      of others see `deeplab.v2`, `deeplab.v3`, `fcn.fcn_resnet` and `pspnet.pspnet`; `dtype`
+      ('float32' or 'bfloat16'), `remat` and `axis_name`, see `Dilation`.
 
   Returns:
     A Flax module, see `Dilation`.
@@ -73,9 +135,10 @@ def create(name: str, num_classes: int, **options):
   """
   if name not in _MODELS:
     raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)}')
-  known = _FRONT_END | _RUN
-  if name != 'front_end':
-    known = known | _CONTEXT | {'context'}
+  kind = _MODELS[name]
+  known = kind.options | _RUN
+  if kind.context:
+    known |= _CONTEXT | {'context'}
   for option in options:
     if option not in known:
       raise InputError(f'model {name} has no option {option!r}; it has {", ".join(sorted(known))}')
@@ -90,4 +153,23 @@ def create(name: str, num_classes: int, **options):
       options['dtype'] = jnp.dtype(options['dtype'])
     except TypeError as error:
       raise InputError(f'dtype is {options["dtype"]!r}; choose float32 or bfloat16') from error
-  return _MODELS[name](num_classes, **options)
+
+  def take(names):
+    return {option: options[option] for option in names & options.keys()}
+
+  scorer = kind.scorer(num_classes, **kind.defaults | take(kind.options) | kind.fixed)
+  context, module = (), options.get('context', kind.context)
+  if module not in (None, 'none'):
+    context = layers.context(num_classes, layers=kind.context_layers, kind=module, **take(_CONTEXT))
+  elif take(_CONTEXT):
+    raise InputError(f'{", ".join(sorted(take(_CONTEXT)))}: there is no context module to have it')
+  if kind.upsample:
+    context += layers.upsample(options.get('stride', 8))
+  return Dilation(
+    num_classes,
+    scorer.table,
+    context + scorer.upsampling,
+    scorer.auxiliary,
+    scorer.scales,
+    **take(_RUN),
+  )
