@@ -4,8 +4,8 @@
   python -m experiments.convert --source=vgg16-397923af.pth --output=vgg --dataset=camvid
 
 Known are the networks of the paper as .caffemodel (front end, Dilation7, 8 and 10, of any width and
-number of classes) and VGG from Caffe (.caffemodel), torchvision (.pth), timm (.safetensors) and
-Keras (.h5). What a file holds is told by its content. Neither Caffe nor PyTorch nor Keras is
+number of classes), VGG from Caffe (.caffemodel), torchvision (.pth), timm (.safetensors) and Keras
+(.h5), and torchvision's fcn_resnet50, 101, deeplabv3_resnet50 and 101 (.pth). What a file holds is told by its content. Neither Caffe nor PyTorch nor Keras is
 needed, and nothing in a file is executed.
 
 The report lists every array of the file and where it went; one that is missing, left over or of the
