@@ -103,7 +103,7 @@ def _branch(
   rows = (
     Layer(f'fc6{suffix}', **spatial, **hidden),
     Layer(f'fc7{suffix}', kernel=1, **hidden),
-    Layer(f'final{suffix}', kernel=1, channels=num_classes, init='classifier'),
+    Layer(f'fc8{suffix}', kernel=1, channels=num_classes, init='classifier'),
   )
   return list(layers.with_dropout(rows, dropout))
 
@@ -158,8 +158,8 @@ def v2(
     else:
       options = dict(dilation=dilation, padding=dilation, inputs=shared, init='classifier')
       table.append(Layer(f'final_{number}', channels=num_classes, **options))
-    scores.append(f'final_{number}')
-  table.append(layers.join('final', 'sum', *scores))
+    scores.append(table[-1].name)
+  table.append(layers.join('scores', 'sum', *scores))
   return Scorer(tuple(table), scales=(1.0, 0.75, 0.5) if multi_scale else (1.0,))
 
 

@@ -42,12 +42,12 @@ def average(x):
 def deeplab(weights, image):
   x, _ = body(weights, image)
   x = weights.relu(x, 'fc6', padding=12, dilation=4)
-  return weights.conv(weights.relu(x, 'fc7'), 'final')
+  return weights.conv(weights.relu(x, 'fc7'), 'fc8')
 
 
 def deeplab_largefov(weights, image):
   x, _ = body(weights, image)
-  return weights.conv(large_fov(weights, average(x)), 'final')
+  return weights.conv(large_fov(weights, average(x)), 'fc8')
 
 
 def deeplab_msc(weights, image):
@@ -59,14 +59,14 @@ def deeplab_msc(weights, image):
     maps.append(weights.relu(given, f'{name}_mlp2'))
   rows, columns = (min(x.shape[axis] for x in maps) for axis in (2, 3))
   x = torch.cat([x[:, :, :rows, :columns] for x in maps], 1)
-  return weights.conv(x, 'final')
+  return weights.conv(x, 'fc8')
 
 
 def deeplab_v2(dilations):
   def forward(weights, image):
     x = average(body(weights, image)[0])
     return sum(
-      weights.conv(large_fov(weights, x, f'_{i}', dilation), f'final_{i}')
+      weights.conv(large_fov(weights, x, f'_{i}', dilation), f'fc8_{i}')
       for i, dilation in enumerate(dilations, 1)
     )
 
@@ -102,7 +102,7 @@ def test_all_of_vgg():
   blocks = (2, 2, 3, 3, 3)
 
   def forward(weights, image):
-    return weights.conv(large_fov(weights, average(body(weights, image, blocks)[0])), 'final')
+    return weights.conv(large_fov(weights, average(body(weights, image, blocks)[0])), 'fc8')
 
   options = {**NARROW, 'blocks': blocks, 'width': 1 / 32}
   reference.check('deeplab_largefov', forward, (40, 33), **options)
