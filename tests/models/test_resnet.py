@@ -217,3 +217,23 @@ def test_the_auxiliary_loss_counts_two_fifths(monkeypatch):
 def test_wrong_options(name, options, words):
   with pytest.raises(InputError, match=words):
     models.create(name, 4, **options)
+
+
+def test_batch_norm_sees_all_devices():
+  model = models.create('deeplab_v3', 4, **SHALLOW)
+  variables, images = reference.variables_of(model), reference.pictures(33, 33, count=4)
+
+  def trained(model):
+    def run(images):
+      logits, updated = model.apply(variables, images, train=True, mutable=['batch_stats'])
+      return logits, updated['batch_stats']
+
+    return run
+
+  whole, stats = jax.jit(trained(model))(images)
+  shared = trained(model.clone(axis_name='devices'))
+  parts = jax.pmap(shared, 'devices', devices=jax.devices()[:2])(images.reshape(2, 2, 33, 33, 3))
+  scale = np.abs(whole).max()
+  np.testing.assert_allclose(parts[0].reshape(whole.shape), whole, atol=1e-4 * scale)
+  for one, two in zip(jax.tree.leaves(stats), jax.tree.leaves(parts[1]), strict=True):
+    np.testing.assert_allclose(two, np.stack([one, one]), atol=1e-4 * np.abs(one).max())
