@@ -1,5 +1,7 @@
 """Networks of others where those of the paper are at home: stages, features, prediction, tiles."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -146,3 +148,42 @@ def test_without_context():
     models.create(alone, 5, **left)
   plain = models.create('dilation8', 5, context='none')
   assert plain == models.create('front_end', 5)
+
+
+@jax.numpy_dtype_promotion('standard')  # Flax's normalisation mixes dtypes.
+@pytest.mark.parametrize('name', NETWORKS)
+def test_bfloat16_and_remat_change_no_shape(name):
+  plain, half = (
+    models.create(name, 3, **NETWORKS[name], **SHORT, **more)
+    for more in ({}, {'dtype': 'bfloat16', 'remat': True})
+  )
+  images = np.zeros((1, 33, 38, 3), np.float32)
+
+  def shapes(model):
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    rngs = {'dropout': jax.random.key(1)}
+    train = functools.partial(model.apply, train=True, mutable=['batch_stats'], rngs=rngs)
+    return variables, jax.eval_shape(train, variables, images)
+
+  assert shapes(plain) == shapes(half)
+
+
+def test_remat_changes_no_gradient():
+  plain, remat = (
+    models.create('fcn_resnet', 3, auxiliary=True, remat=remat, **RESNET) for remat in (False, True)
+  )
+  variables, images = reference.variables_of(plain), reference.pictures(17, 17)
+
+  def gradient(model):
+    def energy(params):
+      logits, updated = model.apply(
+        {**variables, 'params': params}, images, train=True,
+        mutable=['batch_stats', 'auxiliary'], rngs={'dropout': jax.random.key(0)},
+      )  # fmt: skip
+      (auxiliary,) = jax.tree.leaves(updated['auxiliary'])
+      return (logits**2).sum() + (auxiliary**2).sum()
+
+    return jax.jit(jax.grad(energy))(variables['params'])
+
+  for one, two in zip(jax.tree.leaves(gradient(plain)), jax.tree.leaves(gradient(remat))):
+    np.testing.assert_allclose(one, two, rtol=2e-3, atol=2e-3 * np.abs(one).max())
