@@ -288,7 +288,8 @@ def _check(config, card, variables):
   model, stage = card.create(), training.STAGES[config.stage]
   if 'context' in stage.trains and 'context' not in variables['params']:
     raise InputError(
-      f'stage {stage.name} trains a context module; {card.model} has none, --model=dilation8 has'
+      f'stage {stage.name} trains a context module; {card.model} has none: --model=dilation8 has, '
+      'and so have others with --context=basic'
     )
   height, width = config.crop
   if stage.reads == 'image' and (height % model.stride or width % model.stride):

@@ -139,6 +139,17 @@ def test_the_context_starts_as_the_identity():
   np.testing.assert_allclose(found, scores, atol=2)
 
 
+@pytest.mark.parametrize('name', NETWORKS)
+def test_the_large_context_keeps_the_size(name):
+  images = np.zeros((1, 33, 38, 3), np.float32)
+  shapes = set()
+  for context in ('none', 'basic', 'large'):
+    model = models.create(name, 3, context=context, **NETWORKS[name])
+    assert ('ctx_final' in {layer.name for layer in model.table}) == (context != 'none')
+    shapes.add(jax.eval_shape(model.init_with_output, jax.random.key(0), images)[0].shape)
+  assert len(shapes) == 1
+
+
 def test_without_context():
   for name in models.NAMES:
     options = {'width': 0.5} | ({} if name == 'front_end' else {'context': 'none'})
