@@ -25,8 +25,8 @@ class Layer:
     kind: 'conv'; 'max_pool' (rounds sizes up, as Caffe), 'avg_pool' (so too; zeros of the padding
       count); 'bins' (averages over a grid of kernel x kernel windows that tile the map); 'deconv'
       (fixed bilinear upsampling); 'resize' (bilinear, corners on corners, to the size of its second
-      input); 'crop' (cuts minus `padding` cells off the top and the left); 'sum', 'max' or 'concat'
-      of its inputs, all cut to the smallest.
+      input); 'crop' (cuts minus `padding` cells off the top and the left); 'sum' or 'concat' of
+      its inputs, all cut to the smallest.
     kernel: taps per axis.
     stride: step of the output grid on the input grid; of a 'deconv', the upsampling factor.
     dilation: distance between taps, in cells of the input grid.
@@ -47,7 +47,7 @@ class Layer:
 
   name: str
   kind: Literal[
-    'conv', 'max_pool', 'avg_pool', 'bins', 'deconv', 'resize', 'crop', 'sum', 'max', 'concat'
+    'conv', 'max_pool', 'avg_pool', 'bins', 'deconv', 'resize', 'crop', 'sum', 'concat'
   ] = 'conv'
   kernel: int = 3
   stride: int = 1

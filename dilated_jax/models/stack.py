@@ -1,7 +1,5 @@
 """From a table of layers to a Flax module."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -124,18 +122,12 @@ def _layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   else:
     rows, columns = (min(x.shape[axis] for x in inputs) for axis in (1, 2))
     inputs = [x[:, :rows, :columns] for x in inputs]
-    x = jnp.concatenate(inputs, -1) if layer.kind == 'concat' else _JOINED[layer.kind](inputs)
+    x = jnp.concatenate(inputs, -1) if layer.kind == 'concat' else sum(inputs[1:], inputs[0])
   if layer.activation == 'relu':
     x = jax.nn.relu(x)
   if layer.dropout:
     x = nn.Dropout(layer.dropout, name=f'{layer.name}_dropout')(x, deterministic=not train)
   return x
-
-
-_JOINED = {
-  'sum': lambda inputs: functools.reduce(jnp.add, inputs),
-  'max': lambda inputs: functools.reduce(jnp.maximum, inputs),
-}
 
 
 def _normalise(stack: Stack, layer: Layer, x, train: bool):

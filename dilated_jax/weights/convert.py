@@ -86,9 +86,10 @@ def convert(
   """Reads a file of published weights.
 
   Args:
-    path: a .caffemodel of a network of the paper (front end, Dilation7, 8 or 10), VGG from Caffe,
-      torchvision (.pth), timm (.safetensors) or Keras (.h5), or a segmentation network of
-      torchvision (fcn_resnet50, 101, deeplabv3_resnet50, 101); told by content, not by name.
+    path: a .caffemodel of a network of the paper (front end, Dilation7, 8 or 10) or of FCN-32s, 16s
+      or 8s; VGG from Caffe, torchvision (.pth), timm (.safetensors) or Keras (.h5); a segmentation
+      network of torchvision (fcn_resnet50, 101, deeplabv3_resnet50, 101). Told by content, not by
+      name.
     fc: 'random' starts fc6 and fc7 of a VGG afresh, for files without them; 'auto' wants them.
     dataset: one of `datasets.ORDERS`, whose classes the network tells apart; None: as published. A
       VGG gets an untrained last layer for them (None: voc).
@@ -118,6 +119,10 @@ def convert(
         raise file.fail('is a whole network; fc is for VGG files')
       normalisation = normalisation or 'torchvision'
       card, fresh = _residual(file, kernels, dataset, normalisation, notes), ()
+    elif 'score_fr' in kernels:
+      if fc != 'auto' or normalisation:
+        raise file.fail('is a whole network; fc and normalisation are for VGG files')
+      card, fresh = _fcn(file, contents, kernels, dataset, notes), ()
     elif 'final' in kernels:
       if fc != 'auto' or normalisation:
         raise file.fail('is a whole network; fc and normalisation are for VGG files')
@@ -267,6 +272,28 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
     **_described(table),
   )
   return card, fresh
+
+
+def _fcn(file, contents, kernels, dataset, notes) -> Card:
+  """The card of FCN-32s, 16s or 8s as Caffe files have them."""
+  skips = ['score_pool4' in kernels, 'score_pool3' in kernels]
+  card = Card(
+    model=('fcn32s', 'fcn16s', 'fcn8s')[sum(skips)],
+    options=structure.front_end_options(file, kernels),
+    upsampling='deconvolution',
+    **_classes(file, kernels['score_fr'].shape[-1], dataset, VOC, notes) | {'mean': _FCN_MEAN},
+  )
+  notes.append('mean: that of the reference repository of FCN')
+  table = card.create().table
+  found = [blob.array.shape[0] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
+  wanted = [layer.kernel for layer in table if layer.kind == 'deconv']
+  if found and found != wanted:
+    raise file.fail(f'upsamples by kernels of {found}; {card.model} does by {wanted}')
+  structure.check_statements(file, contents, table, joins=True)
+  return card
+
+
+_FCN_MEAN = (122.67892, 116.66877, 104.00699)
 
 
 def _residual(file, kernels, dataset, normalisation, notes) -> Card:

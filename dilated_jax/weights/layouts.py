@@ -273,12 +273,18 @@ def _with_unfolded_fc6(file, blobs, order) -> list[Blob]:
 
 
 def _check_bilinear(file, source, kernel) -> None:
-  """Our networks end in the fixed bilinear upsampling of the published ones, and in no other."""
+  """Our networks upsample by the fixed bilinear kernels of the published ones, and by no other.
+
+  Dilation10 has one for each class, FCN one for each pair, zero but for the same class twice.
+  """
   side = kernel.shape[-1]
   tent = 1 - np.abs(np.arange(side) - (side - 1) / 2) / (side / 2)
-  if kernel.ndim != 4 or kernel.shape[1:3] != (1, side) or side % 2 or not (
-    np.abs(kernel - np.outer(tent, tent)).max() < 1e-4
-  ):  # fmt: skip
+  expected = np.outer(tent, tent)
+  if kernel.ndim == 4 and kernel.shape[0] == kernel.shape[1] > 1:
+    expected = np.eye(len(kernel))[:, :, None, None] * expected
+  elif kernel.ndim != 4 or kernel.shape[1] != 1:
+    side = 1
+  if side % 2 or kernel.shape[2] != side or not np.abs(kernel - expected).max() < 1e-4:
     raise file.fail(
       f'{source}, of shape {kernel.shape}, is not a bilinear upsampling of every class by itself; '
       'ours is fixed, as in the published network'

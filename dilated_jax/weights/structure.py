@@ -105,6 +105,8 @@ def context_options(file, contents, kernels, num_classes: int) -> tuple[str, dic
   return model, options
 
 
+# Layers that join what FCN's skips bring.
+_JOINS = {'Crop', 'Eltwise'}
 # Layers that change what passes through them, and that no network of the paper has.
 _FOREIGN = {
   'AbsVal', 'BatchNorm', 'Bias', 'BNLL', 'Concat', 'Crop', 'ELU', 'Eltwise', 'Exp', 'Interp', 'LRN',
@@ -112,14 +114,20 @@ _FOREIGN = {
 }  # fmt: skip
 
 
-def check_statements(file, contents, table: Table) -> None:
+def check_statements(file, contents, table: Table, *, joins: bool = False) -> None:
   """Compares what a Caffe file states of its layers, beyond their blobs, with the network found.
+
+  Args:
+    file: the Mapped file, for errors.
+    contents: its `layouts.Contents`.
+    table: the layers of the network found.
+    joins: whether the network has skips.
 
   Raises:
     InputError: it is another network, with other layers, poolings, dilations, paddings or strides.
   """
   for layer in contents.layers:
-    if layer.kind in _FOREIGN:
+    if layer.kind in _FOREIGN - (_JOINS if joins else set()):
       raise file.fail(f'{layer.name} is a {layer.kind}; the networks of the paper have none')
   poolings = [layer for layer in contents.layers if layer.kind == 'Pooling']
   ours = [layer for layer in table if layer.kind == 'max_pool']
