@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import tempfile
 
+from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -124,8 +125,8 @@ class Card:
 
   def front_end(self) -> 'Card':
     """The card of its front end alone."""
-    options = models.front_end_options(self.options)
-    return dataclasses.replace(self, model='front_end', options=options)
+    model, options = models.without_context(self.model, self.options)
+    return dataclasses.replace(self, model=model, options=options)
 
   def without_crf(self) -> 'Card':
     """The card of the network that a CRF-RNN refines; of one without, the same."""
@@ -267,6 +268,9 @@ def digest(variables) -> str:
 def graft(variables, folder):
   """Puts the parts of a weights folder (front end, context module) in place of a network's own.
 
+  Where a part has other layers than the network's, as that of FCN-32s has for FCN-16s or VGG's for
+  DeepLab, layers of the same name and shapes are taken; the log says which stay as they are.
+
   Args:
     variables: of the whole network.
     folder: a weights folder; its network may have fewer parts.
@@ -275,22 +279,24 @@ def graft(variables, folder):
     Variables of the same structure.
 
   Raises:
-    InputError: nothing fits, or a part has other shapes; says which array.
+    InputError: nothing fits, or a part of the same layers has other shapes; says which array.
   """
   card, given = load_weights(folder)
   result, taken = dict(variables), 0
   for kind in variables:
     for part in variables[kind].keys() & given.get(kind, {}).keys():
       old, new = variables[kind][part], given[kind][part]
-      for name in sorted(old.keys() | new.keys()):
-        shapes = [jax.tree.map(lambda x: x.shape, tree.get(name)) for tree in (old, new)]
-        if shapes[0] != shapes[1]:
+      shapes = [jax.tree.map(jax.numpy.shape, tree) for tree in (old, new)]
+      fitting = {name for name in old.keys() & new.keys() if shapes[0][name] == shapes[1][name]}
+      for name in sorted(old.keys() - fitting):
+        if old.keys() == new.keys():
           raise InputError(
-            f'{folder}: {part}/{name} of this {card.model} has shapes {shapes[1]} and the network '
-            f'wants {shapes[0]}; start from weights of the same classes and options'
+            f'{folder}: {part}/{name} of this {card.model} has shapes {shapes[1][name]} and the '
+            f'network wants {shapes[0][name]}; start from weights of the same classes and options'
           )
-      result[kind] = {**result[kind], part: new}
-      taken += 1
+        logging.info('%s: %s/%s is not in these weights and stays as it is', folder, part, name)
+      result[kind] = {**result[kind], part: {**old, **{name: new[name] for name in fitting}}}
+      taken += len(fitting)
   if not taken:
     raise InputError(f'{folder}: nothing of this {card.model} fits into the network')
   return result

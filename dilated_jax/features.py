@@ -5,6 +5,7 @@ what it costs through the front end.
 """
 
 from collections.abc import Sequence
+import functools
 import hashlib
 import os
 import pathlib
@@ -50,7 +51,8 @@ def source(
 
   Returns:
     Examples with 'features' float32 (h, w, C) and 'label' uint8 (h * stride, w * stride), and with
-    `whole` 'image' uint8 (h * stride, w * stride, 3).
+    `whole` 'image' uint8 (h * stride, w * stride, 3); networks that pad inside may have features
+    beyond the labels.
   """
   stride, digest, shapes = model.stride, _digest(model, variables, mean, whole), []
   for index in range(len(pictures)):
@@ -58,14 +60,15 @@ def source(
     shapes.append(example['label'].shape)
     digest.update(np.ascontiguousarray(example['image']))
   height, width = (-(-max(sides) // stride) * stride for sides in zip(*shapes, strict=True))
-  cell = 1 if whole and model.full_size else stride
-  shape = (len(pictures), height // cell, width // cell, model.num_classes)
+  method = '__call__' if whole else 'scores'
+  fed = jax.ShapeDtypeStruct((1, height + 2 * model.margin, width + 2 * model.margin, 3), 'float32')
+  one = jax.eval_shape(functools.partial(model.apply, method=method), variables, fed)
+  shape = (len(pictures), *one.shape[1:])
   path = pathlib.Path(folder) / f'features-{digest.hexdigest()[:24]}.npy'
   for process in range(jax.process_count()):
     # One host after the other: they may share the folder.
     if process == jax.process_index() and not _is_whole(path):
       path.parent.mkdir(parents=True, exist_ok=True)
-      method = '__call__' if whole else 'scores'
       _compute(model, variables, mean, pictures, (height, width), shape, path, batch_size, method)
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices(f'features of process {process}')
@@ -158,11 +161,8 @@ def _fed(image, size, margin, stride):
 
 def _digest(model, variables, mean, whole):
   """A hash of the front end or the whole network, to be continued with the pictures."""
-  network = (
-    model.table if whole else model.front_end_table,
-    str(jnp.dtype(model.dtype)),
-    tuple(mean),
-  )
+  table = model.table if whole else model.front_end_table
+  network = (table, model.scales, str(jnp.dtype(model.dtype)), tuple(mean))
   digest = hashlib.sha256(repr(network).encode())
   parts = ('front_end', 'context') if whole else ('front_end',)
   weights = {kind: {part: tree.get(part) for part in parts} for kind, tree in variables.items()}

@@ -3,18 +3,20 @@
 Positions are counted from 0 along one axis; all tables are square, so one axis says it all. `jump`
 is the distance between neighbouring cells of a layer's output in input pixels. Wherever a table is
 asked for, a model that has one will do.
+
+Where a network averages over windows of the whole picture ('bins'), each cell sees all of it. What
+is said here of fields is said of the other branches.
 """
 
 from collections.abc import Iterator
 import dataclasses
 from fractions import Fraction
-import itertools
 import math
 
 import numpy as np
 
 from dilated_jax.errors import InputError
-from dilated_jax.layers import Layer, Table
+from dilated_jax.layers import Layer, Table, sources
 
 
 def as_table(table) -> Table:
@@ -32,33 +34,57 @@ class Field:
   Attributes:
     layer: the layer.
     size: receptive field: input pixels from the first to the last that a cell reads. After an
-      upsampling layer cells differ, and the largest field counts.
+      upsampling layer cells differ, and the largest field counts. None where each cell sees the
+      whole picture, and nothing by other ways.
     jump: input pixels between neighbouring cells; below 1 after an upsampling layer.
     center: offset: where cell 0 lies, in input pixels. That is the middle of its field, except
       after an upsampling layer, whose cells lie anywhere between the coarse cells that they blend.
   """
 
   layer: Layer
-  size: int
+  size: int | None
   jump: Fraction
   center: Fraction
 
 
 def fields(table: Table) -> Iterator[Field]:
   """Yields the receptive field after each layer."""
-  table, jump, center, phases = as_table(table), Fraction(1), Fraction(0), 1
-  for count, layer in enumerate(table, 1):
-    # From the first place of the layer's window to its middle, on the finer of its two grids.
-    middle = Fraction(layer.extent - 1, 2) - layer.padding
-    if layer.kind == 'deconv':
-      jump /= layer.stride
-      center -= middle * jump
-      phases *= layer.stride
-    else:
-      center += middle * jump
-      jump *= layer.stride
-    windows = (window(table[:count], cell) for cell in range(phases))
-    yield Field(layer, max(last - first + 1 for first, last in windows), jump, center)
+  table = as_table(table)
+  for place, (layer, (jump, center)) in enumerate(zip(table, grids(table), strict=True)):
+    yield Field(layer, _field_size(table[: place + 1]), jump, center)
+
+
+def _field_size(table: Table) -> int | None:
+  """The largest field of the last layer's cells."""
+  phases = {-1: 1}  # After an upsampling layer, cells that differ.
+  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+    finer = layer.stride if layer.kind == 'deconv' else 1
+    phases[place] = finer * max(phases[source] for source in reads)
+  windows = [_window(table, cell) for cell in range(phases[len(table) - 1])]
+  return None if None in windows else max(last - first + 1 for first, last in windows)
+
+
+def grids(table: Table) -> list[tuple[Fraction, Fraction]]:
+  """(jump, center) of each layer's cells, see `Field`."""
+  table = as_table(table)
+  result = {-1: (Fraction(1), Fraction(0))}
+  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+    # The inputs of one layer share a grid; that of 'bins' is not a grid of pixels.
+    jump, center = result[reads[-1] if layer.kind == 'resize' else reads[0]]
+    if layer.kind not in _WIDE:
+      # From the first place of the layer's window to its middle, on the finer of its two grids.
+      middle = Fraction(layer.extent - 1, 2) - layer.padding
+      if layer.kind == 'deconv':
+        jump /= layer.stride
+        center -= middle * jump
+      else:
+        center += middle * jump
+        jump *= layer.stride
+    result[place] = jump, center
+  return [result[place] for place in range(len(table))]
+
+
+_WIDE = ('bins', 'resize')  # Their cells read the whole map.
 
 
 def window(table: Table, cell: int = 0) -> tuple[int, int]:
@@ -75,23 +101,35 @@ def window(table: Table, cell: int = 0) -> tuple[int, int]:
   >>> window(layers.front_end(21), cell=1)
   (8, 387)
   """
-  first = last = cell
-  for layer in reversed(as_table(table)):
+  return _window(as_table(table), cell)
+
+
+def _window(table: Table, cell: int) -> tuple[int, int] | None:
+  """`window`; None where all ways lead through averages of the whole map."""
+  spans, reads = {len(table) - 1: (cell, cell)}, sources(table)
+  for place in reversed(range(len(table))):
+    layer = table[place]
+    if place not in spans or layer.kind in _WIDE:
+      continue
+    first, last = spans.pop(place)
     if layer.kind == 'deconv':  # Writes cell i to i * stride - padding + (0 ... kernel - 1).
       first = -((layer.kernel - 1 - layer.padding - first) // layer.stride)
       last = (last + layer.padding) // layer.stride
     else:  # Reads cell o from o * stride - padding + (0 ... extent - 1).
       first = first * layer.stride - layer.padding
       last = last * layer.stride - layer.padding + layer.extent - 1
-  return first, last
+    for source in reads[place]:
+      others = spans.get(source, (first, last))
+      spans[source] = min(first, others[0]), max(last, others[1])
+  return spans.get(-1)
 
 
 def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
   """In how many ways each input pixel reaches one cell of the output, by one tap of every layer.
 
   A pixel that has none is a hole in the receptive field: dilations 2, 2, 2 skip every other pixel,
-  1, 2, 4 skip none (section 2). In the plane, the ways along both axes multiply. The picture is
-  taken to be so large that no way leads through padding.
+  1, 2, 4 skip none (section 2). In the plane, the ways along both axes multiply (those of parallel
+  branches one by one). The picture is taken to be so large that no way leads through padding.
 
   Args:
     table: the layers.
@@ -106,19 +144,44 @@ def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
   >>> first, ways.tolist()
   (0, [1, 0, 2, 0, 3, 0, 2, 0, 1])
   """
-  first, ways = cell, np.array([1], object)
-  for layer in reversed(as_table(table)):
-    cells = first + np.arange(len(ways))
-    first, last = window((layer,), cells[0])[0], window((layer,), cells[-1])[1]
-    before = np.zeros(last - first + 1, object)
-    for tap in range(layer.kernel):
-      if layer.kind == 'deconv':
-        read, rest = np.divmod(cells + layer.padding - tap, layer.stride)
-        before[read[rest == 0] - first] += ways[rest == 0]
-      else:
-        before[cells * layer.stride - layer.padding + tap * layer.dilation - first] += ways
-    ways = before
-  return int(first), ways
+  table = as_table(table)
+  reads = sources(table)
+  found = {len(table) - 1: (cell, np.array([1], object))}
+  for place in reversed(range(len(table))):
+    if place not in found or table[place].kind in _WIDE:
+      continue
+    before = _ways_before(table[place], *found.pop(place))
+    for source in reads[place]:
+      found[source] = _added(before, found[source]) if source in found else before
+  return found[-1]
+
+
+def _ways_before(layer: Layer, first: int, ways: np.ndarray) -> tuple[int, np.ndarray]:
+  """From the ways to a layer's cells, from `first` on, to those of the cells that it reads."""
+  cells = first + np.arange(len(ways))
+  first, last = _window((_alone(layer),), cells[0])[0], _window((_alone(layer),), cells[-1])[1]
+  before = np.zeros(last - first + 1, object)
+  for tap in range(layer.kernel):
+    if layer.kind == 'deconv':
+      read, rest = np.divmod(cells + layer.padding - tap, layer.stride)
+      before[read[rest == 0] - first] += ways[rest == 0]
+    else:
+      before[cells * layer.stride - layer.padding + tap * layer.dilation - first] += ways
+  return int(first), before
+
+
+def _alone(layer: Layer) -> Layer:
+  """The layer by itself, reading what it is fed."""
+  return dataclasses.replace(layer, inputs=())
+
+
+def _added(one, other) -> tuple[int, np.ndarray]:
+  """The sum of two arrays that begin at different places."""
+  first = min(one[0], other[0])
+  total = np.zeros(max(start + len(ways) for start, ways in (one, other)) - first, object)
+  for start, ways in (one, other):
+    total[start - first : start - first + len(ways)] += ways
+  return first, total
 
 
 # A network's grid: that of its scores, before a bilinear upsampling that it may end in.
@@ -126,23 +189,30 @@ def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
 
 def without_upsampling(table: Table) -> Table:
   """The layers that make a network's grid."""
-  return tuple(layer for layer in as_table(table) if layer.kind != 'deconv')
+  table = as_table(table)
+  end = len(table)
+  while end and table[end - 1].kind == 'crop':
+    end -= 1
+  # A crop by itself belongs to the grid.
+  return table[: end - 1] if end and table[end - 1].kind == 'deconv' else table
 
 
 def receptive_field(table: Table) -> int:
   """Side of the receptive field of one cell of a network's grid, in input pixels (section 2).
 
+  Of the largest, where a network upsamples on its way to the grid and cells differ.
+
   >>> from dilated_jax import layers
   >>> receptive_field(layers.context(21)), receptive_field(layers.front_end(21))
   (67, 380)
   """
-  first, last = window(without_upsampling(table))
-  return last - first + 1
+  return _field_size(without_upsampling(table))
 
 
 def stride(table: Table) -> int:
   """Input pixels between cells of a network's grid: 8 for the published networks."""
-  return math.prod(layer.stride for layer in without_upsampling(table))
+  grid = grids(without_upsampling(table))
+  return int(grid[-1][0]) if grid else 1
 
 
 def offset(table: Table) -> Fraction:
@@ -151,31 +221,34 @@ def offset(table: Table) -> Fraction:
   In a picture around which `margin` pixels are reflected it is offset - margin: 3.5, the middle of
   the first `stride` pixels.
   """
-  *_, last = fields(without_upsampling(table))
-  return last.center
+  return grids(without_upsampling(table))[-1][1]
 
 
 def margin(table: Table) -> int:
   """Input pixels lost on each side: 186 for the front end (paper-era code calls it label margin).
 
   An input of H + 2 * margin pixels gives H / stride cells, for H a multiple of the stride; where a
-  window of even extent leaves half a pixel, it is rounded up, and there is one more cell.
+  window of even extent leaves half a pixel, it is rounded up, and there is one more cell. Networks
+  that pad have more cells, or 0: then theirs begin at or before the first pixel.
   """
   step = stride(table)
   return max(0, math.ceil(offset(table) - Fraction(step - 1, 2)))
 
 
+def pads(table: Table) -> bool:
+  """Whether cells depend on where the input ends: by padding, or averages of the whole of it."""
+  return any(layer.padding > 0 or layer.kind in _WIDE for layer in as_table(table))
+
+
 def valid_size(table: Table, least: int = 1) -> int:
   """The next input size, from `least` on, at which no window overhangs and no pixel is left over.
 
-  These sizes are `stride` apart: 380, 388, 396, ... for the front end, 8 n + 372 for n cells.
+  380, 388, 396, ... for the front end: 8 n + 372 for n cells.
   """
-  # Cell 0 is as far from the first pixel as the last cell from the last.
-  step, size = stride(table), int(2 * offset(table)) + 1
-  needed = 1
-  for layer in reversed(without_upsampling(table)):
-    needed = max(1, (needed - 1) * layer.stride + layer.extent - 2 * layer.padding)
-  return size + -(-(max(least, needed) - size) // step) * step
+  grid = without_upsampling(table)
+  while not all(size > 0 and not rest for size, rest in _cells(grid, least)):
+    least += 1
+  return least
 
 
 # Sizes and costs.
@@ -184,25 +257,41 @@ def valid_size(table: Table, least: int = 1) -> int:
 def sizes(table: Table, size: int) -> list[int]:
   """Output sizes of all layers for an input of `size` pixels.
 
-  Convolutions round down, poolings up, as in Caffe.
+  Convolutions round down, poolings up, as in Caffe, unless their row says otherwise.
 
   Raises:
     InputError: the input is smaller than the receptive field; says how large it must be.
   """
-  result, given = [], size
-  for layer in as_table(table):
-    if layer.kind == 'deconv':
-      size = (size - 1) * layer.stride + layer.kernel - 2 * layer.padding
-    else:
-      steps = size + 2 * layer.padding - layer.extent
-      if layer.kind == 'max_pool':
-        steps += layer.stride - 1
-      size = steps // layer.stride + 1
-    if size < 1:
+  result = []
+  for layer, (cells, _) in zip(as_table(table), _cells(table, size)):
+    if cells < 1:
       least = valid_size(table)
-      raise InputError(f'an input of {given} pixels vanishes in {layer.name}; give {least} or more')
-    result.append(size)
+      raise InputError(f'an input of {size} pixels vanishes in {layer.name}; give {least} or more')
+    result.append(cells)
   return result
+
+
+def _cells(table: Table, size: int) -> Iterator[tuple[int, int]]:
+  """For each layer its output size, and how many cells of its input are left over or overhang."""
+  table, known = as_table(table), {-1: size}
+  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+    given, rest = min(known[source] for source in reads), 0
+    if layer.kind == 'bins':
+      given = layer.kernel
+    elif layer.kind == 'resize':
+      given = known[reads[-1]]
+    elif layer.kind == 'deconv':
+      given = (given - 1) * layer.stride + layer.kernel - 2 * layer.padding
+    else:
+      steps, rest = divmod(given + 2 * layer.padding - layer.extent, layer.stride)
+      given = steps + 1
+      if layer.kind == 'crop':  # At one end alone.
+        given -= layer.padding
+      elif rest and layer.kind.endswith('pool') and layer.round_up:
+        # A last window that would begin in the padding behind the input is left out.
+        given += steps * layer.stride + layer.stride < known[reads[0]] + layer.padding
+    known[place] = given
+    yield given, rest
 
 
 def output_size(table: Table, size: int) -> int:
@@ -213,9 +302,18 @@ def output_size(table: Table, size: int) -> int:
 def channel_counts(table: Table, channels: int = 3) -> list[int]:
   """Channels of the input, `channels`, and then of each layer's output."""
   result = [channels]
-  for layer in as_table(table):
-    result.append(layer.channels or result[-1])
+  for layer, reads in zip(as_table(table), sources(as_table(table)), strict=True):
+    given = [result[source + 1] for source in reads]
+    result.append(layer.channels or (sum(given) if layer.kind == 'concat' else given[0]))
   return result
+
+
+def _convolutions(table: Table, channels: int) -> Iterator[tuple[int, Layer, int, int]]:
+  """(place, layer, input channels, output channels) of each convolution."""
+  table, counts = as_table(table), channel_counts(table, channels)
+  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+    if layer.kind == 'conv':
+      yield place, layer, counts[reads[0] + 1], counts[place + 1]
 
 
 def parameters(table: Table, channels: int = 3) -> int:
@@ -225,12 +323,10 @@ def parameters(table: Table, channels: int = 3) -> int:
     table: the layers.
     channels: of the input.
   """
-  total, counts = 0, channel_counts(table, channels)
-  for layer, inputs, outputs in zip(as_table(table), counts, counts[1:]):
-    if layer.kind == 'conv':
-      total += (layer.kernel**2 * inputs + 1) * outputs
-      total += 2 * outputs * (layer.norm != 'none')
-  return total
+  return sum(
+    (layer.kernel**2 * inputs + layer.bias) * outputs + 2 * outputs * (layer.norm != 'none')
+    for _, layer, inputs, outputs in _convolutions(table, channels)
+  )
 
 
 def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
@@ -242,21 +338,21 @@ def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
     width: of the input, in pixels.
     channels: of the input.
   """
-  total, counts = 0, channel_counts(table, channels)
-  shapes = zip(sizes(table, height), sizes(table, width))
-  for layer, (h, w), inputs, outputs in zip(as_table(table), shapes, counts, counts[1:]):
-    if layer.kind == 'conv':
-      total += 2 * h * w * layer.kernel**2 * inputs * outputs
-  return total
+  rows, columns = sizes(table, height), sizes(table, width)
+  return sum(
+    2 * rows[place] * columns[place] * layer.kernel**2 * inputs * outputs
+    for place, layer, inputs, outputs in _convolutions(table, channels)
+  )
 
 
 def activation_bytes(
   table: Table, height: int, width: int, channels: int = 3, itemsize: int = 4
 ) -> int:
-  """Memory for the activations of one picture in inference: a layer's input and output, at most.
+  """Memory for the activations of one picture in inference: what is read now or later, at most.
 
-  XLA plans the same for float32, within a few percent; with what its convolutions take besides, a
-  CPU process was seen to need 1.6 times that. On CPUs bfloat16 is computed in float32: no saving.
+  Without branches that is a layer's input and output. XLA plans the same for float32, within a few
+  percent; with what its convolutions take besides, a CPU process was seen to need 1.6 times that.
+  On CPUs bfloat16 is computed in float32: no saving.
 
   Args:
     table: the layers.
@@ -266,7 +362,19 @@ def activation_bytes(
     itemsize: bytes of a value: 4 for float32, 2 for bfloat16.
   """
   maps = _map_sizes(table, height, width, channels)
-  return itemsize * max(a + b for a, b in itertools.pairwise(maps))
+  last_read = last_reads(table)
+  alive = [
+    sum(maps[source + 1] for source, last in last_read.items() if source < place <= last)
+    + maps[place + 1]
+    for place in range(len(maps) - 1)
+  ]
+  return itemsize * max(alive)
+
+
+def last_reads(table: Table) -> dict[int, int]:
+  """For each row that another one reads, -1 for the input, the place of the last that does."""
+  reads = sources(as_table(table))
+  return {source: place for place, those in enumerate(reads) for source in those}
 
 
 def training_bytes(

@@ -2,13 +2,15 @@
 
 The tables here are those of Yu & Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions"
 (ICLR 2016): the front end (section 4) and the context module (section 3, Table 1, Appendix A).
-`geometry` reads sizes, receptive fields and parameter counts off a table, `models` turns it into a
-Flax module.
+Those of related systems stand in `models`, one file a family. `geometry` reads sizes, receptive
+fields and parameter counts off a table, `models` turns it into a Flax module.
+
+A row reads the row before it, or those that it names: so skips and parallel branches are rows too,
+and the last row is what the network says.
 """
 
 from collections.abc import Sequence
 import dataclasses
-import math
 from typing import Literal
 
 from dilated_jax.errors import InputError
@@ -20,7 +22,11 @@ class Layer:
 
   Attributes:
     name: the paper's (Caffe's) name; also the name of the layer's parameters.
-    kind: 'conv', 'max_pool' (rounds sizes up, as Caffe) or 'deconv' (fixed bilinear upsampling).
+    kind: 'conv'; 'max_pool' (rounds sizes up, as Caffe), 'avg_pool' (so too; zeros of the padding
+      count); 'bins' (averages over a grid of kernel x kernel windows that tile the map); 'deconv'
+      (fixed bilinear upsampling); 'resize' (bilinear, corners on corners, to the size of its second
+      input); 'crop' (cuts minus `padding` cells off the top and the left); 'sum' or 'concat' of
+      its inputs, all cut to the smallest.
     kernel: taps per axis.
     stride: step of the output grid on the input grid; of a 'deconv', the upsampling factor.
     dilation: distance between taps, in cells of the input grid.
@@ -29,13 +35,20 @@ class Layer:
     activation: 'relu' or None.
     norm: normalisation between convolution and activation: 'none' (the paper), 'group', 'batch'.
     dropout: share of outputs dropped in training.
-    init: 'he', 'he_image' (of a first layer), 'classifier' (Gaussian of 0.001) or 'identity'
-      (paper, equations 4 and 5).
+    init: 'he', 'he_image' (of a first layer), 'classifier' (Gaussian of 0.001), 'zeros' or
+      'identity' (paper, equations 4 and 5).
     groups: class groups of the identity initialisation.
+    inputs: names of the rows that it reads, 'input' for what the network is fed; none: the row
+      before it.
+    bias: whether a convolution has one.
+    round_up: whether a pooling rounds its size up, as Caffe does, or down.
+    scale: factor on what a convolution reads.
   """
 
   name: str
-  kind: Literal['conv', 'max_pool', 'deconv'] = 'conv'
+  kind: Literal[
+    'conv', 'max_pool', 'avg_pool', 'bins', 'deconv', 'resize', 'crop', 'sum', 'concat'
+  ] = 'conv'
   kernel: int = 3
   stride: int = 1
   dilation: int = 1
@@ -44,8 +57,12 @@ class Layer:
   activation: Literal['relu'] | None = None
   norm: Literal['none', 'group', 'batch'] = 'none'
   dropout: float = 0.0
-  init: Literal['he', 'he_image', 'classifier', 'identity'] = 'he'
+  init: Literal['he', 'he_image', 'classifier', 'zeros', 'identity'] = 'he'
   groups: int = 1
+  inputs: tuple[str, ...] = ()
+  bias: bool = True
+  round_up: bool = True
+  scale: float = 1.0
 
   @property
   def extent(self) -> int:
@@ -54,6 +71,24 @@ class Layer:
 
 
 Table = tuple[Layer, ...]
+
+
+def sources(table: Table) -> list[tuple[int, ...]]:
+  """For each row, the places of the rows that it reads; -1 is what the network is fed.
+
+  >>> sources((Layer('a'), Layer('b'), Layer('c', 'sum', kernel=1, inputs=('a', 'b'))))
+  [(-1,), (0,), (0, 1)]
+  """
+  places, result = {'input': -1}, []
+  for place, layer in enumerate(table):
+    result.append(tuple(places[name] for name in layer.inputs) or (place - 1,))
+    places[layer.name] = place
+  return result
+
+
+def join(name: str, kind: str, *inputs: str, **options) -> Layer:
+  """A row without taps that reads the rows of these names."""
+  return Layer(name, kind, kernel=1, inputs=inputs, **options)
 
 
 def vgg(
@@ -113,34 +148,41 @@ def vgg(
   )
 
 
-def dilate(table: Table, stride: int) -> Table:
+def dilate(table: Table, stride: int, *, keep_pools: bool = False) -> Table:
   """Turns a classifier into a dense predictor: the paper's rule (section 4).
 
-  Pooling layers beyond the wanted stride are removed, and each removed one doubles the dilation of
-  every later convolution, so that each tap keeps its place in the picture: VGG-16 at stride 8 has
-  dilation 2 in conv5 and 4 in fc6.
+  Strides beyond the wanted one are taken out, and each doubles the dilation of every later
+  convolution, so that each tap keeps its place in the picture: VGG-16 at stride 8 has dilation 2 in
+  conv5 and 4 in fc6, ResNet 2 in its third group and 4 in its fourth. Poolings that lose their
+  stride are removed, or kept with stride 1 (DeepLab).
 
   Args:
-    table: a network whose stride comes from its pooling layers.
+    table: a network with strides; a padding grows with the dilation.
     stride: wanted distance between output cells in input pixels, a power of two.
+    keep_pools: whether poolings stay, with stride 1.
 
   Returns:
-    The table without those layers.
+    The table without those strides.
 
   Raises:
     InputError: the network has no such stride.
   """
-  dense, jump, dilation = [], 1, 1
+  dense, state = [], [(1, 1)]  # Of the input and each row: its jump, and dilation of what follows.
+  places = {'input': 0}
   for layer in table:
-    if jump * layer.stride > stride:
-      dilation *= layer.stride
-    else:
-      jump *= layer.stride
-      if layer.kernel > 1:
-        layer = dataclasses.replace(layer, dilation=layer.dilation * dilation)
-      dense.append(layer)
+    jump, dilation = state[places[layer.inputs[0]] if layer.inputs else -1]
+    places[layer.name] = len(state)
+    gone = jump * layer.stride > stride
+    state.append((jump, dilation * layer.stride) if gone else (jump * layer.stride, dilation))
+    if gone and layer.kind != 'conv' and not keep_pools:
+      continue
+    if layer.kind == 'conv' and layer.kernel > 1:
+      wider = dict(dilation=layer.dilation * dilation, padding=layer.padding * dilation)
+      layer = dataclasses.replace(layer, **wider)
+    dense.append(dataclasses.replace(layer, stride=1) if gone else layer)
+  jump, dilation = state[-1]
   if jump != stride:
-    most = math.prod(layer.stride for layer in table)
+    most = jump * dilation
     raise InputError(f'stride is {stride}; this network can have a power of two up to {most}')
   return tuple(dense)
 
@@ -157,9 +199,13 @@ def front_end(num_classes: int, *, stride: int = 8, dropout: float = 0.5, **vgg_
   Returns:
     The table.
   """
+  return dilate(with_dropout(vgg(num_classes, **vgg_options), dropout), stride)
+
+
+def with_dropout(table: Table, dropout: float) -> Table:
+  """The table with another share of outputs dropped, in the layers that drop some."""
   if not 0 <= dropout < 1:
     raise InputError(f'dropout is {dropout}; it must be 0 or more and below 1')
-  table = dilate(vgg(num_classes, **vgg_options), stride)
   return tuple(
     dataclasses.replace(layer, dropout=dropout) if layer.dropout else layer for layer in table
   )

@@ -295,10 +295,10 @@ def _check(config, card, variables):
   model, stage = card.create(), training.STAGES[config.stage]
   behind = set(stage.trains) - {'front_end'}
   if behind and not behind & set(variables['params']):
-    what, give = (
-      ('CRF-RNN', '--crf=rnn') if behind == {'crf'} else ('context module', '--model=dilation8')
-    )
-    raise InputError(f'stage {stage.name} trains a {what}; {card.model} has none, {give} has')
+    what, give = 'context module', '--model=dilation8 has, and so have others with --context=basic'
+    if behind == {'crf'}:
+      what, give = 'CRF-RNN', '--crf=rnn gives it one'
+    raise InputError(f'stage {stage.name} trains a {what}; {card.model} has none: {give}')
   height, width = config.crop
   if stage.reads == 'image' and (height % model.stride or width % model.stride):
     raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}')

@@ -66,9 +66,14 @@ def exact(model, variables, mean, images, tile, canvas=None) -> np.ndarray:
     where the network itself upsamples.
 
   Raises:
-    InputError: the tile is smaller than the network's receptive field.
+    InputError: the tile is smaller than the network's receptive field, or the front end pads.
   """
   check(model, tile)
+  if geometry.pads(model.front_end_table):
+    raise InputError(
+      f'a tile of {tile[0]}x{tile[1]} does not hold the picture, and this network, which pads '
+      'inside, answers for whole pictures alone; give a larger tile or a smaller scale'
+    )
   stride, margin = model.stride, model.margin
   canvas = canvas or [side + 2 * margin + -side % stride for side in images.shape[1:3]]
   places = [reflected(n, margin, side) for n, side in zip(images.shape[1:3], canvas)]
@@ -100,7 +105,8 @@ def fitting(model, size, memory: int) -> tuple[int, int] | None:
     memory: bytes there are for activations.
 
   Returns:
-    (height, width) of the tile; None if the whole picture fits.
+    (height, width) of the tile; None if the whole picture fits, or the network, which pads inside,
+    has to see it at once.
   """
   cells = [-(-side // model.stride) for side in size]
   most = max(cells)
@@ -111,7 +117,7 @@ def fitting(model, size, memory: int) -> tuple[int, int] | None:
   def needed():
     return geometry.activation_bytes(model.table, *tile())
 
-  if needed() <= memory:
+  if needed() <= memory or geometry.pads(model.front_end_table):
     return None
   while most > 1 and needed() > memory:
     most = most * 7 // 8

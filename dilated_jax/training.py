@@ -113,7 +113,8 @@ def make_step(
     mean: RGB mean, 0..255, subtracted from the images.
     labels: 'grid' compares the logits of cell (i, j) with the label at pixel (stride i, stride j),
       as the authors' training does; 'full' upsamples the logits by `ops.deconvolution` and uses
-      every label. A network that upsamples itself always uses every label.
+      every label. A network that upsamples itself always uses every label. An auxiliary answer of
+      the network is compared likewise, and its loss counts 0.4 (Zhao et al., PSPNet, section 3.3).
     class_weights: (C,) weights of the classes in the loss, or None.
     accumulate: parts into which the batch is cut to save memory; divides the batch. Batch
       normalisation sees each part alone.
@@ -130,7 +131,9 @@ def make_step(
   """
   if labels not in ('grid', 'full'):
     raise InputError(f'labels is {labels!r}; choose grid or full')
-  upsampled = model.full_size and stage.method != 'scores'
+  # The front end alone is a network too, in its own upsampling where it has one.
+  method = '__call__' if stage.method == 'scores' else stage.method
+  model = model.alone() if stage.method == 'scores' else model
   model = _over(model, axis_name)
   mean = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
 
@@ -144,19 +147,17 @@ def make_step(
       {'params': params, 'batch_stats': batch_stats},
       *inputs,
       train=True,
-      method=stage.method,
+      method=method,
       rngs={'dropout': key},
-      mutable=['batch_stats'],
+      mutable=['batch_stats', 'auxiliary'],
     )
-    target = batch['label']
-    if not upsampled:
-      if labels == 'full':
-        logits = ops.deconvolution(logits, model.stride)
-      else:
-        target = target[:, :: model.stride, :: model.stride]
+    logits, target = _comparable(model, logits, batch['label'], labels)
     total, weight = losses.cross_entropy(logits, target, class_weights)
     hits, valid = losses.correct(logits, target)
     sums = {'loss': total, 'weight': weight, 'hits': hits, 'valid': valid}
+    for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
+      found = _comparable(model, auxiliary, batch['label'], labels)
+      total = total + _AUXILIARY * losses.cross_entropy(*found, class_weights)[0]
     return total, (sums, updated.get('batch_stats', {}))
 
   gradient = jax.grad(sum_of_losses, has_aux=True)
@@ -204,6 +205,18 @@ def _over(model, axis_name):
   if hasattr(model, 'network'):
     return model.clone(network=_over(model.network, axis_name))
   return model.clone(axis_name=axis_name)
+
+
+_AUXILIARY = 0.4
+
+
+def _comparable(model, logits, labels, which: str):
+  """Logits and the labels of the same places; cells of logits behind the labels are cut off."""
+  if not model.full_size and which == 'full':
+    logits = ops.deconvolution(logits, model.stride)
+  elif not model.full_size:
+    labels = labels[:, :: model.stride, :: model.stride]
+  return logits[:, : labels.shape[1], : labels.shape[2]], labels
 
 
 def _add(a, b):

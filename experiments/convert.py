@@ -3,10 +3,11 @@
   python -m experiments.convert --source=dilation8_pascal_voc.caffemodel --output=voc
   python -m experiments.convert --source=vgg16-397923af.pth --output=vgg --dataset=camvid
 
-Known are the networks of the paper as .caffemodel (front end, Dilation7, 8 and 10, of any width and
-number of classes) and VGG from Caffe (.caffemodel), torchvision (.pth), timm (.safetensors) and
-Keras (.h5). What a file holds is told by its content. Neither Caffe nor PyTorch nor Keras is
-needed, and nothing in a file is executed.
+Known are the networks of the paper (front end, Dilation7, 8 and 10, of any width and number of
+classes) and FCN-32s, 16s and 8s as .caffemodel; VGG from Caffe (.caffemodel), torchvision (.pth),
+timm (.safetensors) and Keras (.h5); torchvision's fcn_resnet50, 101, deeplabv3_resnet50 and 101
+(.pth). What a file holds is told by its content. Neither Caffe nor PyTorch nor Keras is needed, and
+nothing in a file is executed.
 
 The report lists every array of the file and where it went; one that is missing, left over or of the
 wrong shape is an error, and nothing is written then. What the file can't tell, such as the names of

@@ -10,6 +10,7 @@ operations (a multiply-add counts as 2), and the memory that its input and outpu
 --input is what the network is fed, margins included.
 """
 
+import dataclasses
 import json
 import os
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from dilated_jax import checkpoints, files, geometry, models
 from dilated_jax.errors import InputError
+from dilated_jax.layers import sources
 from experiments import cli, networks
 
 
@@ -98,6 +100,7 @@ def explore(model, height: int, width: int) -> dict:
       'offset': float(geometry.offset(model)),
       # stride * n + rest pixels give n cells and lose nothing to clipping.
       'smallest_input': smallest,
+      'next_input': geometry.valid_size(model, smallest + 1),
       'rest': smallest - cells * model.stride,
       'parameters': geometry.parameters(model),
       'parameter_bytes': 4 * geometry.parameters(model),  # float32, whatever the computation is in.
@@ -112,9 +115,12 @@ def explore(model, height: int, width: int) -> dict:
 
 def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
   """What there is to say about each layer."""
-  rows, counts = [], geometry.channel_counts(table)
+  counts = geometry.channel_counts(table)
+  heights, widths = [height, *geometry.sizes(table, height)], [width, *geometry.sizes(table, width)]
+  reads, rows = sources(table), []
   for index, field in enumerate(geometry.fields(table)):
-    layer, alone, channels = field.layer, (field.layer,), counts[index]
+    layer, places = field.layer, [1 + source for source in reads[index]]
+    alone, given = (dataclasses.replace(layer, inputs=()),), places[0]
     row = {
       'name': layer.name,
       'kind': layer.kind,
@@ -123,16 +129,18 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
       'stride': layer.stride,
       'padding': layer.padding,
       'channels': counts[index + 1],
+      'inputs': list(layer.inputs),
       'field': field.size,
-      'read': int(np.count_nonzero(geometry.paths(table[: index + 1])[1])),
+      'read': field.size and int(np.count_nonzero(geometry.paths(table[: index + 1])[1])),
       'jump': float(field.jump),
       'offset': float(field.center),
-      'parameters': geometry.parameters(alone, channels),
-      'flops': geometry.flops(alone, height, width, channels),
-      'bytes': geometry.activation_bytes(alone, height, width, channels, itemsize),
+      'parameters': geometry.parameters(alone, counts[given]),
+      'flops': geometry.flops(alone, heights[given], widths[given], counts[given]),
+      'bytes': itemsize * sum(heights[i] * widths[i] * counts[i] for i in {*places, index + 1}),
+      'height': heights[index + 1],
+      'width': widths[index + 1],
     }
-    height, width = (geometry.output_size(alone, side) for side in (height, width))
-    rows.append(row | {'height': height, 'width': width})
+    rows.append(row)
   return rows
 
 
@@ -143,6 +151,15 @@ def notes(model, height: int, width: int) -> list[str]:
   context = geometry.without_upsampling(getattr(model, 'context_table', ()))
   if context:
     result.append(f'In the context module alone it reads {_coverage(context, "scores")}.')
+  if any(layer.kind == 'bins' for layer in grid):
+    result.append('Besides, each cell reads means of the whole picture, or of parts of it.')
+  if getattr(model, 'scales', (1,)) != (1,):
+    scales = ', '.join(f'{scale:g}' for scale in model.scales)
+    result.append(f'The picture is seen at sizes {scales}; all here is told of the first.')
+  if auxiliary := getattr(model, 'auxiliary_table', ()):
+    whole = geometry.parameters(model.front_end_table + auxiliary)
+    more = whole - geometry.parameters(model.front_end_table)
+    result.append(f'An auxiliary answer in training has {more:,} parameters more.')
   for name, side in (('height', height), ('width', width)):
     valid = geometry.valid_size(model, side)
     if valid != side:
@@ -202,6 +219,7 @@ def text(result: dict) -> str:
   cells = [['layer', 'kind', *_COLUMNS]]
   for row in result['layers']:
     row = row | {'gflops': row['flops'] / 1e9, 'mib': row['bytes'] / 2**20}
+    row['field'] = row['field'] or 'all'
     cells.append([row['name'], row['kind'], *(form.format(**row) for form in _COLUMNS.values())])
   widths = [max(map(len, column)) for column in zip(*cells)]
   title = ', '.join(
@@ -223,7 +241,7 @@ def text(result: dict) -> str:
     f'margin           {margin} pixels on each side; cell 0 is centred at pixel '
     f'{whole["offset"]:g} of the input, {whole["offset"] - margin:g} of the picture inside',
     f'valid inputs     {step} n {"-" if rest < 0 else "+"} {abs(rest)} pixels for n cells: '
-    f'{whole["smallest_input"]}, {whole["smallest_input"] + step}, ...',
+    f'{whole["smallest_input"]}, {whole["next_input"]}, ...',
     f'parameters       {whole["parameters"]:,} ({weights} in float32)',
     f'operations       {whole["flops"] / 1e9:,.1f} GFLOPs',
     f'activations      {inference} at a time in inference; {training} in all, which training keeps',

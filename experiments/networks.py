@@ -8,8 +8,9 @@ from experiments import cli
 # What is not given is as in the paper.
 OPTIONS = (
   'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
-  'dropout', 'norm', 'dtype', 'remat', 'crf', 'crf_grid', 'crf_bilateral', 'crf_train_iterations',
-  'crf_iterations', 'crf_train_bandwidths',
+  'dropout', 'norm', 'dtype', 'remat', 'backbone', 'variant', 'multi_grid', 'aspp', 'multi_scale',
+  'auxiliary', 'fc_dilation', 'image_padding', 'at_once', 'crf', 'crf_grid', 'crf_bilateral',
+  'crf_train_iterations', 'crf_iterations', 'crf_train_bandwidths',
 )  # fmt: skip
 FLAGS = ('model', *OPTIONS)
 
@@ -18,7 +19,7 @@ def define_flags(values):
   """Defines --model and its options; `flags.declare_key_flag` makes --help tell of them."""
   into = {'flag_values': values}
   flags.DEFINE_enum('model', 'dilation8', models.NAMES, 'Network.', **into)
-  flags.DEFINE_enum('context', None, ('basic', 'large'), 'Context module.', **into)
+  flags.DEFINE_enum('context', None, ('none', 'basic', 'large'), 'Context module.', **into)
   flags.DEFINE_enum('padding', None, ('same', 'buffer'), 'Padding of the context module.', **into)
   flags.DEFINE_list('dilations', None, 'Dilations of the 3x3 layers of the context module.', **into)
   flags.DEFINE_float(
@@ -51,12 +52,29 @@ def define_flags(values):
   flags.DEFINE_bool(
     'remat', None, 'Recompute activations in the backward pass: less memory.', **into
   )
+  flags.DEFINE_enum(
+    'backbone', None, models.BACKBONES, 'Of deeplab_v2, deeplab_v3, fcn_resnet and pspnet.', **into
+  )
+  flags.DEFINE_enum('variant', None, ('paper', 'torchvision'), 'Which deeplab_v3 is meant.', **into)
+  flags.DEFINE_list(
+    'multi_grid', None, 'Factors on dilations in the last group of deeplab_v3.', **into
+  )
+  flags.DEFINE_enum('aspp', None, ('small', 'large'), 'Dilations of deeplab_v2.', **into)
+  flags.DEFINE_bool('multi_scale', None, 'deeplab_v2 sees the picture at three sizes.', **into)
+  flags.DEFINE_bool(
+    'auxiliary', None, 'A second loss in training, of the third group of a ResNet.', **into
+  )
+  flags.DEFINE_integer('fc_dilation', None, 'Of fc6 of DeepLab.', lower_bound=1, **into)
+  flags.DEFINE_integer(
+    'image_padding', None, 'Zeros around the picture of fcn32s, 16s, 8s.', lower_bound=0, **into
+  )
+  flags.DEFINE_bool('at_once', None, 'fcn16s and 8s scale their skips down at first.', **into)
 
 
 def options(values) -> dict:
   """The network's options of the flags, as `models.create` takes them."""
   given = {name: values[name].value for name in OPTIONS if values[name].value is not None}
-  for name in ('dilations', 'blocks'):
+  for name in ('dilations', 'blocks', 'multi_grid'):
     if name in given:
       given[name] = [cli.parsed(name, text, cli.count) for text in given[name]]
   if 'crf_bilateral' in given:

@@ -240,6 +240,33 @@ def test_graft(written):
   assert_equal(front_end['params']['front_end'], own['params']['front_end'])
 
 
+def test_graft_of_another_network_takes_the_layers_that_fit(tmp_path, caplog):
+  narrow = {'blocks': [1, 1, 1, 1, 1], 'width': 1 / 32, 'fc_channels': 4}
+
+  def drawn(card, seed):
+    rng = np.random.default_rng(seed)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), 'float32')
+    shapes = jax.eval_shape(card.create().init, jax.random.key(0), images)
+    return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
+
+  coarse = dataclasses.replace(CARD, model='fcn32s', options=narrow)
+  given = drawn(coarse, 1)
+  checkpoints.save_weights(tmp_path / 'fcn32s', coarse, given)
+  for model, fresh in (
+    ('fcn8s', {'score_pool4', 'score_pool3'}),
+    ('deeplab_largefov', {'fc6', 'fc8'}),  # fc6 is 3x3 there, not 7x7.
+  ):
+    own = drawn(dataclasses.replace(coarse, model=model), 2)
+    caplog.clear()
+    with caplog.at_level('INFO', logger='absl'):
+      found = checkpoints.graft(own, tmp_path / 'fcn32s')['params']['front_end']
+    for name, layer in found.items():
+      source = own if name in fresh else given
+      assert_equal(layer, source['params']['front_end'][name])
+    told = {record.getMessage() for record in caplog.records if 'stays' in record.getMessage()}
+    assert {text.split('front_end/')[1].split()[0] for text in told} == fresh
+
+
 def test_graft_of_other_shapes_names_the_array(written):
   wider = dataclasses.replace(CARD, options={**OPTIONS, 'fc_channels': 5})
   with pytest.raises(InputError, match=r'front_end/fc6 of this dilation8 has shapes .* wants'):

@@ -350,3 +350,91 @@ def test_memory_that_the_compiler_asks_for(name, side):
   compiled = jax.jit(model.apply).lower(variables, images).compile()
   found = compiled.memory_analysis().temp_size_in_bytes
   assert found == pytest.approx(geometry.activation_bytes(model, side, side), rel=0.5)
+
+
+# Branches.
+
+
+@st.composite
+def branched(draw):
+  """Two branches of stride 1 behind a strided layer, joined."""
+
+  def row(name, inputs=(), stride=1):
+    kernel, dilation = draw(st.sampled_from([1, 3, 5])), draw(st.integers(1, 3))
+    options = dict(padding=dilation * (kernel - 1) // 2, channels=1, inputs=inputs, stride=stride)
+    return layers.Layer(name, kernel=kernel, dilation=dilation, **options)
+
+  left = [row(f'left{i}') for i in range(draw(st.integers(1, 3)))]
+  right = [row('right0', ('body',))] + [row(f'right{i}') for i in range(1, draw(st.integers(1, 3)))]
+  joined = layers.join('sum', 'sum', left[-1].name, right[-1].name)
+  return (row('body', stride=draw(st.integers(1, 3))), *left, *right, joined, row('last'))
+
+
+@settings(max_examples=30)
+@given(branched())
+def test_windows_and_paths_of_branches_are_those_of_pytorch(table):
+  side = 301
+  outputs = {}
+  x = first = torch.ones(1, 1, side, dtype=torch.float64, requires_grad=True)
+  for layer in table:
+    if layer.kind == 'sum':
+      x = outputs[layer.inputs[0]] + outputs[layer.inputs[1]]
+    else:
+      x = outputs[layer.inputs[0]] if layer.inputs else x
+      ones = torch.ones(1, 1, layer.kernel, dtype=torch.float64)
+      options = dict(stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
+      x = functional.conv1d(x, ones, **options)
+    outputs[layer.name] = x
+  assert geometry.sizes(table, side) == [outputs[layer.name].shape[-1] for layer in table]
+  cell = x.shape[-1] // 2
+  (gradient,) = torch.autograd.grad(x[0, 0, cell], first)
+  (pixels,) = np.nonzero(gradient[0, 0].numpy())
+  start, ways = geometry.paths(table, cell)
+  assert geometry.window(table, cell) == (start, start + len(ways) - 1) == (pixels[0], pixels[-1])
+  assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
+  *_, field = geometry.fields(table)
+  assert (field.size, field.jump) == (len(ways), geometry.stride(table))
+  assert field.center == Fraction(sum(geometry.window(table, 0)), 2) == geometry.offset(table)
+
+
+def test_costs_of_branches():
+  table = (
+    layers.Layer('a', channels=4, padding=1),
+    layers.Layer('b', kernel=1, channels=6, bias=False, inputs=('input',)),
+    layers.join('c', 'concat', 'a', 'b'),
+    layers.Layer('d', kernel=1, channels=2, norm='batch'),
+    layers.Layer('e', 'bins', kernel=1),
+    layers.join('f', 'resize', 'e', 'd'),
+    layers.join('g', 'sum', 'd', 'f'),
+  )
+  assert geometry.channel_counts(table) == [3, 4, 6, 10, 2, 2, 2, 2]
+  assert geometry.sizes(table, 5) == [5, 5, 5, 5, 1, 5, 5]
+  assert geometry.parameters(table) == (27 + 1) * 4 + 3 * 6 + (10 + 1) * 2 + 2 * 2
+  assert geometry.flops(table, 5, 4) == 2 * 20 * (27 * 4 + 3 * 6 + 10 * 2)
+  # While b is computed the input and a are there; while c is, a and b.
+  assert geometry.activation_bytes(table, 5, 4, itemsize=1) == 20 * (4 + 6 + 10)
+  assert geometry.training_bytes(table, 5, 4, itemsize=1) == 20 * (3 + 4 + 6 + 10 + 2 + 2 + 2) + 2
+  sizes = [field.size for field in geometry.fields(table)]
+  assert sizes == [3, 1, 3, 3, None, None, 3]  # Beside the mean of all, d alone has a field.
+  assert geometry.pads(table) and not geometry.pads(FRONT_END)
+
+
+def test_the_rule_for_dilation_on_strided_convolutions():
+  """ResNet: a stride that is taken out dilates what follows, and a shortcut beside it nothing."""
+  table = (
+    layers.Layer('a', stride=2, padding=1, channels=1),
+    layers.Layer('b', stride=2, padding=1, channels=1),
+    layers.Layer('c', padding=1, channels=1),
+    layers.Layer('d', kernel=1, stride=2, channels=1, inputs=('a',)),
+    layers.join('e', 'sum', 'c', 'd'),
+    layers.Layer('f', dilation=2, padding=2, channels=1),
+  )
+  dense = layers.dilate(table, 2)
+  assert [layer.stride for layer in dense] == [2, 1, 1, 1, 1, 1]
+  assert [layer.dilation for layer in dense] == [1, 1, 2, 1, 1, 4]
+  assert [layer.padding for layer in dense] == [1, 1, 2, 0, 0, 4]
+  assert layers.dilate(table, 4) == table
+  # Every second cell of the dense network is one of the strided one: the same taps.
+  assert geometry.window(dense, 6) == geometry.window(table, 3)
+  with pytest.raises(InputError, match='up to 4'):
+    layers.dilate(table, 8)

@@ -1,22 +1,16 @@
 """Networks by name. A model is a Flax module; see `Dilation` and `WaveNet` for how to apply it."""
 
-import functools
 import inspect
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from dilated_jax import layers
 from dilated_jax.errors import InputError
-from dilated_jax.models import wavenet
-from dilated_jax.models.dilation import Dilation
+from dilated_jax.models import deeplab, fcn, pspnet, resnet, wavenet
+from dilated_jax.models.dilation import Dilation, Scorer
 from dilated_jax.models.structured import Structured
 
-_FRONT_END = {
-  name for function in (layers.front_end, layers.vgg) for name in
-  inspect.signature(function).parameters
-} - {'num_classes', 'vgg_options'}  # fmt: skip
-_CONTEXT = {'padding', 'dilations', 'context_channels'}
-_RUN = {'dtype', 'remat', 'axis_name'}
 # Of the CRF-RNN: the option, and the attribute of `Structured`.
 _CRF = {
   'crf_grid': 'grid',
@@ -28,28 +22,76 @@ _CRF = {
 }
 
 
-def _dilation(num_classes, *, context_layers=0, upsample=False, context='basic', **options):
-  def take(names):
-    return {name: options[name] for name in names & options.keys()}
-
-  front_end = layers.front_end(num_classes, **take(_FRONT_END))
-  context_table = ()
-  if context_layers:
-    context_table = layers.context(
-      num_classes, layers=context_layers, kind=context, **take(_CONTEXT)
-    )
-  if upsample:
-    context_table += layers.upsample(options.get('stride', 8))
-  return Dilation(num_classes, front_end, context_table, **take(_RUN))
+def _front_end(num_classes, **options) -> Scorer:
+  return Scorer(layers.front_end(num_classes, **options))
 
 
+def _names(*functions) -> frozenset[str]:
+  """Names of the options of functions that make tables."""
+  names = {name for function in functions for name in inspect.signature(function).parameters}
+  return frozenset(name for name in names if not name.endswith(('num_classes', '_options')))
+
+
+_VGG = _names(layers.vgg)
+_FRONT_END = _VGG | _names(layers.front_end)
+_RESNET = frozenset({'backbone', 'blocks', 'width', 'norm'})
+_CONTEXT = frozenset({'padding', 'dilations', 'context_channels'})
+_RUN = frozenset({'dtype', 'remat', 'axis_name'})
+
+
+class _Kind(NamedTuple):
+  """How a network of a name is made.
+
+  Attributes:
+    scorer: makes its tables from the number of classes and options.
+    options: names of those that one may give it.
+    defaults: of its options, where they are not those of `scorer`.
+    fixed: options that its name says.
+    context: its context module unless told otherwise; None: it has none.
+    context_layers: of its context module.
+    upsample: whether the context module ends in an upsampling.
+  """
+
+  scorer: object
+  options: frozenset[str]
+  defaults: dict = {}
+  fixed: dict = {}
+  context: str | None = 'none'
+  context_layers: int = 8
+  upsample: bool = False
+
+
+_FCN = _VGG | {'image_padding', 'at_once', 'dropout'}
+_LARGE_FOV = frozenset({
+  'blocks', 'width', 'norm', 'fc_kernel', 'fc_dilation', 'fc_channels', 'dropout', 'stride',
+})  # fmt: skip
 _MODELS = {
-  'front_end': _dilation,
-  'dilation7': functools.partial(_dilation, context_layers=7),
-  'dilation8': functools.partial(_dilation, context_layers=8),
-  'dilation10': functools.partial(_dilation, context_layers=10, upsample=True),
-}
+  'front_end': _Kind(_front_end, _FRONT_END, context=None),
+  'dilation7': _Kind(_front_end, _FRONT_END, context='basic', context_layers=7),
+  'dilation8': _Kind(_front_end, _FRONT_END, context='basic'),
+  'dilation10': _Kind(
+    _front_end, _FRONT_END, context='basic', context_layers=10, upsample=True
+  ),
+  'fcn32s': _Kind(fcn.fcn, _FCN, fixed={'stride': 32}),
+  'fcn16s': _Kind(fcn.fcn, _FCN, fixed={'stride': 16}),
+  'fcn8s': _Kind(fcn.fcn, _FCN, fixed={'stride': 8}),
+  'fcn_resnet': _Kind(fcn.fcn_resnet, _RESNET | {'stride', 'auxiliary'}),
+  'deeplab': _Kind(
+    deeplab.large_fov, _LARGE_FOV, {'fc_kernel': 7, 'fc_dilation': 4},
+    fixed={'fc_width': 4096, 'average': False},
+  ),
+  'deeplab_largefov': _Kind(deeplab.large_fov, _LARGE_FOV),
+  'deeplab_msc': _Kind(deeplab.large_fov, _LARGE_FOV, fixed={'multi_scale_features': True}),
+  'deeplab_v2': _Kind(
+    deeplab.v2, _RESNET | {'aspp', 'multi_scale', 'dropout', 'stride', 'fc_channels'}
+  ),
+  'deeplab_v3': _Kind(
+    deeplab.v3, _RESNET | {'variant', 'stride', 'multi_grid', 'auxiliary'}
+  ),
+  'pspnet': _Kind(pspnet.pspnet, _RESNET | {'stride', 'auxiliary', 'dropout'}),
+}  # fmt: skip
 NAMES = tuple(_MODELS)  # Of the networks of pictures: what commands offer. WaveNet hears.
+BACKBONES = ('vgg16', *resnet.BLOCKS)
 
 
 def front_end_options(options: dict) -> dict:
@@ -62,21 +104,39 @@ def without_crf(options: dict) -> dict:
   return {name: value for name, value in options.items() if name != 'crf' and name not in _CRF}
 
 
+def without_context(name: str, options: dict) -> tuple[str, dict]:
+  """Name and options of a network without its context module: of the paper's, the front end.
+
+  >>> without_context('dilation8', {'context': 'large', 'width': 0.5})
+  ('front_end', {'width': 0.5})
+  """
+  if name not in _MODELS or _MODELS[name].scorer is _front_end:
+    return 'front_end', front_end_options(options)
+  left = options.keys() - _CONTEXT - {'context'}
+  return name, {option: value for option, value in options.items() if option in left}
+
+
 def create(name: str, num_classes: int, **options):
-  """Makes a network of the paper, or its relative that hears.
+  """Makes a network of the paper, or one of those that it is compared with.
+
+  All but `front_end` can have a context module between their scores and what upsamples them. The
+  defaults are the papers'.
 
   Args:
     name: 'front_end' alone, or with the context module of 'dilation7' (KITTI), 'dilation8' (VOC,
       CamVid) or 'dilation10' (Cityscapes; ends in its deconvolution, so its logits are full size);
-      or 'wavenet', whose options are those of `wavenet.create`.
+      'fcn32s', 'fcn16s', 'fcn8s' (full size too); 'fcn_resnet'; 'deeplab' (fc6 of 7x7),
+      'deeplab_largefov', 'deeplab_msc' (multi-scale features), 'deeplab_v2', 'deeplab_v3';
+      'pspnet'; or 'wavenet', whose options are those of `wavenet.create`.
     num_classes: number of classes; of a WaveNet, of codes, as a rule 256.
-    **options: `context` ('basic' or 'large'), `padding` ('same' or 'buffer'), `dilations` and
-      `context_channels`, see `layers.context`; `stride`, `width`, `blocks`, `norm`, `fc_channels`,
-      `fc_kernel`, `channels` and `dropout`, see `layers.front_end`; `dtype` ('float32' or
-      'bfloat16'), `remat` and `axis_name`, see `Dilation`; `crf` ('none' or 'rnn'), and with the
-      latter `crf_grid`, `crf_upsampling`, `crf_bilateral`, `crf_iterations`,
-      `crf_train_iterations` and `crf_train_bandwidths`, see `Structured`. The defaults are the
-      paper's.
+    **options: `context` ('basic' or 'large'; 'none', which all but the networks of the paper have
+      unless told), `padding` ('same' or 'buffer'), `dilations` and `context_channels`, see
+      `layers.context`; of a scorer on VGG `stride`, `width`, `blocks`, `norm`, `fc_channels`,
+      `fc_kernel`, `channels` and `dropout`, see `layers.front_end`, `fcn.fcn`, `deeplab.large_fov`;
+      of others see `deeplab.v2`, `deeplab.v3`, `fcn.fcn_resnet` and `pspnet.pspnet`; `dtype`
+      ('float32' or 'bfloat16'), `remat` and `axis_name`, see `Dilation`; `crf` ('none' or 'rnn'),
+      and with the latter `crf_grid`, `crf_upsampling`, `crf_bilateral`, `crf_iterations`,
+      `crf_train_iterations` and `crf_train_bandwidths`, see `Structured`.
 
   Returns:
     A Flax module, see `Dilation` and `wavenet.WaveNet`.
@@ -91,40 +151,72 @@ def create(name: str, num_classes: int, **options):
   >>> jax.jit(model.apply)(variables, images).shape
   (1, 2, 2, 21)
   """
+  if name == 'wavenet':
+    return _wavenet(num_classes, options)
   crf = options.pop('crf', 'none')
   if crf not in ('none', 'rnn'):
     raise InputError(f'crf is {crf!r}; choose none or rnn')
-  if crf == 'rnn' and name == 'wavenet':
-    raise InputError('a WaveNet has no CRF-RNN: it labels no pictures')
   if crf == 'rnn':
     refining = {_CRF[key]: options.pop(key) for key in _CRF.keys() & options.keys()}
     return _structured(create(name, num_classes, **options), refining)
-  if name not in (*NAMES, 'wavenet'):
+  if name not in _MODELS:
     raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)} or wavenet')
-  known = _FRONT_END | _RUN
-  if name == 'wavenet':
-    known = wavenet.OPTIONS
-  elif name != 'front_end':
-    known = known | _CONTEXT | {'context'}
+  kind = _MODELS[name]
+  known = kind.options | _RUN
+  if kind.context:
+    known |= _CONTEXT | {'context'}
   for option in options:
     if option in _CRF:
       raise InputError(f'{option} is of a CRF-RNN; give --crf=rnn too')
     if option not in known:
       raise InputError(f'model {name} has no option {option!r}; it has {", ".join(sorted(known))}')
-  if name != 'wavenet' and not 2 <= num_classes <= 255:
+  if not 2 <= num_classes <= 255:
     raise InputError(
       f'a model of {num_classes} classes; it can have 2 to 255, the ids of an 8-bit label map'
     )
   # Lists come from JSON; tables must be hashable.
   options = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
-  if 'dtype' in options:
-    try:
-      options['dtype'] = jnp.dtype(options['dtype'])
-    except TypeError as error:
-      raise InputError(f'dtype is {options["dtype"]!r}; choose float32 or bfloat16') from error
-  if name == 'wavenet':
-    return wavenet.create(num_classes, **options)
-  return _MODELS[name](num_classes, **options)
+  options = _with_dtype(options)
+
+  def take(names):
+    return {option: options[option] for option in names & options.keys()}
+
+  scorer = kind.scorer(num_classes, **kind.defaults | take(kind.options) | kind.fixed)
+  context, module = (), options.get('context', kind.context)
+  if module not in (None, 'none'):
+    context = layers.context(num_classes, layers=kind.context_layers, kind=module, **take(_CONTEXT))
+  elif take(_CONTEXT):
+    raise InputError(f'{", ".join(sorted(take(_CONTEXT)))}: there is no context module to have it')
+  if kind.upsample:
+    context += layers.upsample(options.get('stride', 8))
+  return Dilation(
+    num_classes,
+    scorer.table,
+    context + scorer.upsampling,
+    scorer.auxiliary,
+    scorer.scales,
+    **take(_RUN),
+  )
+
+
+def _wavenet(num_classes, options):
+  """The network that hears."""
+  for option in options:
+    if option not in wavenet.OPTIONS:
+      raise InputError(
+        f'model wavenet has no option {option!r}; it has {", ".join(sorted(wavenet.OPTIONS))}'
+      )
+  options = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
+  return wavenet.create(num_classes, **_with_dtype(options))
+
+
+def _with_dtype(options: dict) -> dict:
+  if 'dtype' not in options:
+    return options
+  try:
+    return options | {'dtype': jnp.dtype(options['dtype'])}
+  except TypeError as error:
+    raise InputError(f'dtype is {options["dtype"]!r}; choose float32 or bfloat16') from error
 
 
 def _structured(network, refining: dict) -> Structured:

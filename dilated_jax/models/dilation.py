@@ -1,11 +1,33 @@
-"""The networks of the paper: a front end, alone or followed by a context module."""
+"""The networks of the paper: a front end, alone or followed by a context module.
+
+And those of others, whose scores the same context module refines: their tables stand beside this
+file.
+"""
+
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dilated_jax import geometry
+from dilated_jax import geometry, ops
 from dilated_jax.layers import Table
 from dilated_jax.models.stack import Stack
+
+
+class Scorer(NamedTuple):
+  """The tables of a network without a context module.
+
+  Attributes:
+    table: up to the class scores.
+    upsampling: behind them, up to full size; may be empty.
+    auxiliary: rows behind `table` whose last is an auxiliary answer, for training; may be empty.
+    scales: at which the network sees the picture, see `Dilation`.
+  """
+
+  table: Table
+  upsampling: Table = ()
+  auxiliary: Table = ()
+  scales: tuple[float, ...] = (1.0,)
 
 
 class Dilation(nn.Module):
@@ -17,8 +39,12 @@ class Dilation(nn.Module):
 
   Attributes:
     num_classes: channels of the logits.
-    front_end_table: layers of the front end.
+    front_end_table: layers of the front end: all up to the scores.
     context_table: layers of the context module and of the upsampling behind it; may be empty.
+    auxiliary_table: rows behind those of the front end that make the auxiliary answer with which it
+      is trained, see `Stack`; may be empty.
+    scales: sizes at which the front end sees the picture; of the scores, brought to the size of the
+      first's, the largest counts (DeepLab v2). Fields and costs are told of the first.
     dtype: of the computation (`jnp.float32` or `jnp.bfloat16`); logits are float32.
     remat: recompute activations in the backward pass, not keep them.
     axis_name: devices over which batch normalisation averages in training.
@@ -27,13 +53,15 @@ class Dilation(nn.Module):
   num_classes: int
   front_end_table: Table
   context_table: Table = ()
+  auxiliary_table: Table = ()
+  scales: tuple[float, ...] = (1.0,)
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
   axis_name: str | None = None
 
   def setup(self):
     options = dict(dtype=self.dtype, remat=self.remat, axis_name=self.axis_name)
-    self.front_end = Stack(self.front_end_table, **options)
+    self.front_end = Stack(self.front_end_table, self.auxiliary_table, **options)
     if self.context_table:
       self.context = Stack(self.context_table, **options)
 
@@ -46,27 +74,56 @@ class Dilation(nn.Module):
 
     Returns:
       (N, H / stride, W / stride, num_classes) float32 logits; (N, H, W, num_classes) where the
-      network ends in its own upsampling.
+      network ends in its own upsampling. Of a network that pads inside there may be one row and one
+      column more: its first cell is at the first pixel, and its last at or behind the last.
 
     Raises:
       InputError: the images are smaller than the receptive field of the front end.
     """
     for size in images.shape[1:3]:
       geometry.sizes(self.front_end_table, size)
-    return self.refine(self.scores(images, train), train)
+    logits = self.refine(self.scores(images, train), train)
+    if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the picture.
+      logits = logits[:, : images.shape[1], : images.shape[2]]
+    return logits
 
   def scores(self, images, train: bool = False):
     """The front end alone: its class scores (N, h, w, num_classes)."""
-    return self.front_end(images, train)
+    scores = None
+    for scale in self.scales:
+      size = [max(1, round(side * scale)) for side in images.shape[1:3]]
+      given = images if scale == 1 else ops.resize(images, size, corners=False)
+      found = self.front_end(given, train)
+      if scores is not None:
+        found = jnp.maximum(scores, ops.resize(found, scores.shape[1:3], corners=False))
+      scores = found
+    if self.upsampling and not self.margin:  # FCN: cells that no pixel is blended from.
+      last = [geometry.window(self.upsampling, side - 1)[1] for side in images.shape[1:3]]
+      scores = scores[:, : last[0] + 1, : last[1] + 1]
+    return scores
 
   def refine(self, scores, train: bool = False):
-    """The context module alone, on scores (N, h, w, num_classes); without one, the scores."""
+    """The context module alone, on scores (N, h, w, num_classes); without one, the scores.
+
+    Where the network ends in its own upsampling, the result has full size; of a network that pads
+    inside there may be more of it than of the picture, at the bottom and right.
+    """
     return self.context(scores, train) if self.context_table else scores
+
+  def alone(self):
+    """The network without its context module."""
+    # Of Dilation10 the deconvolution belongs to the context module.
+    return self.clone(context_table=() if self.margin else self.upsampling)
 
   @property
   def table(self) -> Table:
-    """All layers, from the picture to the logits."""
+    """All layers, from the picture to the logits; without the auxiliary ones."""
     return self.front_end_table + self.context_table
+
+  @property
+  def upsampling(self) -> Table:
+    """The layers that bring the logits to full size; may be none."""
+    return self.context_table[len(geometry.without_upsampling(self.context_table)) :]
 
   @property
   def stride(self) -> int:
@@ -81,4 +138,4 @@ class Dilation(nn.Module):
   @property
   def full_size(self) -> bool:
     """Whether the network upsamples its logits to label pixels itself."""
-    return any(layer.kind == 'deconv' for layer in self.table)
+    return bool(self.upsampling)

@@ -4,19 +4,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dilated_jax import initializers, ops
-from dilated_jax.layers import Layer, Table
+from dilated_jax import geometry, initializers, ops
+from dilated_jax.layers import Layer, Table, sources
 
 _INITIALIZERS = {
   'he': lambda layer: initializers.he,
   'he_image': lambda layer: initializers.he_image,
   'classifier': lambda layer: initializers.classifier,
+  'zeros': lambda layer: nn.initializers.zeros,
   'identity': lambda layer: initializers.identity(layer.groups),
 }
 
 
 class Conv(nn.Module):
-  """A dilated convolution with bias; parameters `kernel` (HWIO) and `bias`, float32.
+  """A dilated convolution; parameters `kernel` (HWIO) and, where it has one, `bias`, float32.
 
   Attributes:
     layer: its row of the table.
@@ -30,24 +31,31 @@ class Conv(nn.Module):
   def __call__(self, x):
     layer = self.layer
     shape = (layer.kernel, layer.kernel, x.shape[-1], layer.channels)
-    kernel = self.param('kernel', _INITIALIZERS[layer.init](layer), shape)
+    kernel = self.param('kernel', _INITIALIZERS[layer.init](layer), shape).astype(self.dtype)
+    if layer.scale != 1:
+      x = x * jnp.asarray(layer.scale, x.dtype)
+    x = ops.dilated_conv(x, kernel, layer.dilation, layer.padding, layer.stride)
+    if not layer.bias:
+      return x
     bias = self.param('bias', nn.initializers.zeros, (layer.channels,))
-    x = ops.dilated_conv(x, kernel.astype(self.dtype), layer.dilation, layer.padding)
     return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 class Stack(nn.Module):
-  """The layers of a table, one after the other, each under its own name.
+  """The layers of a table, each under its own name.
 
   Attributes:
     table: the layers.
+    auxiliary: rows that follow those of the table in training, and whose last is a second answer:
+      it is sown as 'auxiliary' into the collection of that name.
     dtype: of the computation; parameters, normalisation statistics and logits stay float32.
-    remat: recompute the activations of a block (up to a pooling) in the backward pass, not keep
-      them; saves memory, costs about a third more time.
+    remat: recompute the activations of a block (up to a pooling or a sum) in the backward pass, not
+      keep them; saves memory, costs about a third more time.
     axis_name: devices over which batch normalisation averages (the axis of `jax.pmap`).
   """
 
   table: Table
+  auxiliary: Table = ()
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
   axis_name: str | None = None
@@ -55,36 +63,70 @@ class Stack(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool = False):
     """Maps (N, H, W, C) to (N, h, w, channels of the last layer), float32."""
-    x = x.astype(self.dtype)
-    for block in self._blocks():
+    table = self.table
+    if self.auxiliary and (train or self.is_initializing()):
+      table += self.auxiliary
+    # Outputs by place in the table, -1 for the input, as long as another row reads them.
+    alive, place = {-1: x.astype(self.dtype)}, 0
+    for block in _blocks(table):
       # The lifted transform keeps the parameters under this module, whatever the blocks.
-      run = nn.remat(_run, static_argnums=(2, 3)) if self.remat else _run
-      x = run(self, x, block, train)
-    return x.astype(jnp.float32)
-
-  def _blocks(self) -> list[Table]:
-    """The table cut after each pooling."""
-    blocks = [[]]
-    for layer in self.table:
-      blocks[-1].append(layer)
-      if layer.kind == 'max_pool':
-        blocks.append([])
-    return [tuple(block) for block in blocks]
+      run = nn.remat(_run, static_argnums=(2, 3, 4, 5)) if self.remat else _run
+      alive = run(self, alive, table, place, place + len(block), train)
+      place += len(block)
+    if len(table) > len(self.table) and not self.is_initializing():
+      self.sow('auxiliary', 'auxiliary', alive[place - 1].astype(jnp.float32))
+    return alive[len(self.table) - 1].astype(jnp.float32)
 
 
-def _run(stack: Stack, x, block: Table, train: bool):
-  for layer in block:
-    if layer.kind == 'max_pool':
-      x = ops.max_pool(x, layer.kernel, layer.stride)
-    elif layer.kind == 'deconv':
-      x = ops.deconvolution(x, layer.stride)
-    else:
-      x = Conv(layer, stack.dtype, name=layer.name)(x)
-      x = _normalise(stack, layer, x, train)
-      if layer.activation == 'relu':
-        x = jax.nn.relu(x)
-      if layer.dropout:
-        x = nn.Dropout(layer.dropout, name=f'{layer.name}_dropout')(x, deterministic=not train)
+def _blocks(table: Table) -> list[Table]:
+  """The table cut after each pooling and each sum."""
+  blocks = [[]]
+  for layer in table:
+    blocks[-1].append(layer)
+    if layer.kind in ('max_pool', 'sum'):
+      blocks.append([])
+  return [tuple(block) for block in blocks]
+
+
+def _run(stack: Stack, alive: dict, table: Table, first: int, end: int, train: bool) -> dict:
+  """Runs the rows from `first` to `end`; adds their outputs and drops what is not read again."""
+  reads, last_reads, alive = sources(table), geometry.last_reads(table), dict(alive)
+  kept = len(stack.table) - 1, len(table) - 1
+  for place in range(first, end):
+    alive[place] = _layer(stack, table[place], [alive[source] for source in reads[place]], train)
+    for source in set(reads[place]) - set(kept):
+      if last_reads[source] == place:
+        del alive[source]
+  return alive
+
+
+def _layer(stack: Stack, layer: Layer, inputs: list, train: bool):
+  """The output of one row."""
+  x = inputs[0]
+  if layer.kind == 'conv':
+    x = Conv(layer, stack.dtype, name=layer.name)(x)
+    x = _normalise(stack, layer, x, train)
+  elif layer.kind == 'max_pool':
+    x = ops.max_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
+  elif layer.kind == 'avg_pool':
+    x = ops.avg_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
+  elif layer.kind == 'bins':
+    x = ops.bins(x, layer.kernel)
+  elif layer.kind == 'deconv':
+    usual = layer.padding == layer.stride // 2
+    x = ops.deconvolution(x, layer.stride, None if usual else layer.padding)
+  elif layer.kind == 'resize':
+    x = ops.resize(x, inputs[1].shape[1:3], corners=True)
+  elif layer.kind == 'crop':
+    x = x[:, -layer.padding :, -layer.padding :]
+  else:
+    rows, columns = (min(x.shape[axis] for x in inputs) for axis in (1, 2))
+    inputs = [x[:, :rows, :columns] for x in inputs]
+    x = jnp.concatenate(inputs, -1) if layer.kind == 'concat' else sum(inputs[1:], inputs[0])
+  if layer.activation == 'relu':
+    x = jax.nn.relu(x)
+  if layer.dropout:
+    x = nn.Dropout(layer.dropout, name=f'{layer.name}_dropout')(x, deterministic=not train)
   return x
 
 

@@ -57,7 +57,7 @@ class Structured(nn.Module):
 
     Args:
       logits: of the network.
-      pictures: (N, H, W, 3) without the margin; H and W are as many cells as the logits have.
+      pictures: (N, H, W, 3) without the margin.
       train: as for `CrfRnn`.
 
     Returns:
@@ -66,12 +66,16 @@ class Structured(nn.Module):
     if self.grid == 'pixels' and not self.network.full_size:
       up = {'corner': ops.resize_corner, 'deconvolution': ops.deconvolution}[self.upsampling]
       logits = up(logits, self.stride)
-    return self.crf(logits, pictures, train)
+    # Networks that pad inside may have cells behind the picture.
+    step = 1 if self.full_size else self.stride
+    rows, columns = (side // step for side in pictures.shape[1:3])
+    return self.crf(logits[:, :rows, :columns], pictures, train)
 
   def _inner(self, images):
     """What of the images the logits are about."""
     height, width = (side - 2 * self.margin for side in images.shape[1:3])
-    height, width = (n // self.stride * self.stride for n in (height, width))
+    if not self.network.full_size:
+      height, width = (n // self.stride * self.stride for n in (height, width))
     return images[:, self.margin : self.margin + height, self.margin : self.margin + width]
 
   def scores(self, images, train: bool = False):

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dilated_jax import datasets, initializers
+from dilated_jax import datasets, geometry, initializers
 from dilated_jax.checkpoints import Card
 from dilated_jax.datasets.classes import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_colour
 from dilated_jax.errors import InputError
+from dilated_jax.layers import sources
 from dilated_jax.weights import layouts, structure
 from dilated_jax.weights.layouts import Blob
 from dilated_jax.weights.mapped import Mapped
@@ -65,6 +66,10 @@ KNOWN = {
   '397923af': ('torchvision vgg16, IMAGENET1K_V1', 'torchvision'),
   '88682ab5': ('torchvision vgg16, IMAGENET1K_FEATURES', 'features'),
   'dcbb9e9d': ('torchvision vgg19, IMAGENET1K_V1', 'torchvision'),
+  '1167a1af': ('torchvision fcn_resnet50, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
+  '7ecb50ca': ('torchvision fcn_resnet101, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
+  'cd0a2569': ('torchvision deeplabv3_resnet50, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
+  '586e9e4e': ('torchvision deeplabv3_resnet101, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
   '64373286793e3c8b2b4e3219cbf3544b': ('Keras vgg16', 'caffe'),
   '6d6bbae143d832006294945121d1f1fc': ('Keras vgg16 without its dense layers', 'caffe'),
 }
@@ -81,8 +86,10 @@ def convert(
   """Reads a file of published weights.
 
   Args:
-    path: a .caffemodel of a network of the paper (front end, Dilation7, 8 or 10), or VGG from
-      Caffe, torchvision (.pth), timm (.safetensors) or Keras (.h5); told by content, not by name.
+    path: a .caffemodel of a network of the paper (front end, Dilation7, 8 or 10) or of FCN-32s, 16s
+      or 8s; VGG from Caffe, torchvision (.pth), timm (.safetensors) or Keras (.h5); a segmentation
+      network of torchvision (fcn_resnet50, 101, deeplabv3_resnet50, 101). Told by content, not by
+      name.
     fc: 'random' starts fc6 and fc7 of a VGG afresh, for files without them; 'auto' wants them.
     dataset: one of `datasets.ORDERS`, whose classes the network tells apart; None: as published. A
       VGG gets an untrained last layer for them (None: voc).
@@ -107,16 +114,24 @@ def convert(
   parts = _by_layer(file, contents.blobs)
   kernels = _kernels(file, parts)
   try:
-    if 'final' in kernels:
+    if any(layer.startswith('layer') for layer in kernels):
+      if fc != 'auto':
+        raise file.fail('is a whole network; fc is for VGG files')
+      normalisation = normalisation or 'torchvision'
+      card, fresh = _residual(file, kernels, dataset, normalisation, notes), ()
+    elif 'score_fr' in kernels:
+      if fc != 'auto' or normalisation:
+        raise file.fail('is a whole network; fc and normalisation are for VGG files')
+      card, fresh = _fcn(file, contents, kernels, dataset, notes), ()
+    elif 'final' in kernels:
       if fc != 'auto' or normalisation:
         raise file.fail('is a whole network; fc and normalisation are for VGG files')
       card, fresh = _network(file, contents, kernels, dataset, notes), ()
     else:
       card, fresh = _vgg(file, kernels, fc, dataset, notes)
       normalisation = normalisation or trained_with or _usual(contents, notes)
-      scale, vgg_mean, _ = NORMALISATIONS[normalisation]
-      card = dataclasses.replace(card, mean=tuple(round(scale * v, 5) for v in vgg_mean))
-    table = card.create().table
+      card = dataclasses.replace(card, mean=_mean(normalisation))
+    model = card.create()
   except InputError as error:
     known = str(error).startswith(f'{file.path}: ')
     raise (error if known else file.fail(str(error))) from None
@@ -125,20 +140,20 @@ def convert(
     notes.append('mean: as told')
   card = dataclasses.replace(card, source=f'{file.path.name}, SHA-256 {sha256}')
   parts = {key: blob for key, blob in parts.items() if key[0] not in fresh}
-  params = {}
-  for number, (key, shape) in enumerate(_checked(file, card.model, table, parts, fresh).items()):
-    module, layer, part = _path(*key)
+  variables = {}
+  for number, (key, shape) in enumerate(_checked(file, card.model, model, parts, fresh).items()):
+    kind, module, layer, part = _path(*key)
     if layer in fresh:
       array = _fresh(layer, part, shape, number)
     else:
       array = _array(file, key, parts[key], contents.bgr, normalisation or 'caffe')
-    params.setdefault(module, {}).setdefault(layer, {})[part] = array
-  places = {blob.source: '/'.join(_path(*key)) for key, blob in parts.items()}
+    variables.setdefault(kind, {}).setdefault(module, {}).setdefault(layer, {})[part] = array
+  places = {blob.source: '/'.join(_path(*key)[1:]) for key, blob in parts.items()}
   moved = [
     (blob.source, blob.array.shape, places.get(blob.source) or f'({_reason(blob)})')
     for blob in contents.blobs
   ]
-  return Conversion(card, {'params': params}, moved, notes, file.release)
+  return Conversion(card, variables, moved, notes, file.release)
 
 
 def _reason(blob) -> str:
@@ -259,6 +274,51 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
   return card, fresh
 
 
+def _fcn(file, contents, kernels, dataset, notes) -> Card:
+  """The card of FCN-32s, 16s or 8s as Caffe files have them."""
+  skips = ['score_pool4' in kernels, 'score_pool3' in kernels]
+  card = Card(
+    model=('fcn32s', 'fcn16s', 'fcn8s')[sum(skips)],
+    options=structure.front_end_options(file, kernels),
+    upsampling='deconvolution',
+    **_classes(file, kernels['score_fr'].shape[-1], dataset, VOC, notes) | {'mean': _FCN_MEAN},
+  )
+  notes.append('mean: that of the reference repository of FCN')
+  table = card.create().table
+  found = [blob.array.shape[0] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
+  wanted = [layer.kernel for layer in table if layer.kind == 'deconv']
+  if found and found != wanted:
+    raise file.fail(f'upsamples by kernels of {found}; {card.model} does by {wanted}')
+  structure.check_statements(file, contents, table, joins=True)
+  return card
+
+
+_FCN_MEAN = (122.67892, 116.66877, 104.00699)
+
+
+def _residual(file, kernels, dataset, normalisation, notes) -> Card:
+  """The card of a segmentation network of torchvision."""
+  model, options = structure.residual_options(file, kernels)
+  if 'final' not in kernels:
+    raise file.fail('has no classifier.4, the layer of the scores')
+  about = _classes(file, kernels['final'].shape[-1], dataset, VOC, notes)
+  notes.append('mean and upsampling: those of torchvision')
+  if model == 'deeplab_v3':
+    notes.append('dilations of the pyramid: 12, 24, 36, as in torchvision; the file has none')
+  return Card(
+    model=model,
+    options=options,
+    upsampling='deconvolution',
+    **about | {'mean': _mean(normalisation)},
+  )
+
+
+def _mean(normalisation: str) -> tuple[float, ...]:
+  """RGB mean, 0..255, of a normalisation."""
+  scale, mean, _ = NORMALISATIONS[normalisation]
+  return tuple(round(scale * value, 5) for value in mean)
+
+
 def _usual(contents, notes) -> str:
   """How the VGG of a format is usually fed."""
   if contents.format in ('caffemodel', 'h5'):
@@ -272,14 +332,10 @@ def _usual(contents, notes) -> str:
 # Everything in its place.
 
 
-def _checked(file, model, table, parts, fresh) -> dict[tuple[str, str], tuple[int, ...]]:
+def _checked(file, name, model, parts, fresh) -> dict[tuple[str, str], tuple[int, ...]]:
   """The arrays that a network has, with their shapes; those of the file must be the same."""
-  shapes, inputs = {}, 3
-  for layer in table:
-    if layer.kind == 'conv':
-      shapes[layer.name, 'kernel'] = (layer.kernel, layer.kernel, inputs, layer.channels)
-      shapes[layer.name, 'bias'] = (layer.channels,)
-      inputs = layer.channels
+  shapes = _shapes(model.front_end_table + model.auxiliary_table, 3)
+  shapes |= _shapes(model.context_table, model.num_classes)
   wanted = {key: shape for key, shape in shapes.items() if key[0] not in fresh}
   problems = [f'{layer} has no {part}' for layer, part in wanted if (layer, part) not in parts]
   problems += [
@@ -292,20 +348,39 @@ def _checked(file, model, table, parts, fresh) -> dict[tuple[str, str], tuple[in
   ]
   if problems:
     more = f'; and {len(problems) - 4} more' if len(problems) > 4 else ''
-    raise file.fail(f'does not fit a {model}: {"; ".join(sorted(problems)[:4])}{more}')
+    raise file.fail(f'does not fit a {name}: {"; ".join(sorted(problems)[:4])}{more}')
   return shapes
 
 
-def _path(layer: str, part: str) -> tuple[str, str, str]:
-  """Where an array stands in the network."""
-  return 'context' if layer.startswith('ctx_') else 'front_end', layer, part
+def _shapes(table, channels: int) -> dict[tuple[str, str], tuple[int, ...]]:
+  """The arrays of a table's layers, by layer and part."""
+  shapes, counts = {}, geometry.channel_counts(table, channels)
+  for layer, reads in zip(table, sources(table), strict=True):
+    if layer.kind != 'conv':
+      continue
+    inputs, outputs = counts[reads[0] + 1], layer.channels
+    shapes[layer.name, 'kernel'] = (layer.kernel, layer.kernel, inputs, outputs)
+    if layer.bias:
+      shapes[layer.name, 'bias'] = (outputs,)
+    if layer.norm == 'batch':
+      shapes |= {(f'{layer.name}_norm', part): (outputs,) for part in _NORM}
+  return shapes
+
+
+_NORM = ('scale', 'bias', 'mean', 'var')
+
+
+def _path(layer: str, part: str) -> tuple[str, str, str, str]:
+  """Where an array stands in the variables."""
+  kind = 'batch_stats' if part in ('mean', 'var') else 'params'
+  return kind, 'context' if layer.startswith('ctx_') else 'front_end', layer, part
 
 
 def _array(file, key, blob, bgr, normalisation) -> np.ndarray:
   """An array of the file as float32, for RGB of 0..255."""
   array = blob.array
   with np.errstate(over='ignore', invalid='ignore'):  # What is not finite is found below.
-    if key == ('conv1_1', 'kernel'):
+    if key in (('conv1_1', 'kernel'), ('conv1', 'kernel')):
       array = _for_rgb(array, bgr, normalisation)
     if array.dtype != np.float32:
       array = array.astype(np.float32)
@@ -319,7 +394,7 @@ def _array(file, key, blob, bgr, normalisation) -> np.ndarray:
 def _for_rgb(kernel, bgr, normalisation):
   """The first kernel for RGB of 0..255 minus a mean.
 
-  Exact, because a front end does not pad: no zero ever stands for the mean.
+  Exact, because no other zero than that of the mean is ever padded.
   """
   scale, _, std = NORMALISATIONS[normalisation]
   factor = 1 / (scale * np.asarray(std, np.float64))

@@ -1,4 +1,4 @@
-"""Which layer of VGG or of the paper's networks each array of a file is, and how it lies there."""
+"""Which layer of a network of ours each array of a file is, and how it lies there."""
 
 import dataclasses
 import math
@@ -17,8 +17,9 @@ class Blob(NamedTuple):
   Attributes:
     source: what the file calls it.
     layer: our name of the layer; '' where it has no place in our networks.
-    part: 'kernel' or 'bias'; where `layer` is '', why it has no place.
-    array: the kernel as (height, width, in, out), or the bias (out,); a view of the file.
+    part: 'kernel' or 'bias'; of a normalisation 'scale', 'bias', 'mean' or 'var'; where `layer` is
+      '', why it has no place.
+    array: the kernel as (height, width, in, out), or another part (out,); a view of the file.
   """
 
   source: str
@@ -105,6 +106,8 @@ def _caffe_name(layer) -> str:
 
 def _of_torch(file, tensors) -> list[Blob]:
   """Torchvision and timm: kernels are (out, in, height, width), dense ones (out, in)."""
+  if any(name.startswith('backbone.') for name in tensors):
+    return _of_torchvision(file, tensors)
   dense = {'classifier.0': 'fc6', 'classifier.3': 'fc7', 'classifier.6': 'fc8',
            'pre_logits.fc1': 'fc6', 'pre_logits.fc2': 'fc7', 'head.fc': 'fc8'}  # fmt: skip
   numbers = [re.fullmatch(r'features\.(\d+)\.weight', name) for name in tensors]
@@ -125,6 +128,54 @@ def _of_torch(file, tensors) -> list[Blob]:
     else:
       blobs.append(Blob(source, name, 'kernel', _oihw(array)))
   return _with_unfolded_fc6(file, blobs, 'CHW')
+
+
+# Modules of torchvision's segmentation networks: our layers, and the normalisations behind them.
+_RESNET = {
+  r'backbone\.conv1': 'conv1',
+  r'backbone\.bn1': 'conv1_norm',
+  r'backbone\.layer(\d+)\.(\d+)\.conv(\d+)': r'layer\1_\2_conv\3',
+  r'backbone\.layer(\d+)\.(\d+)\.bn(\d+)': r'layer\1_\2_conv\3_norm',
+  r'backbone\.layer(\d+)\.(\d+)\.downsample\.0': r'layer\1_\2_downsample',
+  r'backbone\.layer(\d+)\.(\d+)\.downsample\.1': r'layer\1_\2_downsample_norm',
+  r'classifier\.4': 'final',
+  r'aux_classifier\.0': 'aux',
+  r'aux_classifier\.1': 'aux_norm',
+  r'aux_classifier\.4': 'aux_final',
+}
+_HEADS = {
+  'fcn': {r'classifier\.0': 'head', r'classifier\.1': 'head_norm'},
+  'deeplab': {
+    r'classifier\.0\.convs\.([0-3])\.0': r'aspp_\1',
+    r'classifier\.0\.convs\.([0-3])\.1': r'aspp_\1_norm',
+    r'classifier\.0\.convs\.4\.1': 'aspp_4',
+    r'classifier\.0\.convs\.4\.2': 'aspp_4_norm',
+    r'classifier\.0\.project\.0': 'project',
+    r'classifier\.0\.project\.1': 'project_norm',
+    r'classifier\.1': 'head',
+    r'classifier\.2': 'head_norm',
+  },
+}
+_PARTS = {'bias': 'bias', 'running_mean': 'mean', 'running_var': 'var'}
+
+
+def _of_torchvision(file, tensors) -> list[Blob]:
+  """Torchvision's fcn_resnet50, 101 and deeplabv3_resnet50, 101: modules and their parts."""
+  pyramid = any(name.startswith('classifier.0.convs.') for name in tensors)
+  names, blobs = _RESNET | _HEADS['deeplab' if pyramid else 'fcn'], []
+  for source, array in tensors.items():
+    module, _, part = source.rpartition('.')
+    found = ((re.fullmatch(pattern, module), name) for pattern, name in names.items())
+    layer = next((match.expand(name) for match, name in found if match), None)
+    if layer and part == 'num_batches_tracked':
+      blobs.append(Blob(source, '', 'how many batches it was trained on', array))
+    elif not layer or part not in ('weight', *_PARTS):
+      raise file.fail(f'{source} has no place in a segmentation network of torchvision')
+    elif part == 'weight' and not layer.endswith('_norm'):
+      blobs.append(Blob(source, layer, 'kernel', _oihw(array)))
+    else:
+      blobs.append(Blob(source, layer, _PARTS.get(part, 'scale'), array))
+  return blobs
 
 
 def _of_keras(file, datasets) -> list[Blob]:
@@ -222,12 +273,18 @@ def _with_unfolded_fc6(file, blobs, order) -> list[Blob]:
 
 
 def _check_bilinear(file, source, kernel) -> None:
-  """Our networks end in the fixed bilinear upsampling of the published ones, and in no other."""
+  """Our networks upsample by the fixed bilinear kernels of the published ones, and by no other.
+
+  Dilation10 has one for each class, FCN one for each pair, zero but for the same class twice.
+  """
   side = kernel.shape[-1]
   tent = 1 - np.abs(np.arange(side) - (side - 1) / 2) / (side / 2)
-  if kernel.ndim != 4 or kernel.shape[1:3] != (1, side) or side % 2 or not (
-    np.abs(kernel - np.outer(tent, tent)).max() < 1e-4
-  ):  # fmt: skip
+  expected = np.outer(tent, tent)
+  if kernel.ndim == 4 and kernel.shape[0] == kernel.shape[1] > 1:
+    expected = np.eye(len(kernel))[:, :, None, None] * expected
+  elif kernel.ndim != 4 or kernel.shape[1] != 1:
+    side = 1
+  if side % 2 or kernel.shape[2] != side or not np.abs(kernel - expected).max() < 1e-4:
     raise file.fail(
       f'{source}, of shape {kernel.shape}, is not a bilinear upsampling of every class by itself; '
       'ours is fixed, as in the published network'

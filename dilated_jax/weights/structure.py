@@ -5,6 +5,7 @@ import re
 
 from dilated_jax import layers
 from dilated_jax.layers import Table
+from dilated_jax.models import resnet
 
 
 def front_end_options(file, kernels, default_fc: int = 1) -> dict:
@@ -104,6 +105,8 @@ def context_options(file, contents, kernels, num_classes: int) -> tuple[str, dic
   return model, options
 
 
+# Layers that join what FCN's skips bring.
+_JOINS = {'Crop', 'Eltwise'}
 # Layers that change what passes through them, and that no network of the paper has.
 _FOREIGN = {
   'AbsVal', 'BatchNorm', 'Bias', 'BNLL', 'Concat', 'Crop', 'ELU', 'Eltwise', 'Exp', 'Interp', 'LRN',
@@ -111,14 +114,20 @@ _FOREIGN = {
 }  # fmt: skip
 
 
-def check_statements(file, contents, table: Table) -> None:
+def check_statements(file, contents, table: Table, *, joins: bool = False) -> None:
   """Compares what a Caffe file states of its layers, beyond their blobs, with the network found.
+
+  Args:
+    file: the Mapped file, for errors.
+    contents: its `layouts.Contents`.
+    table: the layers of the network found.
+    joins: whether the network has skips.
 
   Raises:
     InputError: it is another network, with other layers, poolings, dilations, paddings or strides.
   """
   for layer in contents.layers:
-    if layer.kind in _FOREIGN:
+    if layer.kind in _FOREIGN - (_JOINS if joins else set()):
       raise file.fail(f'{layer.name} is a {layer.kind}; the networks of the paper have none')
   poolings = [layer for layer in contents.layers if layer.kind == 'Pooling']
   ours = [layer for layer in table if layer.kind == 'max_pool']
@@ -145,6 +154,38 @@ def check_statements(file, contents, table: Table) -> None:
   for layer, following in itertools.pairwise(contents.layers):
     if layer.name in linear and following.kind == 'ReLU':
       raise file.fail(f'has a ReLU behind {layer.name}; the networks of the paper have none there')
+
+
+def residual_options(file, kernels) -> tuple[str, dict]:
+  """Model and options of a segmentation network of torchvision with these layers.
+
+  Args:
+    file: the Mapped file, for errors.
+    kernels: {layer: kernel (height, width, in, out)}.
+
+  Returns:
+    The model's name, and its options.
+
+  Raises:
+    InputError: a group of residual units is missing.
+  """
+  units = [re.fullmatch(r'layer(\d+)_(\d+)_conv1', layer) for layer in kernels]
+  blocks = [0] * 4
+  for group, unit in ((int(place[1]), int(place[2])) for place in units if place):
+    if not 1 <= group <= 4 or unit > 999:
+      raise file.fail(f'has layer{group}.{unit}; ResNet has four groups of units')
+    blocks[group - 1] = max(blocks[group - 1], unit + 1)
+  if not all(blocks):
+    raise file.fail('has not all four groups of residual units: backbone.layer1 to backbone.layer4')
+  named = [name for name, usual in resnet.BLOCKS.items() if list(usual) == blocks]
+  options = {'backbone': named[0]} if named else {'blocks': blocks}
+  if _outputs(kernels, 'conv1', 64) != 64:
+    options['width'] = kernels['conv1'].shape[-1] / 64
+  if 'aux' in kernels:
+    options['auxiliary'] = True
+  if 'aspp_0' not in kernels:
+    return 'fcn_resnet', options
+  return 'deeplab_v3', {'variant': 'torchvision', 'stride': 8} | options
 
 
 def _stated(contents) -> dict[str, dict]:

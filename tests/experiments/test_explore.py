@@ -5,7 +5,7 @@ import json
 from absl import flags
 import pytest
 
-from dilated_jax import checkpoints, files
+from dilated_jax import checkpoints, files, geometry, models
 from dilated_jax.datasets.classes import CAMVID
 from dilated_jax.errors import InputError
 from experiments import explore
@@ -141,3 +141,34 @@ def test_wrong_flags_are_one_line(argument, words):
   with pytest.raises(InputError, match=words) as raised:
     run(argument)
   assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('name', [name for name in models.NAMES if 'dilation' not in name])
+def test_every_network_is_told(name, capsys):
+  run(f'--model={name}', '--width=0.125', '--num_classes=5')
+  out = capsys.readouterr().out
+  model = models.create(name, 5, width=0.125)
+  rows = rows_of(out)
+  assert list(rows) == [layer.name for layer in model.table]
+  counts = [int(row['parameters'].replace(',', '')) for row in rows.values()]
+  assert sum(counts) == geometry.parameters(model)
+  operations = sum(float(row['GFLOPs']) for row in rows.values())
+  side = geometry.valid_size(model, 512 + 2 * model.margin)
+  assert operations == pytest.approx(geometry.flops(model, side, side) / 1e9, abs=0.005 * len(rows))
+  means = any(layer.kind == 'bins' for layer in model.table)
+  assert ('means of the whole picture' in out) == means
+  assert ('auxiliary answer' in out) == (name == 'pspnet')
+
+
+def test_branches_that_see_the_whole_picture(capsys, tmp_path):
+  run('--model=deeplab_v3', '--width=0.125', f'--json={tmp_path}/v3.json', '--text')
+  rows = rows_of(capsys.readouterr().out)
+  assert (rows['mean']['field'], rows['aspp_4_up']['output']) == ('all', '33x33')
+  layers = json.loads((tmp_path / 'v3.json').read_text())['layers']
+  mean = next(layer for layer in layers if layer['name'] == 'mean')
+  assert (mean['field'], mean['read'], mean['height']) == (None, None, 1)
+
+
+def test_several_sizes_are_told(capsys):
+  run('--model=deeplab_v2', '--multi_scale', '--width=0.125')
+  assert 'seen at sizes 1, 0.75, 0.5' in capsys.readouterr().out

@@ -129,6 +129,25 @@ def test_predictions_of_odd_sizes_and_by_tiles():
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-4)
 
 
+@pytest.mark.parametrize('name', ['fcn8s', 'deeplab_largefov', 'pspnet'])
+def test_behind_networks_that_pad_inside(name):
+  options = {'width': 1 / 32, 'crf': 'rnn', 'crf_iterations': 1}
+  if name == 'pspnet':
+    options |= {'blocks': [1, 1, 1, 1]}
+  if name == 'fcn8s':
+    options |= {'crf_grid': 'pixels'}
+  card = checkpoints.Card(name, options, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  model = card.create()
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), 'float32')
+  )
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(lambda x: np.abs(0.1 * rng.standard_normal(x.shape, np.float32)), shapes)
+  image = rng.integers(0, 256, (41, 53, 3), np.uint8)
+  found = inference.predict(model, variables, card, image)
+  assert found.labels.shape == (41, 53) and np.isfinite(found.probabilities).all()
+
+
 def test_joint_needs_something_to_join(tmp_path):
   card = checkpoints.Card('front_end', {}, CLASSES.names, CLASSES.palette, CLASSES.mean)
   for stage in ('crf', 'joint'):

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 
 from dilated_jax.errors import InputError
 from dilated_jax.weights.convert import convert
 from tests import caffe_files, mutations
-from tests.weights import test_convert as made
+from tests.weights import test_convert as made, test_torchvision
 
 TINY = (1, 1, 2, 2, 2, 3, 2)
 
@@ -46,8 +47,13 @@ def timm(path):
   safetensors.numpy.save_file(tensors, path)
 
 
+def segmentation(path):
+  network = test_torchvision.made('deeplab_v3', classes=3, blocks=(1, 1, 1, 1), width=1 / 64)
+  torch.save(network.state_dict(), path)
+
+
 RNG = np.random.default_rng(0)
-KINDS = (v2, v1, v0, zipped, legacy, keras, timm)
+KINDS = (v2, v1, v0, zipped, legacy, keras, timm, segmentation)
 
 
 def check(write, count, seed, tmp_path, monkeypatch):
@@ -60,7 +66,7 @@ def check(write, count, seed, tmp_path, monkeypatch):
     path.write_bytes(content)
     start = time.monotonic()
     try:
-      vgg = write not in (v2, v1)
+      vgg = write not in (v2, v1, segmentation)
       result = convert(path, fc='random' if vgg and index % 2 else 'auto')
       assert all(np.isfinite(array).all() for array in jax.tree.leaves(result.variables))
       outcomes.add('converted')

@@ -1,0 +1,55 @@
+"""PSPNet as a table.
+
+Source: Zhao et al., "Pyramid Scene Parsing Network" (CVPR 2017); github.com/hszhao/PSPNet.
+"""
+
+from dilated_jax import layers
+from dilated_jax.layers import Layer
+from dilated_jax.models import resnet
+from dilated_jax.models.dilation import Scorer
+
+BINS = (1, 2, 3, 6)
+
+
+def pspnet(
+  num_classes: int,
+  *,
+  stride: int = 8,
+  norm: str = 'batch',
+  auxiliary: bool = True,
+  dropout: float = 0.1,
+  **resnet_options,
+) -> Scorer:
+  """Dilated ResNet with three 3x3 convolutions at first, and means over 1, 4, 9 and 36 windows.
+
+  Each grid of means is projected to a quarter of the channels, enlarged to the map and concatenated
+  with it (section 3.2).
+
+  Args:
+    num_classes: output channels.
+    stride: input pixels between output cells.
+    norm: normalisation, 'batch' or 'group'.
+    auxiliary: whether the third group of ResNet answers too in training (section 3.3).
+    dropout: share of the outputs of the last hidden layer dropped in training.
+    **resnet_options: `backbone`, `blocks` and `width`, see `resnet.backbone`.
+
+  Returns:
+    The Scorer.
+  """
+  body = resnet.backbone(stride=stride, norm=norm, stem='3x3', **resnet_options)
+  given, quarter = body[-1].name, max(1, body[-2].channels // 4)
+  table, maps = list(body), [given]
+  for count in BINS:
+    table += [
+      Layer(f'bins{count}', 'bins', kernel=count, inputs=(given,)),
+      resnet.normed(f'pyramid{count}', quarter, norm),
+      layers.join(f'pyramid{count}_up', 'resize', f'pyramid{count}', given),
+    ]
+    maps.append(f'pyramid{count}_up')
+  table += [
+    layers.join('pyramid', 'concat', *maps),
+    resnet.normed('head', quarter, norm, kernel=3, padding=1, dropout=0.1),
+    Layer('final', kernel=1, channels=num_classes, init='classifier'),
+  ]
+  extra = resnet.head(body, num_classes, group=3, norm=norm) if auxiliary else ()
+  return Scorer(layers.with_dropout(tuple(table), dropout), auxiliary=extra)

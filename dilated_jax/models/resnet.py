@@ -1,0 +1,119 @@
+"""ResNet with dilation instead of its last strides, as tables: the body of DeepLab, PSPNet and FCN.
+
+Source: He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016). The layers have the
+names of torchvision (github.com/pytorch/vision, torchvision/models/resnet.py) with _ for a dot.
+"""
+
+from collections.abc import Sequence
+
+from dilated_jax import layers
+from dilated_jax.errors import InputError
+from dilated_jax.layers import Layer, Table
+
+BLOCKS = {'resnet50': (3, 4, 6, 3), 'resnet101': (3, 4, 23, 3)}
+
+
+def backbone(
+  *,
+  backbone: str = 'resnet101',
+  blocks: Sequence[int] | None = None,
+  width: float = 1.0,
+  norm: str = 'batch',
+  stride: int = 8,
+  strided: str = '1x1',
+  stem: str = '7x7',
+  multi_grid: Sequence[int] = (1,),
+) -> Table:
+  """ResNet up to its fourth group of residual units, without the classifier.
+
+  Args:
+    backbone: 'resnet50' or 'resnet101'.
+    blocks: residual units in each of the four groups, instead of those of `backbone`.
+    width: factor on all channels.
+    norm: normalisation: 'batch', or 'group'.
+    stride: input pixels between output cells, 4 to 32; the strides beyond are taken out by the
+      paper's rule (`layers.dilate`).
+    strided: which convolution of a unit has the stride, and so which are dilated behind it: the
+      first '1x1' (He et al.: all 3x3 convolutions of the group) or the '3x3' (torchvision: all but
+      the first).
+    stem: '7x7', or three convolutions '3x3' (PSPNet).
+    multi_grid: factors on the dilation of the units of the last group, in turn (DeepLab v3).
+
+  Returns:
+    The table; its last row is that of the last unit.
+
+  Raises:
+    InputError: an option has no such value.
+  """
+  if backbone not in BLOCKS:
+    raise InputError(f'backbone is {backbone!r}; choose {" or ".join(BLOCKS)}')
+  blocks = BLOCKS[backbone] if blocks is None else blocks
+  if len(blocks) != 4 or min(blocks) < 1:
+    raise InputError(f'blocks is {tuple(blocks)}; give the units, 1 or more, of four groups')
+  if not 0 < width <= 1000:
+    raise InputError(f'width is {width}; it must be above 0 and at most 1000')
+  if norm not in ('group', 'batch'):
+    raise InputError(f'norm is {norm!r}; ResNet has group or batch')
+  if not multi_grid or min(multi_grid) < 1:
+    raise InputError(f'multi_grid is {tuple(multi_grid)}; give whole numbers of 1 or more')
+
+  def conv(name, channels, kernel=1, **options):
+    scaled = max(1, round(channels * width))
+    return normed(name, scaled, norm, kernel=kernel, **{'activation': 'relu'} | options)
+
+  if stem == '7x7':
+    table = [conv('conv1', 64, 7, stride=2, padding=3)]
+  else:
+    table = [conv('conv1_1', 64, 3, stride=2, padding=1)]
+    table += [conv('conv1_2', 64, 3, padding=1), conv('conv1_3', 128, 3, padding=1)]
+  table.append(Layer('pool1', 'max_pool', stride=2, padding=1, round_up=False))
+  for group, units in enumerate(blocks, 1):
+    channels = 64 * 2 ** (group - 1)
+    for unit in range(units):
+      name, given = f'layer{group}_{unit}', table[-1].name
+      step = 2 if group > 1 and unit == 0 else 1
+      steps = (step, 1) if strided == '1x1' else (1, step)
+      rate = multi_grid[unit % len(multi_grid)] if group == 4 else 1
+      table += [
+        conv(f'{name}_conv1', channels, stride=steps[0]),
+        conv(f'{name}_conv2', channels, 3, stride=steps[1], dilation=rate, padding=rate),
+        conv(f'{name}_conv3', 4 * channels, activation=None),
+      ]
+      shortcut = given
+      if unit == 0:
+        shortcut = f'{name}_downsample'
+        options = dict(stride=step, inputs=(given,), activation=None)
+        table.append(conv(shortcut, 4 * channels, **options))
+      table.append(layers.join(name, 'sum', f'{name}_conv3', shortcut, activation='relu'))
+  return layers.dilate(tuple(table), stride)
+
+
+def normed(name: str, channels: int, norm: str = 'batch', **options) -> Layer:
+  """A convolution without bias, normalised; 1x1 and with ReLU unless told otherwise."""
+  options = dict(kernel=1, activation='relu') | options
+  return Layer(name, channels=channels, norm=norm, bias=False, **options)
+
+
+def head(body: Table, num_classes: int, *, group: int, norm: str = 'batch') -> Table:
+  """Scores of a group of ResNet: 3x3 to a quarter of its channels, and 1x1 to the classes.
+
+  That of the fourth is the head of torchvision's FCN, that of the third the auxiliary one of FCN,
+  DeepLab v3 and PSPNet.
+
+  Args:
+    body: from `backbone`.
+    num_classes: output channels.
+    group: 4, or 3 for the auxiliary one.
+    norm: normalisation.
+
+  Returns:
+    The rows behind those of the body: head and final, or aux and aux_final.
+  """
+  units = [layer for layer in body if layer.name.startswith(f'layer{group}_')]
+  channels = max(1, units[-2].channels // 4)
+  name, final = ('head', 'final') if group == 4 else ('aux', 'aux_final')
+  options = dict(kernel=3, padding=1, inputs=(units[-1].name,), dropout=0.1)
+  return (
+    normed(name, channels, norm, **options),
+    Layer(final, kernel=1, channels=num_classes, init='classifier'),
+  )

@@ -1,0 +1,107 @@
+"""FCN from Caffe files: the converted network says what the file's own arrays say in PyTorch."""
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import dilated_jax
+from dilated_jax import checkpoints
+from dilated_jax.datasets.classes import VOC
+from dilated_jax.errors import InputError
+from dilated_jax.weights.convert import convert
+from tests import caffe_files
+from tests.caffe_files import Layer
+from tests.models import reference, test_fcn
+
+pytestmark = pytest.mark.usefixtures('compile_quickly')
+WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+BLOCKS = (2, 2, 3, 3, 3)
+
+
+def published(stride, classes=21, learned=0.0):
+  """voc-fcn32s, 16s or 8s, narrow, with random weights; its layers in the order of the file."""
+  rng = np.random.default_rng(0)
+  layers = list(caffe_files.vgg16(rng, width=WIDTHS).layers[:-8])
+  layers[0] = layers[0]._replace(options=layers[0].options | {'pad': 100})
+
+  def conv(name, inputs, outputs, kernel=1):
+    blobs = rng.normal(size=(outputs, inputs, kernel, kernel)) / kernel, rng.normal(size=outputs)
+    blobs = tuple(blob.astype(np.float32) for blob in blobs)
+    layers.append(Layer(name, 'Convolution', blobs, {'num_output': outputs, 'kernel': kernel}))
+
+  def up(name, factor):
+    tent = 1 - np.abs(np.arange(2 * factor) - factor + 0.5) / factor
+    kernel = np.eye(classes)[:, :, None, None] * np.outer(tent, tent) + learned
+    options = dict(num_output=classes, kernel=2 * factor, stride=factor, bias_term=False)
+    layers.append(Layer(name, 'Deconvolution', (kernel.astype(np.float32),), options))
+
+  conv('fc6', WIDTHS[4], WIDTHS[5], 7)
+  layers.append(Layer('relu6', 'ReLU'))
+  conv('fc7', WIDTHS[5], WIDTHS[6])
+  layers.append(Layer('relu7', 'ReLU'))
+  conv('score_fr', WIDTHS[6], classes)
+  for pool, inputs, finer, needed in (
+    ('pool4', WIDTHS[3], 'upscore2', stride < 32),
+    ('pool3', WIDTHS[2], 'upscore_pool4', stride < 16),
+  ):
+    if needed:
+      up(finer, 2)
+      conv(f'score_{pool}', inputs, classes)
+      layers += [Layer(f'score_{pool}c', 'Crop'), Layer(f'fuse_{pool}', 'Eltwise')]
+  up(f'upscore{stride}', stride)
+  layers.append(Layer('score', 'Crop'))
+  return caffe_files.Network(f'voc-fcn{stride}s', tuple(layers), (1, 3, 500, 500))
+
+
+class FromFile(reference.Weights):
+  """The blobs as the file has them."""
+
+  def __init__(self, network):
+    self.of = {}
+    for name, blobs in network.arrays().items():
+      kernel = torch.tensor(blobs[0], dtype=torch.float64)
+      self.of[name, 'kernel'] = kernel.permute(2, 3, 1, 0)  # As `conv` undoes.
+      if len(blobs) == 2:
+        self.of[name, 'bias'] = torch.tensor(blobs[1], dtype=torch.float64)
+
+
+@pytest.mark.parametrize('stride', [32, 16, 8])
+def test_logits(stride, tmp_path):
+  network = published(stride)
+  (tmp_path / 'a file').write_bytes(caffe_files.caffemodel(network))
+  result = convert(tmp_path / 'a file')
+  card = result.card
+  assert (card.model, card.classes, card.input) == (f'fcn{stride}s', VOC.names, None)
+  assert card.mean == (122.67892, 116.66877, 104.00699)
+  checkpoints.save_weights(tmp_path / 'weights', card, result.variables)
+  model, variables = dilated_jax.load(tmp_path / 'weights')
+  images = np.random.default_rng(1).normal(0, 60, (1, 45, 64, 3)).astype(np.float32)
+  bgr = torch.tensor(images[..., ::-1].copy(), dtype=torch.float64).permute(0, 3, 1, 2)
+  with torch.no_grad():
+    expected = test_fcn.fcn(FromFile(network), bgr, stride=stride, blocks=BLOCKS)
+  found = jax.jit(model.apply)(variables, images)
+  assert reference.error(found, expected.permute(0, 2, 3, 1)) <= 1e-5
+
+
+def test_what_is_another_network(tmp_path):
+  def message(network):
+    (tmp_path / 'a file').write_bytes(caffe_files.caffemodel(network))
+    with pytest.raises(InputError) as error:
+      convert(tmp_path / 'a file')
+    return str(error.value)
+
+  def without(network, name):
+    return network._replace(layers=tuple(layer for layer in network.layers if layer.name != name))
+
+  network = published(8)
+  assert 'is not a bilinear upsampling' in message(published(8, learned=0.1))
+  assert 'upsamples by kernels of [4, 16]; fcn8s does by [4, 4, 16]' in message(
+    without(network, 'upscore2')
+  )
+  first = network.layers[0]
+  unpadded = first._replace(options=first.options | {'pad': 1})
+  assert 'states a pad of (1, 1) for conv1_1' in message(
+    network._replace(layers=(unpadded, *network.layers[1:]))
+  )
+  assert 'upsamples by kernels of [4, 4, 16]; fcn16s' in message(without(network, 'score_pool4'))
