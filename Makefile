@@ -21,7 +21,7 @@ demo: runtime
 	@$(RUN) -m experiments.demo --workdir=demo
 
 test: development
-	@$(RUN) -m pytest -q $(ARGS)
+	@$(RUN) -m pytest -q -n auto --maxprocesses=4 --dist=worksteal $(ARGS)
 
 lint: development
 	@$(RUN) -m ruff check

@@ -302,6 +302,12 @@ def _check(config, card, variables):
   height, width = config.crop
   if stage.reads == 'image' and (height % model.stride or width % model.stride):
     raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}')
+  bands = config.mesh_height if config.parallelism == 'mesh' else 1
+  if stage.reads == 'image' and 0 < height < 2 * bands * model.stride and bands > 1:
+    # XLA's partitioner returns wrong gradients for some maps of which a device holds one row.
+    raise InputError(
+      f'crop is {height} high: {bands} bands of the mesh need {2 * bands * model.stride} or more'
+    )
   if config.batch_size % config.accumulate:
     raise InputError(
       f'batch_size {config.batch_size} can not be cut into {config.accumulate} equal parts'

@@ -4,13 +4,15 @@
   python -m experiments.compare --recipe=... --workdir=runs/compare --crfs=none --seeds=0,1,2
 
 A recipe is a folder of flag files: common.flags (data and loop, of every training), one for each
-network (front_end.flags, fcn8s.flags, ...) and context module (basic.flags, large.flags), rnn.flags
-(the stage of the CRF-RNN), tune.flags (the search for the dense CRF, on val), and where there are
-figures to stand beside, published.json, by 'network context crf'. A network is trained first, then
-each context module on its maps, then each CRF behind; every step is a command that is printed and
-can be run by itself. What is finished is not done again, and a run that was interrupted goes on.
+network (front_end.flags, fcn8s.flags, ...) and context module (basic.flags, large.flags), where a
+pair needs its own, front_end_basic.flags, rnn.flags (the stage of the CRF-RNN), tune.flags (the
+search for the dense CRF, on val). published_SPLIT.json has figures to stand beside: `columns`
+(classes and mean) and `rows`, by 'network context crf'. A network is trained first, then each
+context module on its maps, then each CRF behind; every step is a command that is printed and can be
+run by itself. What is finished is not done again, and a run that was interrupted goes on.
 
-Leaves table.md, results.json, sheet.png (pictures) and bars.png (classes) in the workdir.
+Leaves table.md, classes.md, results.json, sheet.png (pictures) and bars.png (classes) in the
+workdir.
 """
 
 import datetime
@@ -72,7 +74,7 @@ def main(values=flags.FLAGS):
         report(values, recipe, workdir, cells)  # As it stands: this may take days.
   print(f'\n{(workdir / "table.md").read_text()}')
   sheet(values, workdir, [each for each in cells if each['seed'] == seeds[0]])
-  for name in ('table.md', 'results.json', 'bars.png', 'sheet.png'):
+  for name in ('table.md', 'classes.md', 'results.json', 'bars.png', 'sheet.png'):
     print(workdir / name)
 
 
@@ -122,25 +124,25 @@ def trained(recipe, workdir, model, context, crf, seed, data) -> pathlib.Path:
   weights = folder / 'weights'
   if (weights / 'model.json').exists():
     return weights
-  # Later files overrule earlier ones, so that each says only what is its own.
-  files = [name for name in ('common', model, context, crf) if name != 'none']
-  options = [f'--flagfile={recipe / name}.flags' for name in files]
-  if context != 'none':
-    model_with = 'dilation8' if model == 'front_end' else model
-    options += [f'--model={model_with}', f'--context={context}']
-  else:
-    options += [f'--model={model}']
+  below = None
   if crf == 'rnn':
-    below, stage = (model, context, 'none'), 'crf'
-    options += ['--crf=rnn']
+    options, below = ['--stage=crf', '--crf=rnn'], (model, context, 'none')
   elif context != 'none':
-    below, stage = (model, 'none', 'none'), 'context'
+    options, below = ['--stage=context'], (model, 'none', 'none')
     options += [f'--feature_dir={workdir / f"{model}_none_none_{seed}" / "features"}']
   else:
-    below, stage = None, 'front_end'
+    options = ['--stage=front_end']
+  with_context = context != 'none' and model == 'front_end'
+  options += [f'--model={"dilation8" if with_context else model}']
+  options += [f'--context={context}'] if context != 'none' else []
+  # Later files overrule earlier ones and what is above, so that each says only what is its own.
+  files = [name for name in ('common', model, context, crf) if name != 'none']
+  if context != 'none' and (recipe / f'{model}_{context}.flags').exists():
+    files.insert(3, f'{model}_{context}')
+  options += [f'--flagfile={recipe / name}.flags' for name in files]
   if below:
     options += [f'--init={trained(recipe, workdir, *below, seed, data)}']
-  options += [f'--stage={stage}', f'--seed={seed}', f'--workdir={folder}', *data]
+  options += [f'--seed={seed}', f'--workdir={folder}', *data]
   done = run('train', *options)
   write_atomic(folder / 'memory.json', json.dumps(done.memory).encode())
   if not (weights / 'model.json').exists():
@@ -180,12 +182,8 @@ def speed(folder) -> dict:
 
 
 def report(values, recipe, workdir, cells):
-  """Writes results.json, table.md and bars.png of the cells so far."""
-  published = recipe / 'published.json'
-  try:
-    published = json.loads(published.read_text()) if published.exists() else {}
-  except ValueError as error:
-    raise InputError(f'{published}: is no JSON ({error})') from error
+  """Writes results.json, table.md, classes.md and bars.png of the cells so far."""
+  published = figures(recipe / f'published_{values.split.replace("/", "_")}.json')
   systems = {}
   for each in cells:
     systems.setdefault((each['model'], each['context']), {}).setdefault(each['crf'], []).append(
@@ -198,7 +196,7 @@ def report(values, recipe, workdir, cells):
     shown = [over_seeds([c['mean_iou'] for c in row.get(crf, [])]) for crf in crfs]
     shown += [over_seeds([c['boundary_f1'] for c in row.get(crf, [])]) for crf in crfs]
     if published:
-      shown += [f'{published.get(f"{model} {context} {crf}", "-")}' for crf in crfs]
+      shown += [published.get(f'{model} {context} {crf}', {}).get('mean', '-') for crf in crfs]
     rate, memory = first['steps_per_second'], first['memory']
     shown += [
       f'{first["receptive_field"]}', f'{first["parameters"] / 1e6:.3g} M',
@@ -220,8 +218,44 @@ def report(values, recipe, workdir, cells):
   )
   text = '\n'.join([*markdown(head, rows), '', note, ''])
   write_atomic(workdir / 'table.md', text.encode())
+  text = '\n'.join([*by_class(cells, published), '', note, ''])
+  write_atomic(workdir / 'classes.md', text.encode())
   write_atomic(workdir / 'results.json', json.dumps(cells, indent=2).encode() + b'\n')
   write_atomic(workdir / 'bars.png', pictures.encode_png(bars(cells)))
+
+
+def figures(path) -> dict:
+  """Published figures as shown: {'network context crf': {class or 'mean': text}}."""
+  if not path.exists():
+    return {}
+  try:
+    table = json.loads(path.read_text())
+    return {
+      name: {
+        column: '-' if value is None else f'{float(value)}'
+        for column, value in zip(table['columns'], row, strict=True)
+      }
+      for name, row in table['rows'].items()
+    }
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise InputError(f'{path}: is no table of columns and rows ({error})') from error
+
+
+def by_class(cells, published) -> list[str]:
+  """The IoU of every class, as the paper's Tables 2 to 7 have it, published rows below ours."""
+  columns = [*cells[0]['per_class_iou'], 'mean']
+  systems = {}
+  for each in cells:
+    found = {**each['per_class_iou'], 'mean': each['mean_iou']}
+    systems.setdefault((each['model'], each['context'], each['crf']), []).append(found)
+  rows = []
+  for parts, found in systems.items():
+    name = ' + '.join(part for part in parts if part != 'none')
+    rows.append((name, [over_seeds([score[column] for score in found]) for column in columns]))
+    if ' '.join(parts) in published:
+      given = published[' '.join(parts)]
+      rows.append((f'{name}, published', [given.get(column, '-') for column in columns]))
+  return markdown(['IoU, %', *columns], rows)
 
 
 def over_seeds(found) -> str:

@@ -59,6 +59,9 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   checkpoints.check_weights_folder(output)
   if values.crf_behind:
+    for name in ('dataset', 'mean', 'normalisation', 'fc'):
+      if values[name].present:
+        raise InputError(f'--{name} is of a network; with --crf_behind the network is as it was')
     card, variables = checkpoints.load_weights(values.crf_behind)
     card, variables = crf_rnn.behind(card, variables, pathlib.Path(values.source).expanduser())
     checkpoints.save_weights(output, card, variables)

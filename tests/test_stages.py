@@ -240,6 +240,10 @@ def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
   [
     (Config('front_end', 5, crop=(4, 7)), 'crop is 4x7; both must be multiples of 2'),
     (Config('front_end', 5, batch_size=6, accumulate=4), 'batch_size 6 can not be cut into 4'),
+    (
+      Config('front_end', 5, crop=(6, 8), parallelism='mesh', mesh_height=2),
+      'crop is 6 high: 2 bands of the mesh need 8 or more',
+    ),
   ],
 )
 def test_a_wrong_stage_is_refused_before_the_first_begins(tmp_path, config, words):

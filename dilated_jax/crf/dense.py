@@ -46,7 +46,7 @@ def dense_crf(
   k is a Gaussian of the positions (smoothness) plus one of positions and colours (appearance). Each
   iteration updates all pixels, Q <- softmax(-unary - sum of mu (K Q)), from Q = softmax(-unary).
 
-  Inside `jax.jit`, `jax.vmap` and `jax.grad` it works too, to arrays and features, and gives JAX
+  Inside `jax.jit`, `jax.vmap` and `jax.grad` (reverse mode) it works too, and gives JAX
   arrays; options are static there, all iterations are done, and values can't be checked: where a
   picture is rougher than the lattice has room for (`lattice.build_in_graph`) the result is NaN.
 

@@ -31,6 +31,7 @@ class DenseCRF:
     self._shape = (nlabels, nvar)
     self._unary = None
     self._kernels, self._costs, self._normalizations = [], [], []
+    self._assembled = None  # Until something is set or added.
 
   def setUnaryEnergy(self, u) -> None:
     """Sets the energies -log p, (labels, variables)."""
@@ -40,6 +41,7 @@ class DenseCRF:
     if not np.isfinite(u).all():
       raise InputError('unary energies hold NaN or infinity')
     self._unary = jnp.asarray(u.T, jnp.float32)
+    self._assembled = None
 
   def addPairwiseEnergy(
     self, features, compat, kernel=DIAG_KERNEL, normalization=NORMALIZE_SYMMETRIC
@@ -97,13 +99,16 @@ class DenseCRF:
     self._kernels.append(kernel)
     self._costs.append((costs + costs.T) / 2)
     self._normalizations.append(dense.NORMALIZATIONS[normalization])
+    self._assembled = None
 
   def _problem(self) -> dense.Problem:
     if self._unary is None:
       raise InputError('no unary energies: call setUnaryEnergy first')
-    return dense.assemble(
-      self._unary, tuple(self._kernels), tuple(self._costs), tuple(self._normalizations)
-    )
+    if self._assembled is None:
+      self._assembled = dense.assemble(
+        self._unary, tuple(self._kernels), tuple(self._costs), tuple(self._normalizations)
+      )
+    return self._assembled
 
 
 class DenseCRF2D(DenseCRF):

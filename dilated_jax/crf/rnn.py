@@ -18,7 +18,7 @@ class CrfRnn(nn.Module):
   `layer.init(key, logits, images) -> variables`, `layer.apply(variables, logits, images,
   train=False) -> logits`. Parameters, (C, C) each: `spatial` and `bilateral` weigh the filtered
   marginals of the two kernels, `compatibility` says what a class gains from another one nearby.
-  They start from Potts' model, 3 I, 5 I and I.
+  They start from Potts' model, 3 I, 5 I and I. Derivatives are reverse mode's (`grad`, `vjp`).
 
   Attributes:
     num_classes: C.

@@ -60,7 +60,7 @@ def test_crf_suites_have_their_rows(monkeypatch):
   rows = benchmark.dense_crfs(1)
   assert [row['what'].split(', ')[-1] for row in rows] == ['5 it.', '10 it.'] * 2 + ['9x8']
   assert all(row['difference'] == 0 for row in rows[:4])
-  assert [row['theirs'] for row in benchmark.crf_rnns(1)] == ['forward']
+  assert [row['theirs'] for row in benchmark.crf_rnns(1)] == ['in the graph']
 
 
 def test_the_drawn_picture_is_one():

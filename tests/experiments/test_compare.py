@@ -1,5 +1,6 @@
 """compare: which commands it runs, what it makes of their results, and that it goes on."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -9,12 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from dilated_jax import checkpoints, datasets
+from dilated_jax import checkpoints, datasets, models
 from dilated_jax.errors import InputError
-from experiments import compare
+from experiments import compare, networks, train, tune
 from experiments.commands import Done
 
-RECIPES = pathlib.Path(__file__).resolve().parents[2] / 'experiments/presets/compare'
+RECIPES = sorted((pathlib.Path(compare.__file__).parent / 'presets/compare').iterdir())
+PUBLISHED = [path for recipe in RECIPES for path in recipe.glob('published_*.json')]
 OPTIONS = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
 
 
@@ -89,7 +91,9 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands, compile_quickl
   (tmp_path / 'recipe').mkdir()
   for name in ('common', 'front_end', 'basic', 'rnn', 'tune'):
     (tmp_path / 'recipe' / f'{name}.flags').write_text('')
-  (tmp_path / 'recipe/published.json').write_text('{"front_end basic rnn": 73.1}')
+  (tmp_path / 'recipe/front_end_basic.flags').write_text('')
+  published = {'columns': ['mean', 'sky'], 'rows': {'front_end basic rnn': [73.1, None]}}
+  (tmp_path / 'recipe/published_test.json').write_text(json.dumps(published))
   arguments = [
     f'--recipe={tmp_path}/recipe', f'--workdir={tmp_path}/run', f'--data_dir={data_dir}',
     '--contexts=none,basic', '--seeds=0,1', '--pictures=1',
@@ -104,13 +108,22 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands, compile_quickl
   assert {'--model=dilation8', '--context=basic', '--crf=rnn', '--stage=crf', '--seed=1'} <= {*last}
   assert f'--init={tmp_path}/run/front_end_basic_none_1/weights' in last
   files = [re.sub('.*/', '', option) for option in last if option.startswith('--flagfile')]
-  assert files == ['common.flags', 'front_end.flags', 'basic.flags', 'rnn.flags']
+  assert files == [
+    f'{name}.flags' for name in ('common', 'front_end', 'basic', 'front_end_basic', 'rnn')
+  ]
 
   lines = (tmp_path / 'run/table.md').read_text().splitlines()
   heads = [head.strip() for head in lines[0].split('|')]
   assert heads[2:5] == ['no CRF', 'dense CRF', 'CRF-RNN']
   assert lines[2].startswith('| front_end ') and lines[3].startswith('| front_end + basic ')
   assert '60.5 ± 0.7' in lines[3] and '73.1' in lines[3] and '2 seeds' in lines[5]
+  lines = (tmp_path / 'run/classes.md').read_text().splitlines()
+  assert 'sky' in lines[0] and lines[0].rstrip(' |').endswith('mean')
+  assert [line.split('|')[1].strip() for line in lines[2:9]] == [
+    'front_end', 'front_end + dense', 'front_end + rnn', 'front_end + basic',
+    'front_end + basic + dense', 'front_end + basic + rnn', 'front_end + basic + rnn, published',
+  ]  # fmt: skip
+  assert '60.5 ± 0.7' in lines[7] and lines[8].rstrip(' |').endswith('73.1')
   assert len(json.loads((tmp_path / 'run/results.json').read_text())) == 12
   assert (tmp_path / 'run/sheet.png').exists() and (tmp_path / 'run/bars.png').exists()
 
@@ -130,20 +143,56 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands, compile_quickl
   ],
 )
 def test_wrong_flags(tmp_path, arguments, words):
-  given = [f'--recipe={RECIPES}/scenes', f'--workdir={tmp_path}/run', *arguments]
+  given = [f'--recipe={RECIPES[0]}', f'--workdir={tmp_path}/run', *arguments]
   with pytest.raises(InputError, match=words):
     compare.main(values_of(*given))
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('recipe', sorted(path.name for path in RECIPES.iterdir()))
-def test_recipes_are_flags_of_train_and_tune(recipe):
-  from experiments import train, tune
+def test_damaged_figures(tmp_path):
+  for text in ('{', '[]', '{"columns": ["mean"], "rows": {"front_end none none": [1, 2]}}'):
+    (tmp_path / 'published_val.json').write_text(text)
+    with pytest.raises(InputError, match='published_val.json: is no table of columns and rows'):
+      compare.figures(tmp_path / 'published_val.json')
+  assert compare.figures(tmp_path / 'published_test.json') == {}
 
-  for path in sorted((RECIPES / recipe).glob('*.flags')):
-    values = flags.FlagValues()
-    (tune if path.name == 'tune.flags' else train).define_flags(values)
-    values.mark_as_parsed()
-    values(['command', f'--flagfile={path}', '--workdir=w', '--weights=w', '--output=o'][:2] + (
-      ['--weights=w', '--output=o'] if path.name == 'tune.flags' else ['--workdir=w']
-    ))  # fmt: skip
+
+@pytest.mark.parametrize('recipe', RECIPES, ids=lambda path: path.name)
+def test_recipes_say_what_can_be_run(recipe, tmp_path, monkeypatch):
+  """Every cell of every recipe: the flags of `train` and `tune` parse and make a network."""
+  values = flags.FlagValues()
+  tune.define_flags(values)
+  values(['tune', f'--flagfile={recipe}/tune.flags', '--weights=w', '--output=o'])
+  ran = []
+  monkeypatch.setattr(compare, 'run', lambda command, *options: ran.append(options) or Done(1))
+  names = {path.stem for path in recipe.glob('*.flags')}
+  for model, context, crf in itertools.product(models.NAMES, compare.CONTEXTS, compare.CRFS):
+    if {model, context, crf} - {'none', 'dense'} <= names and crf != 'dense':
+      folder = tmp_path / f'{model}_{context}_{crf}_0'
+      with pytest.raises(InputError, match='was interrupted'):  # As nothing was really run.
+        compare.trained(recipe, tmp_path, model, context, crf, 0, [])
+      given = flags.FlagValues()
+      train.define_flags(given)
+      given(['train', *ran[-1]])
+      stages = [config.stage for config in train.stage_configs(given)]
+      assert {'rnn': 'crf', 'none': 'front_end' if context == 'none' else 'context'}[crf] in stages
+      network = models.create(given.model, 11, **networks.options(given))
+      assert network.table
+      (folder / 'weights').mkdir()
+      (folder / 'weights/model.json').touch()
+  assert len(ran) >= 4
+
+
+@pytest.mark.parametrize('path', PUBLISHED, ids=lambda path: path.parent.name)
+def test_published_figures_are_of_classes_that_there_are(path):
+  table = json.loads(path.read_text())
+  names = {name for name in datasets.NAMES if path.parent.name.startswith(name)}
+  classes = {*datasets.classes(max(names, key=len)).names, 'mean'}
+  assert {*table['columns']} <= classes
+  for name, row in compare.figures(path).items():
+    model, context, crf = name.split()
+    assert model in models.NAMES and context in compare.CONTEXTS and crf in compare.CRFS
+    # The mean of the classes, where all are there; of VOC's, the background is not.
+    values = [float(value) for column, value in row.items() if column != 'mean' and value != '-']
+    if len(values) == len(classes) - 1:
+      assert float(row['mean']) == pytest.approx(np.mean(values), abs=0.06)

@@ -12,7 +12,11 @@ from tests import raw_files
 from tests.datasets import test_cityscapes, test_kitti, test_voc
 
 FOLDER = pathlib.Path(train.__file__).parent / 'presets'
-PRESETS = sorted(path for path in FOLDER.rglob('*.flags') if path.name != 'smoke.flags')
+PRESETS = sorted(
+  path
+  for path in FOLDER.rglob('*.flags')
+  if path.name != 'smoke.flags' and path.parts[-3] != 'compare'  # Recipes: test_compare.py.
+)
 PAPER = [path for path in PRESETS if path.parent.name == 'paper']
 
 

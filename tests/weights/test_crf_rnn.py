@@ -86,3 +86,6 @@ def test_behind_a_network_by_command(tmp_path, capsys, compile_quickly):
   (tmp_path / 'crf.caffemodel').write_bytes(caffemodel(published(classes=4)[0]))
   with pytest.raises(InputError, match='tells 4 classes apart, and the network 3'):
     convert.main(values)
+  values['mean'].parse('1,2,3')
+  with pytest.raises(InputError, match='--mean is of a network'):
+    convert.main(values)
