@@ -1,7 +1,10 @@
 """What every test runs under: eight CPU devices, strict dtypes and ranks, real pictures if any."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
 from absl import flags, logging
 import hypothesis
@@ -14,6 +17,15 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+# Compiling takes most of the time of most tests: less is optimised, and what one test has compiled
+# the next one need not. The fixture `compile_fully` is for modules that compare digits.
+jax.config.update('jax_disable_most_optimizations', True)
+_compiled = tempfile.mkdtemp(prefix='compiled')
+atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+jax.config.update('jax_compilation_cache_dir', _compiled)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
 # As absl's app.run leaves them.
 flags.FLAGS.mark_as_parsed()
 logging.set_verbosity(logging.INFO)
@@ -25,11 +37,11 @@ hypothesis.settings.load_profile('ci' if os.environ.get('CI') else 'default')
 
 
 @pytest.fixture(scope='module')
-def compile_quickly():
-  """For modules in which compiling takes most of the time."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
+def compile_fully():
+  """For modules that compare digits: what is compiled is what users have."""
   jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
 
 
 @pytest.fixture(scope='session')

@@ -17,6 +17,7 @@ import dilated_jax
 from experiments import convert, predict
 from tests import caffe_files
 
+pytestmark = pytest.mark.usefixtures('compile_fully')
 MEANS = {  # BGR, datasets/*.json of the authors.
   'pascal_voc': (102.93, 111.36, 116.52),
   'camvid': (110.70313206, 108.77808759, 105.41212523),

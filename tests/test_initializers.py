@@ -9,14 +9,6 @@ from dilated_jax.errors import InputError
 from dilated_jax.models import stack
 
 
-@pytest.fixture(autouse=True, scope='module')
-def compile_quickly():
-  """Compiling takes most of the time here."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 def made(init, shape):
   return np.asarray(jax.jit(lambda key: init(key, shape))(jax.random.key(0, impl='rbg')))
 

@@ -9,7 +9,6 @@ import pytest
 from dilated_jax import models, optimizers, parallel, training
 from dilated_jax.errors import InputError
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 MEAN = (100.0, 110.0, 120.0)
 NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
 STEPS = 3

@@ -12,7 +12,6 @@ from dilated_jax import losses, models, ops, optimizers, training
 from dilated_jax.layers import Layer
 from dilated_jax.models.stack import Stack
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 CLASSES = 4
 
 

@@ -10,8 +10,6 @@ from dilated_jax import geometry, layers, models
 from dilated_jax.layers import Layer
 from dilated_jax.models.stack import Stack
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
-
 
 def supports(model, images, *cells):
   """Pixels with a gradient, of at least one of the images, of the sum of a cell's outputs.

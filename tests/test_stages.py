@@ -6,7 +6,6 @@ import signal
 
 from absl import logging
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -27,26 +26,6 @@ OPTIONS = {
   'dilations': [1, 2, 1],
 }  # fmt: skip
 CARD = Card('dilation8', OPTIONS, CLASSES.names, CLASSES.palette, MEAN, dataset='toys')
-
-
-@pytest.fixture(autouse=True, scope='module')
-def compile_once(tmp_path_factory):
-  """These runs compile the same few programs over and over, which takes most of their time."""
-  settings = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-    'jax_persistent_cache_min_compile_time_secs': 0.1,
-    'jax_persistent_cache_min_entry_size_bytes': -1,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  jax.config.update('jax_disable_most_optimizations', True)
-  compilation_cache.reset_cache()
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
 
 
 def pictures(count, seed=0):

@@ -10,7 +10,6 @@ import scipy.special
 from dilated_jax import models, ops, optimizers, training
 from dilated_jax.errors import InputError
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 MEAN = (100.0, 110.0, 120.0)
 NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
 OPTIONS = optimizers.Options('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_rate=1.0)

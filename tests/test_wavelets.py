@@ -13,7 +13,6 @@ from scipy import ndimage
 from dilated_jax import wavelets
 from dilated_jax.errors import InputError
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 starlet = jax.jit(wavelets.starlet, static_argnums=(1, 2))
 reconstruct = jax.jit(wavelets.reconstruct, static_argnums=1)
 denoise = jax.jit(

@@ -11,6 +11,7 @@ Source: Adams, Baek and Davis 2010, "Fast High-Dimensional Filtering Using the P
 Lattice"; Krähenbühl and Koltun 2011 for its use in a dense CRF.
 """
 
+import functools
 import math
 
 import flax.struct
@@ -110,6 +111,8 @@ def _embed(features):
   return cells, ranks, weights
 
 
+# One program, also where it is called outside of one: by itself each step compiles for seconds.
+@functools.partial(jax.jit, static_argnames='size')
 def build_in_graph(features, size: int | None = None) -> Lattice:
   """Finds the lattice of a picture inside `jax.jit`, `jax.vmap` or `jax.grad`.
 

@@ -12,7 +12,7 @@ from dilated_jax.layers import Layer
 from dilated_jax.models import resnet
 from dilated_jax.models.dilation import Scorer
 
-_AT_ONCE = {'pool4': 1e-2, 'pool3': 1e-4}
+AT_ONCE = {'pool4': 1e-2, 'pool3': 1e-4}
 
 
 def fcn(
@@ -60,7 +60,7 @@ def fcn(
     finer = 'upscore2' if pool == 'pool4' else 'upscore_pool4'
     table.append(Layer(finer, 'deconv', kernel=4, stride=2))
     shift = _difference(table, pool, image_padding)
-    scale = _AT_ONCE[pool] if at_once else 1.0
+    scale = AT_ONCE[pool] if at_once else 1.0
     table += [
       Layer(
         f'score_{pool}', kernel=1, channels=num_classes, init='zeros', inputs=(pool,), scale=scale

@@ -277,9 +277,16 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
 def _fcn(file, contents, kernels, dataset, notes) -> Card:
   """The card of FCN-32s, 16s or 8s as Caffe files have them."""
   skips = ['score_pool4' in kernels, 'score_pool3' in kernels]
+  options = structure.front_end_options(file, kernels)
+  scaled = sum(layer.kind == 'Scale' for layer in contents.layers)
+  if scaled:
+    known = [blob.part for blob in contents.blobs].count(layouts.SKIP_SCALE)
+    if not known == scaled == sum(skips):
+      raise file.fail(f'scales {scaled} of {sum(skips)} skips; FCN at once scales each')
+    options['at_once'] = True
   card = Card(
     model=('fcn32s', 'fcn16s', 'fcn8s')[sum(skips)],
-    options=structure.front_end_options(file, kernels),
+    options=options,
     upsampling='deconvolution',
     **_classes(file, kernels['score_fr'].shape[-1], dataset, VOC, notes) | {'mean': _FCN_MEAN},
   )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dilated_jax.models.fcn import AT_ONCE
 from dilated_jax.weights import caffe, keras, safetensors, torch
 from dilated_jax.weights.mapped import Mapped
 
@@ -76,6 +77,7 @@ def read(file: Mapped) -> Contents:
 # Why an array has no place.
 _CLASSIFIER = 'classifies ImageNet; final takes its place'
 UPSAMPLING = 'the fixed bilinear upsampling, made anew'
+SKIP_SCALE = 'the fixed factor on a skip, made anew'
 
 
 def _of_caffe(file, net) -> list[Blob]:
@@ -88,6 +90,10 @@ def _of_caffe(file, net) -> list[Blob]:
       if layer.kind == 'Deconvolution':
         _check_bilinear(file, source, array)
         blobs.append(Blob(source, '', UPSAMPLING, _oihw(array)))
+      elif layer.kind == 'Scale' and name.removeprefix('scale_') in AT_ONCE:
+        if index or not np.allclose(array, AT_ONCE[name.removeprefix('scale_')]):
+          raise file.fail(f'{source} is not the fixed factor that FCN at once has there')
+        blobs.append(Blob(source, '', SKIP_SCALE, array))
       elif name == 'fc8':
         blobs.append(Blob(source, '', _CLASSIFIER, _oihw(array)))
       elif layer.kind not in ('Convolution', 'InnerProduct') or index > 1:

@@ -105,8 +105,8 @@ def context_options(file, contents, kernels, num_classes: int) -> tuple[str, dic
   return model, options
 
 
-# Layers that join what FCN's skips bring.
-_JOINS = {'Crop', 'Eltwise'}
+# Layers that join what FCN's skips bring; of Scale, `layouts` looks at the arrays.
+_JOINS = {'Crop', 'Eltwise', 'Scale'}
 # Layers that change what passes through them, and that no network of the paper has.
 _FOREIGN = {
   'AbsVal', 'BatchNorm', 'Bias', 'BNLL', 'Concat', 'Crop', 'ELU', 'Eltwise', 'Exp', 'Interp', 'LRN',

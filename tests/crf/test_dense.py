@@ -8,6 +8,8 @@ import pytest
 from dilated_jax.crf import dense, dense_crf
 from dilated_jax.errors import InputError
 
+pytestmark = pytest.mark.usefixtures('compile_fully')
+
 
 @pytest.mark.parametrize(
   'name, options',

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dilated_jax.crf import lattice as lattices, points
+from dilated_jax.crf import lattice as lattices
 from dilated_jax.errors import InputError
 
 
@@ -75,17 +75,10 @@ def test_wrong_features(features):
 
 @pytest.mark.parametrize('count, dimensions', [(500, 5), (300, 2), (50, 1), (77, 7)])
 def test_the_graph_finds_the_same_lattice(count, dimensions):
-  """By NumPy on call, as on a CPU, and by XLA, as elsewhere."""
   features, _, q = some(count, dimensions, 3)
   expected = lattices.apply(lattices.build(features), q)
   inside = lattices.build_in_graph(features)
   np.testing.assert_allclose(lattices.apply(inside, q), expected, rtol=1e-5, atol=1e-5)
-  size = inside.neighbours.shape[-1]
-  find = jax.jit(points.in_graph, static_argnums=3)
-  *structure, fits = find(*lattices._embed(features), size)
-  assert fits
-  alone = lattices.Lattice(inside.weights, *structure)
-  np.testing.assert_allclose(lattices.apply(alone, q), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_of_lattices():
@@ -118,5 +111,4 @@ def test_gradients_in_float64():
 
 def test_too_little_room_is_not_silent():
   features, _, q = some(50, 3, 2)
-  assert not points.in_graph(*lattices._embed(features), 20)[-1]
   assert np.isnan(lattices.apply(lattices.build_in_graph(features, size=20), q)).all()

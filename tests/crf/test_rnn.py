@@ -47,7 +47,7 @@ def test_initial_weights_and_iterations():
   logits = rng.normal(size=(2, 6, 7, 3)).astype(np.float32)
   images = rng.integers(0, 256, (2, 6, 7, 3), np.uint8)
   layer = CrfRnn(3, iterations=0, test_iterations=2, method='exact')
-  variables = layer.init(jax.random.key(0), logits, images)
+  variables = jax.jit(layer.init)(jax.random.key(0), logits, images)
   for name, value in (('spatial', 3), ('bilateral', 5), ('compatibility', 1)):
     np.testing.assert_array_equal(variables['params'][name], value * np.eye(3, dtype=np.float32))
   # None in training: the scores go through.
@@ -60,7 +60,7 @@ def test_bandwidths_can_be_trained():
   logits = rng.normal(size=(1, 6, 7, 3)).astype(np.float32)
   images = rng.integers(0, 256, (1, 6, 7, 3), np.uint8)
   layer = CrfRnn(3, bilateral=(10.0, 60.0), method='exact', train_bandwidths=True)
-  variables = layer.init(jax.random.key(0), logits, images)
+  variables = jax.jit(layer.init)(jax.random.key(0), logits, images)
 
   @jax.jit
   def loss(factors):
@@ -82,7 +82,7 @@ def test_cells_see_the_mean_of_their_pixels():
   coarse = images.reshape(1, 5, 2, 6, 2, 3).mean((2, 4), dtype=np.float32)
   cells = CrfRnn(3, gaussian=6.0, bilateral=(40.0, 30.0), cell=2, method='exact')
   pixels = CrfRnn(3, gaussian=3.0, bilateral=(20.0, 30.0), method='exact')
-  variables = pixels.init(jax.random.key(0), logits, coarse)
+  variables = jax.jit(pixels.init)(jax.random.key(0), logits, coarse)
   np.testing.assert_allclose(
     cells.apply(variables, logits, images), pixels.apply(variables, logits, coarse), atol=1e-5
   )
@@ -99,7 +99,7 @@ def test_lattices_that_were_made_before():
   images = rng.integers(0, 256, (2, 10, 12, 3), np.uint8)
   images[1] //= 8  # Of fewer lattice points.
   layer = CrfRnn(3, bilateral=(20.0, 30.0), iterations=2)
-  variables = layer.init(jax.random.key(0), logits, images)
+  variables = jax.jit(layer.init)(jax.random.key(0), logits, images)
   expected = layer.apply(variables, logits, images, train=True)
   found = layer.apply(variables, logits, images, train=True, kernels=layer.kernels(images))
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

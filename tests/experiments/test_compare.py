@@ -87,7 +87,7 @@ def save(workdir, given):
   (workdir / 'metrics.jsonl').write_text('{"steps_per_second": 2.0}\n{"val_mean_iou": 0.5}\n')
 
 
-def test_all_cells_and_what_is_left(data_dir, tmp_path, commands, compile_quickly):
+def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
   (tmp_path / 'recipe').mkdir()
   for name in ('common', 'front_end', 'basic', 'rnn', 'tune'):
     (tmp_path / 'recipe' / f'{name}.flags').write_text('')
@@ -152,7 +152,7 @@ def test_wrong_flags(tmp_path, arguments, words):
 def test_damaged_figures(tmp_path):
   for text in ('{', '[]', '{"columns": ["mean"], "rows": {"front_end none none": [1, 2]}}'):
     (tmp_path / 'published_val.json').write_text(text)
-    with pytest.raises(InputError, match='published_val.json: is no table of columns and rows'):
+    with pytest.raises(InputError, match=r'published_val.json: is no table of columns and rows'):
       compare.figures(tmp_path / 'published_val.json')
   assert compare.figures(tmp_path / 'published_test.json') == {}
 

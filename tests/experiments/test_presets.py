@@ -8,8 +8,7 @@ import pytest
 
 from dilated_jax import geometry, models
 from experiments import networks, train
-from tests import raw_files
-from tests.datasets import test_cityscapes, test_kitti, test_voc
+from tests.datasets import test_cityscapes, test_voc
 
 FOLDER = pathlib.Path(train.__file__).parent / 'presets'
 PRESETS = sorted(
@@ -82,11 +81,6 @@ def test_the_rate_drops_with_coco():
   assert (config.optimizer.schedule, config.optimizer.step_size) == ('step', 100_000)
 
 
-def kitti(folder):
-  files, _ = test_kitti.release()
-  raw_files.unpack(folder, files)
-
-
 def cityscapes(folder):
   test_cityscapes.write(folder, test_cityscapes.official(), packed=True)
 
@@ -99,9 +93,9 @@ def voc(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'preset, write',
-  [('kitti', kitti), ('cityscapes', cityscapes), ('voc_front_end', voc), ('voc_joint', voc)],
+  [('cityscapes', cityscapes), ('voc_front_end', voc)],
 )
-def test_smoke(preset, write, tmp_path, compile_quickly):
+def test_smoke(preset, write, tmp_path):
   raw = tmp_path / 'raw'
   raw.mkdir()
   write(raw)

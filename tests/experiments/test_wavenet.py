@@ -18,9 +18,6 @@ TINY = (
 )  # fmt: skip
 
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
-
-
 @pytest.fixture(autouse=True)
 def standard_promotion():
   with jax.numpy_dtype_promotion('standard'):  # optax.adam needs it.

@@ -10,7 +10,6 @@ from dilated_jax import geometry, models
 from dilated_jax.errors import InputError
 from tests.models import reference
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 # Of the five blocks of VGG-16, narrow and shallow; the sizes of all layers are as at full width.
 NARROW = {'blocks': (1, 1, 1, 1, 1), 'width': 1 / 16, 'fc_channels': 6}
 

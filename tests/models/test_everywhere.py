@@ -14,7 +14,6 @@ from dilated_jax.optimizers import Options
 from tests.models import reference
 
 pytestmark = [
-  pytest.mark.usefixtures('compile_quickly'),
   pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning'),
 ]
 MEAN = (100.0, 110.0, 120.0)
@@ -76,7 +75,6 @@ def test_a_picture_of_odd_size_is_labelled(name):
   'name, labels, more',
   [
     ('fcn8s', 'grid', {}),
-    ('deeplab_largefov', 'grid', {}),
     ('fcn_resnet', 'full', {'auxiliary': True}),
   ],
 )

@@ -8,7 +8,6 @@ from dilated_jax.errors import InputError
 from tests.models import reference
 from tests.models.reference import bilinear
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 NARROW = {'blocks': (1, 1, 1, 1, 1), 'width': 1 / 16, 'fc_channels': 6}
 
 

@@ -21,14 +21,6 @@ PAPER = [
 NARROW = {'blocks': (1, 1, 1), 'width': 1 / 16, 'stride': 4, 'fc_kernel': 3, 'fc_channels': 6}
 
 
-@pytest.fixture(autouse=True, scope='module')
-def compile_quickly():
-  """Compiling takes most of the time here."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 def image_of(model, rows=1, columns=1):
   sides = (2 * model.margin + model.stride * n for n in (rows, columns))
   return np.random.default_rng(0).uniform(-99, 99, (2, *sides, 3)).astype(np.float32)

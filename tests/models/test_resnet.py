@@ -11,7 +11,6 @@ from dilated_jax import geometry, models, training
 from dilated_jax.errors import InputError
 from tests.models import reference
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 NARROW = {'blocks': (1, 1, 2, 2), 'width': 1 / 16}
 SHALLOW = {'blocks': (1, 1, 1, 1), 'width': 1 / 32}
 

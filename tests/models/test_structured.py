@@ -18,11 +18,6 @@ NARROW = {
 CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
 
 
-@pytest.fixture(autouse=True, scope='module')
-def quickly(compile_quickly):
-  """Compiling takes most of the time here."""
-
-
 def created(grid, **options):
   return models.create('dilation8', 3, crf='rnn', crf_grid=grid, **NARROW, **options)
 

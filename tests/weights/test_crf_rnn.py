@@ -54,7 +54,7 @@ def test_other_files_are_refused(tmp_path, options, words):
     crf_rnn.read(path)
 
 
-def test_behind_a_network_by_command(tmp_path, capsys, compile_quickly):
+def test_behind_a_network_by_command(tmp_path, capsys):
   card = checkpoints.Card('front_end', OPTIONS, CLASSES.names, CLASSES.palette, CLASSES.mean)
   model, rng = card.create(), np.random.default_rng(0)
   side = 2 * model.margin + 2

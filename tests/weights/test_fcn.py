@@ -14,13 +14,16 @@ from tests import caffe_files
 from tests.caffe_files import Layer
 from tests.models import reference, test_fcn
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 BLOCKS = (2, 2, 3, 3, 3)
 
 
-def published(stride, classes=21, learned=0.0):
-  """voc-fcn32s, 16s or 8s, narrow, with random weights; its layers in the order of the file."""
+def published(stride, classes=21, learned=0.0, at_once=()):
+  """voc-fcn32s, 16s or 8s, narrow, with random weights; its layers in the order of the file.
+
+  `at_once` are the factors on pool4 and pool3 of voc-fcn8s-atonce.
+  """
+  factors = dict(zip(('pool4', 'pool3'), at_once))
   rng = np.random.default_rng(0)
   layers = list(caffe_files.vgg16(rng, width=WIDTHS).layers[:-8])
   layers[0] = layers[0]._replace(options=layers[0].options | {'pad': 100})
@@ -47,6 +50,9 @@ def published(stride, classes=21, learned=0.0):
   ):
     if needed:
       up(finer, 2)
+      if pool in factors:
+        blob = np.full(inputs, factors[pool], np.float32)
+        layers.append(Layer(f'scale_{pool}', 'Scale', (blob,)))
       conv(f'score_{pool}', inputs, classes)
       layers += [Layer(f'score_{pool}c', 'Crop'), Layer(f'fuse_{pool}', 'Eltwise')]
   up(f'upscore{stride}', stride)
@@ -60,26 +66,29 @@ class FromFile(reference.Weights):
   def __init__(self, network):
     self.of = {}
     for name, blobs in network.arrays().items():
+      if blobs[0].ndim < 4:  # A factor on a skip, which `test_fcn.fcn` knows.
+        continue
       kernel = torch.tensor(blobs[0], dtype=torch.float64)
       self.of[name, 'kernel'] = kernel.permute(2, 3, 1, 0)  # As `conv` undoes.
       if len(blobs) == 2:
         self.of[name, 'bias'] = torch.tensor(blobs[1], dtype=torch.float64)
 
 
-@pytest.mark.parametrize('stride', [32, 16, 8])
-def test_logits(stride, tmp_path):
-  network = published(stride)
+@pytest.mark.parametrize('stride, at_once', [(32, ()), (16, ()), (8, ()), (8, (0.01, 0.0001))])
+def test_logits(stride, at_once, tmp_path):
+  network = published(stride, at_once=at_once)
   (tmp_path / 'a file').write_bytes(caffe_files.caffemodel(network))
   result = convert(tmp_path / 'a file')
   card = result.card
   assert (card.model, card.classes, card.input) == (f'fcn{stride}s', VOC.names, None)
+  assert card.options.get('at_once', False) == bool(at_once)
   assert card.mean == (122.67892, 116.66877, 104.00699)
   checkpoints.save_weights(tmp_path / 'weights', card, result.variables)
   model, variables = dilated_jax.load(tmp_path / 'weights')
   images = np.random.default_rng(1).normal(0, 60, (1, 45, 64, 3)).astype(np.float32)
   bgr = torch.tensor(images[..., ::-1].copy(), dtype=torch.float64).permute(0, 3, 1, 2)
   with torch.no_grad():
-    expected = test_fcn.fcn(FromFile(network), bgr, stride=stride, blocks=BLOCKS)
+    expected = test_fcn.fcn(FromFile(network), bgr, stride=stride, blocks=BLOCKS, at_once=at_once)
   found = jax.jit(model.apply)(variables, images)
   assert reference.error(found, expected.permute(0, 2, 3, 1)) <= 1e-5
 
@@ -99,6 +108,9 @@ def test_what_is_another_network(tmp_path):
   assert 'upsamples by kernels of [4, 16]; fcn8s does by [4, 4, 16]' in message(
     without(network, 'upscore2')
   )
+  assert 'scale_pool4[0] is not the fixed factor' in message(published(8, at_once=(1, 0.0001)))
+  at_once = published(8, at_once=(0.01, 0.0001))
+  assert 'scales 1 of 2 skips' in message(without(at_once, 'scale_pool3'))
   first = network.layers[0]
   unpadded = first._replace(options=first.options | {'pad': 1})
   assert 'states a pad of (1, 1) for conv1_1' in message(

@@ -86,4 +86,4 @@ def test_damaged_files(write, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize('write', KINDS)
 def test_many_damaged_files(write, tmp_path, monkeypatch):
-  check(write, 3000, 1, tmp_path, monkeypatch)
+  check(write, 1500, 1, tmp_path, monkeypatch)

@@ -15,7 +15,6 @@ from dilated_jax.datasets.classes import VOC
 from dilated_jax.errors import InputError
 from dilated_jax.weights.convert import convert
 
-pytestmark = pytest.mark.usefixtures('compile_quickly')
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 WIDTH, BLOCKS = 1 / 16, (2, 1, 2, 2)
 
