@@ -10,7 +10,11 @@ from dilated_jax.errors import InputError
 
 
 class Done(NamedTuple):
-  """What a command took: `memory` is the peak of its process in bytes."""
+  """What a command took.
+
+  Attributes:
+    memory: the peak of its process in bytes; on Linux at least that of the process that started it.
+  """
 
   memory: int
 
