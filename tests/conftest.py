@@ -20,6 +20,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Compiling takes most of the time of most tests: less is optimised, and what one test has compiled
 # the next one need not. The fixture `compile_fully` is for modules that compare digits.
 jax.config.update('jax_disable_most_optimizations', True)
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # In commands that tests start.
 _compiled = tempfile.mkdtemp(prefix='compiled')
 atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 jax.config.update('jax_compilation_cache_dir', _compiled)
