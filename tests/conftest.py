@@ -18,7 +18,7 @@ jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 # Compiling takes most of the time of most tests: less is optimised, and what one test has compiled
-# the next one need not. The fixture `compile_fully` is for modules that compare digits.
+# the next one need not. The fixture `compile_fully` gives all that up.
 jax.config.update('jax_disable_most_optimizations', True)
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # In commands that tests start.
 _compiled = tempfile.mkdtemp(prefix='compiled')
@@ -37,9 +37,9 @@ hypothesis.settings.register_profile('ci', deadline=None, derandomize=True, data
 hypothesis.settings.load_profile('ci' if os.environ.get('CI') else 'default')
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture
 def compile_fully():
-  """For modules that compare digits: what is compiled is what users have."""
+  """For tests that compare digits or take long to run: what is compiled is what users have."""
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', True)

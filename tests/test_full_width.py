@@ -9,7 +9,7 @@ from dilated_jax import geometry, models, optimizers, stages, training
 
 
 @pytest.mark.slow
-def test_dilation8_of_full_width():
+def test_dilation8_of_full_width(compile_fully):
   model = models.create('dilation8', 11)
   variables = stages.initialise(model, seed=0)
   count = sum(x.size for x in jax.tree.leaves(variables['params']))

@@ -8,8 +8,6 @@ import pytest
 from dilated_jax.crf import dense, dense_crf
 from dilated_jax.errors import InputError
 
-pytestmark = pytest.mark.usefixtures('compile_fully')
-
 
 @pytest.mark.parametrize(
   'name, options',
@@ -25,7 +23,7 @@ pytestmark = pytest.mark.usefixtures('compile_fully')
     ('Q_kk_sym_5_bmatrix', {'bilateral': (80, 13, 'compat_matrix')}),
   ],
 )  # fmt: skip
-def test_marginals_of_the_reference(reference, name, options):
+def test_marginals_of_the_reference(reference, name, options, compile_fully):
   options = {'iterations': 5} | options
   for term in ('gaussian', 'bilateral'):
     if isinstance(options.get(term, (0,))[-1], str):

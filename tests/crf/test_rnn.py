@@ -25,9 +25,12 @@ def test_scores_and_gradients_of_the_port(reference, case, bilateral):
     initial = jax.eval_shape(layer.init, jax.random.key(0), logits, images)
     assert jax.tree.map(jnp.shape, initial['params']) == dict.fromkeys(THEIRS, (5, 5))
 
+  # Lattices made in the program, and before.
+  kernels = None if case == 'default' else layer.kernels(reference['image'][None])
+
   @jax.jit
   def loss(params, logits):
-    out = layer.apply({'params': params}, logits, images, train=True)
+    out = layer.apply({'params': params}, logits, images, train=True, kernels=kernels)
     total, count = losses.cross_entropy(out[0], jnp.asarray(reference['label']))
     return total / count, out
 
