@@ -212,9 +212,10 @@ def report(values, recipe, workdir, cells):
   what = f'{cells[0]["dataset"]} {cells[0]["split"]}, {cells[0]["pictures"]} pictures'
   machine = f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
   note = (
-    f'{what}; {seeds} seed{"s" * (seeds > 1)}{", mean ± standard deviation" * (seeds > 1)}; dense '
-    f'CRFs chosen on val. Field, parameters, GFLOPs of a picture, training speed and peak memory '
-    f'are of the system without a CRF. {datetime.date.today()}, {machine}.'
+    f'{what}; {seeds} seed{"s" * (seeds > 1)}{", mean ± standard deviation" * (seeds > 1)}'
+    f'{"; dense CRFs chosen on val" * ("dense" in crfs)}. Field, parameters, GFLOPs of a picture, '
+    f'training speed and peak memory are of the system without a CRF. {datetime.date.today()}, '
+    f'{machine}.'
   )
   text = '\n'.join([*markdown(head, rows), '', note, ''])
   write_atomic(workdir / 'table.md', text.encode())
