@@ -308,7 +308,7 @@ def channel_counts(table: Table, channels: int = 3) -> list[int]:
   return result
 
 
-def _convolutions(table: Table, channels: int) -> Iterator[tuple[int, Layer, int, int]]:
+def convolutions(table: Table, channels: int = 3) -> Iterator[tuple[int, Layer, int, int]]:
   """(place, layer, input channels, output channels) of each convolution."""
   table, counts = as_table(table), channel_counts(table, channels)
   for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
@@ -325,7 +325,7 @@ def parameters(table: Table, channels: int = 3) -> int:
   """
   return sum(
     (layer.kernel**2 * inputs + layer.bias) * outputs + 2 * outputs * (layer.norm != 'none')
-    for _, layer, inputs, outputs in _convolutions(table, channels)
+    for _, layer, inputs, outputs in convolutions(table, channels)
   )
 
 
@@ -341,7 +341,7 @@ def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
   rows, columns = sizes(table, height), sizes(table, width)
   return sum(
     2 * rows[place] * columns[place] * layer.kernel**2 * inputs * outputs
-    for place, layer, inputs, outputs in _convolutions(table, channels)
+    for place, layer, inputs, outputs in convolutions(table, channels)
   )
 
 

@@ -18,7 +18,6 @@ from dilated_jax import datasets, geometry, initializers
 from dilated_jax.checkpoints import Card
 from dilated_jax.datasets.classes import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_colour
 from dilated_jax.errors import InputError
-from dilated_jax.layers import sources
 from dilated_jax.weights import layouts, structure
 from dilated_jax.weights.layouts import Blob
 from dilated_jax.weights.mapped import Mapped
@@ -361,11 +360,8 @@ def _checked(file, name, model, parts, fresh) -> dict[tuple[str, str], tuple[int
 
 def _shapes(table, channels: int) -> dict[tuple[str, str], tuple[int, ...]]:
   """The arrays of a table's layers, by layer and part."""
-  shapes, counts = {}, geometry.channel_counts(table, channels)
-  for layer, reads in zip(table, sources(table), strict=True):
-    if layer.kind != 'conv':
-      continue
-    inputs, outputs = counts[reads[0] + 1], layer.channels
+  shapes = {}
+  for _, layer, inputs, outputs in geometry.convolutions(table, channels):
     shapes[layer.name, 'kernel'] = (layer.kernel, layer.kernel, inputs, outputs)
     if layer.bias:
       shapes[layer.name, 'bias'] = (outputs,)
