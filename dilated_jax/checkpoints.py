@@ -257,12 +257,12 @@ def _alone() -> ocp.options.MultiprocessingOptions:
   )
 
 
-def digest(variables) -> str:
-  """A hash of variables and their names, to tell weights apart."""
-  hashed = hashlib.sha256()
+def hashed(variables, about: str = ''):
+  """A SHA-256 of variables and their names, and what else tells them apart; to be continued."""
+  digest = hashlib.sha256(about.encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
-    hashed.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-  return hashed.hexdigest()
+    digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+  return digest
 
 
 def graft(variables, folder):

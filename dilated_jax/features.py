@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 
-from dilated_jax import progress
+from dilated_jax import checkpoints, progress
 from dilated_jax.datasets import IGNORE
 from dilated_jax.files import write_atomic
 from dilated_jax.input import reflect
@@ -163,9 +163,6 @@ def _digest(model, variables, mean, whole):
   """A hash of the front end or the whole network, to be continued with the pictures."""
   table = model.table if whole else model.front_end_table
   network = (table, model.scales, str(jnp.dtype(model.dtype)), tuple(mean))
-  digest = hashlib.sha256(repr(network).encode())
   parts = ('front_end', 'context') if whole else ('front_end',)
   weights = {kind: {part: tree.get(part) for part in parts} for kind, tree in variables.items()}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
-    digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-  return digest
+  return checkpoints.hashed(weights, repr(network))

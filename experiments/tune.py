@@ -69,7 +69,7 @@ def main(values=flags.FLAGS):
 
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
   counts = output / 'counts.json'
-  network = f'{card} {checkpoints.digest(variables)}'
+  network = f'{card} {checkpoints.hashed(variables).hexdigest()}'
   ranked = tuning.search(probabilities_of, source, classes, trials, counts, network)
   lines = table(ranked)
   note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'
