@@ -77,13 +77,11 @@ def dense_crf(
   >>> dense_crf(-np.log(probabilities), image).shape
   (6, 8, 3)
   """
-  options = dict(
+  posing = dict(
     gaussian=gaussian,
     bilateral=bilateral,
     kernels=kernels,
-    iterations=iterations,
     normalization=normalization,
-    tolerance=tolerance,
     method=method,
   )
   if np.ndim(unary) == 4:
@@ -91,22 +89,15 @@ def dense_crf(
       raise InputError(f'{len(unary)} maps of unary energies, and pictures of {np.shape(image)}')
     if kernels:
       raise InputError('kernels are of one picture; call dense_crf for each')
+    one = functools.partial(dense_crf, iterations=iterations, tolerance=tolerance, **posing)
     if _traced(unary, image):
-      return jax.lax.map(lambda pair: dense_crf(*pair, **options), (unary, image))
-    return np.stack([dense_crf(u, i, **options) for u, i in zip(unary, image, strict=True)])
+      return jax.lax.map(lambda pair: one(*pair), (unary, image))
+    return np.stack([one(u, i) for u, i in zip(unary, image, strict=True)])
   if not isinstance(iterations, (int, np.integer)) or iterations < 0:
     raise InputError(f'iterations is {iterations!r}; it must be a whole number, 0 or more')
   if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
     raise InputError(f'tolerance is {tolerance!r}; it must be 0 or more')
-  problem = pose(
-    unary,
-    image,
-    gaussian=gaussian,
-    bilateral=bilateral,
-    kernels=kernels,
-    normalization=normalization,
-    method=method,
-  )
+  problem = pose(unary, image, **posing)
   if _traced(*jax.tree.leaves(problem)):
     marginals = jax.nn.softmax(-unrolled(problem, iterations))
   else:
@@ -209,7 +200,7 @@ def pose(
   made, matrices = [], []
   if gaussian is not None:
     _check_term('gaussian', gaussian, '(sxy, compat)')
-    made.append(_smoothness(height, width, float(gaussian[0]), method, traced))
+    made.append(smoothness_kernel(height, width, float(gaussian[0]), method, traced))
     matrices.append(costs(gaussian[-1], classes))
   if bilateral is not None:
     _check_term('bilateral', bilateral, '(sxy, srgb, compat)')
@@ -297,15 +288,15 @@ def _kernel(features: tuple, method: str, traced: bool):
   return lattices.build(np.concatenate(features, 1))
 
 
-def _smoothness(height, width, sxy, method, traced):
+def smoothness_kernel(height: int, width: int, sxy: float, method: str, traced: bool):
+  """The kernel of positions alone; made in the program where that is being traced."""
   features = positions(height, width) / np.float32(sxy)
+  if traced:
+    features = jax.lax.optimization_barrier(jnp.asarray(features))  # See `_kernel`.
   if method == 'exact':
     return exact.Exact(features)
   shared = smoothness(height, width, sxy)
-  if traced:
-    size = shared.neighbours.shape[-1]
-    return lattices.build_in_graph(jax.lax.optimization_barrier(jnp.asarray(features)), size)
-  return shared
+  return lattices.build_in_graph(features, shared.neighbours.shape[-1]) if traced else shared
 
 
 @functools.lru_cache(maxsize=8)

@@ -118,10 +118,9 @@ class CrfRnn(nn.Module):
 
   def _smoothness(self, size, factor):
     sxy = self.gaussian / self.cell
-    features = jax.lax.optimization_barrier(jnp.asarray(dense.positions(*size))) / (sxy * factor)
-    if self.method == 'exact' or self.train_bandwidths:
-      return self._build(features)
-    return lattice.build_in_graph(features, dense.smoothness(*size, sxy).neighbours.shape[-1])
+    if self.train_bandwidths:
+      return self._build(dense.positions(*size) / (sxy * factor))
+    return dense.smoothness_kernel(*size, sxy, self.method, traced=True)
 
   def _build(self, features):
     return exact.Exact(features) if self.method == 'exact' else lattice.build_in_graph(features)
