@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import pathlib
 
 import jax
@@ -80,23 +81,29 @@ def _refined(probabilities, image, trials):
   """Marginals (H, W, C) of every trial."""
   unary = dense.energies_of(probabilities)
   shape, classes = probabilities.shape, probabilities.shape[2]
-  lattice, posed = None, None
-  weights, marginals, so_far = None, None, 0
-  for trial in trials:
-    deviations = (trial.gaussian[:-1], trial.bilateral[:-1], trial.normalization)
-    if deviations != lattice:
-      options = dict(gaussian=trial.gaussian, bilateral=trial.bilateral)
-      posed = dense.pose(unary, image, **options, normalization=trial.normalization)
-      lattice, weights = deviations, None
-    compats = (trial.gaussian[-1], trial.bilateral[-1])
-    if compats != weights or trial.iterations < so_far:
-      costs = tuple(dense.costs(compat, classes) for compat in compats)
-      problem = posed.replace(costs=costs)
-      # Given, not left out: one program instead of two.
-      weights, marginals, so_far = compats, jax.nn.softmax(-problem.unary), 0
-    marginals = dense.mean_field(problem, trial.iterations - so_far, start=marginals)
-    so_far = trial.iterations
-    yield np.asarray(marginals).reshape(shape)
+  for _, sharing in itertools.groupby(trials, _deviations):
+    sharing = list(sharing)
+    options = dict(gaussian=sharing[0].gaussian, bilateral=sharing[0].bilateral)
+    posed = dense.pose(unary, image, **options, normalization=sharing[0].normalization)
+    for compats, alike in itertools.groupby(sharing, _compats):
+      problem = posed.replace(costs=tuple(dense.costs(compat, classes) for compat in compats))
+      done = math.inf
+      for trial in alike:
+        if trial.iterations < done:
+          # Given, not left out: one program instead of two.
+          marginals, done = jax.nn.softmax(-problem.unary), 0
+        marginals = dense.mean_field(problem, trial.iterations - done, start=marginals)
+        done = trial.iterations
+        yield np.asarray(marginals).reshape(shape)
+
+
+def _deviations(trial) -> tuple:
+  """What decides a trial's lattices."""
+  return trial.gaussian[:-1], trial.bilateral[:-1], trial.normalization
+
+
+def _compats(trial) -> tuple:
+  return trial.gaussian[-1], trial.bilateral[-1]
 
 
 def _fingerprint(source, classes, trials, network) -> str:
