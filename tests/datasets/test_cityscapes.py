@@ -4,7 +4,6 @@ import itertools
 import json
 import logging
 
-from absl import flags
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ from dilated_jax.datasets import cityscapes
 from dilated_jax.datasets.classes import CITYSCAPES, CITYSCAPES_LABELS
 from experiments import evaluate, prepare
 from tests import cityscapes_tool, raw_files
+from tests.calling import run
 
 FRAMES = {  # Any city may be in any split.
   'train': ('aachen/aachen_000000_000019', 'zurich/zurich_000001_000019'),
@@ -221,13 +221,6 @@ def test_instances_of_other_labels(tmp_path, data_dir):
 
 
 # As a user.
-
-
-def run(command, *arguments):
-  values = flags.FlagValues()
-  command.define_flags(values)
-  values(['command', *map(str, arguments)])
-  command.main(values)
 
 
 def test_prepare_and_evaluate(tmp_path, data_dir, monkeypatch, capsys):

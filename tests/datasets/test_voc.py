@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 
-from absl import flags
 import numpy as np
 import PIL.Image
 import pytest
@@ -17,7 +16,7 @@ from dilated_jax import datasets
 from dilated_jax.datasets import pairs, voc
 from dilated_jax.errors import InputError
 from experiments import prepare
-from tests import raw_files
+from tests import calling, raw_files
 
 VOC_TAR, SBD_TGZ = 'VOCtrainval_11-May-2012.tar', 'benchmark.tgz'
 ROOT, SBD_ROOT = 'VOCdevkit/VOC2012', 'benchmark_RELEASE/dataset'
@@ -306,10 +305,7 @@ def test_an_interrupted_build_leaves_nothing(raw, data_dir, monkeypatch):
 
 
 def run(raw, data_dir, capsys, *more):
-  values = flags.FlagValues()
-  prepare.define_flags(values)
-  values(['prepare', '--dataset=voc', f'--manual_dir={raw}', f'--data_dir={data_dir}', *more])
-  prepare.main(values)
+  calling.run(prepare, '--dataset=voc', f'--manual_dir={raw}', f'--data_dir={data_dir}', *more)
   return capsys.readouterr().out
 
 

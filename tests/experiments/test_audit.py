@@ -1,12 +1,12 @@
 """audit, the command: exit status, table, JSON and sheet; and a folder of one's own end to end."""
 
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
-from absl import flags
 import numpy as np
 from PIL import Image
 import pytest
@@ -15,6 +15,7 @@ from dilated_jax import checkpoints, datasets, pictures
 from dilated_jax.datasets import scenes
 from dilated_jax.errors import InputError
 from experiments import audit
+from tests import calling
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -30,11 +31,7 @@ def start(command, *arguments, **environment):
   )
 
 
-def run(*arguments):
-  values = flags.FlagValues()
-  audit.define_flags(values)
-  values(['audit', *map(str, arguments)])
-  audit.main(values)
+run = functools.partial(calling.run, audit)
 
 
 def draw(root, count=8, crop=0):

@@ -5,7 +5,6 @@ import json
 import pathlib
 import re
 
-from absl import flags
 import jax
 import numpy as np
 import pytest
@@ -14,17 +13,11 @@ from dilated_jax import checkpoints, datasets, models
 from dilated_jax.errors import InputError
 from experiments import compare, networks, train, tune
 from experiments.commands import Done
+from tests import calling
 
 RECIPES = sorted((pathlib.Path(compare.__file__).parent / 'presets/compare').iterdir())
 PUBLISHED = [path for recipe in RECIPES for path in recipe.glob('published_*.json')]
 OPTIONS = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
-
-
-def values_of(*arguments):
-  values = flags.FlagValues()
-  compare.define_flags(values)
-  values(['compare', *map(str, arguments)])
-  return values
 
 
 @pytest.fixture(scope='module')
@@ -98,7 +91,7 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
     f'--recipe={tmp_path}/recipe', f'--workdir={tmp_path}/run', f'--data_dir={data_dir}',
     '--contexts=none,basic', '--seeds=0,1', '--pictures=1',
   ]  # fmt: skip
-  compare.main(values_of(*arguments))
+  calling.run(compare, *arguments)
   trainings = [options for command, options in commands if command == 'train']
   assert len(trainings) == 8  # Two networks and their CRF-RNNs, two seeds; dense CRFs need none.
   assert sum(command == 'tune' for command, _ in commands) == 4
@@ -128,7 +121,7 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
   assert (tmp_path / 'run/sheet.png').exists() and (tmp_path / 'run/bars.png').exists()
 
   commands.clear()
-  compare.main(values_of(*arguments))
+  calling.run(compare, *arguments)
   assert commands == []
 
 
@@ -145,7 +138,7 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
 def test_wrong_flags(tmp_path, arguments, words):
   given = [f'--recipe={RECIPES[0]}', f'--workdir={tmp_path}/run', *arguments]
   with pytest.raises(InputError, match=words):
-    compare.main(values_of(*given))
+    calling.run(compare, *given)
   assert not (tmp_path / 'run').exists()
 
 
@@ -160,9 +153,7 @@ def test_damaged_figures(tmp_path):
 @pytest.mark.parametrize('recipe', RECIPES, ids=lambda path: path.name)
 def test_recipes_say_what_can_be_run(recipe, tmp_path, monkeypatch):
   """Every cell of every recipe: the flags of `train` and `tune` parse and make a network."""
-  values = flags.FlagValues()
-  tune.define_flags(values)
-  values(['tune', f'--flagfile={recipe}/tune.flags', '--weights=w', '--output=o'])
+  calling.parsed(tune, f'--flagfile={recipe}/tune.flags', '--weights=w', '--output=o')
   ran = []
   monkeypatch.setattr(compare, 'run', lambda command, *options: ran.append(options) or Done(1))
   names = {path.stem for path in recipe.glob('*.flags')}
@@ -171,9 +162,7 @@ def test_recipes_say_what_can_be_run(recipe, tmp_path, monkeypatch):
       folder = tmp_path / f'{model}_{context}_{crf}_0'
       with pytest.raises(InputError, match='was interrupted'):  # As nothing was really run.
         compare.trained(recipe, tmp_path, model, context, crf, 0, [])
-      given = flags.FlagValues()
-      train.define_flags(given)
-      given(['train', *ran[-1]])
+      given = calling.parsed(train, *ran[-1])
       stages = [config.stage for config in train.stage_configs(given)]
       last = {'rnn': {'crf'}, 'none': {'front_end'} if context == 'none' else {'context', 'joint'}}
       assert stages[-1] in last[crf]

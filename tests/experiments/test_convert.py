@@ -1,9 +1,9 @@
 """convert: from a file to a folder that the other commands open."""
 
+import functools
 import subprocess
 import sys
 
-from absl import flags
 import jax
 import numpy as np
 import pytest
@@ -12,14 +12,9 @@ import dilated_jax
 from dilated_jax import checkpoints
 from dilated_jax.errors import InputError
 from experiments import convert
-from tests import caffe_files
+from tests import caffe_files, calling
 
-
-def run(*arguments):
-  values = flags.FlagValues()
-  convert.define_flags(values)
-  values(['convert', *map(str, arguments)])
-  convert.main(values)
+run = functools.partial(calling.run, convert)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """evaluate: label pictures against label pictures, a network on a split, and every wrong flag."""
 
+import functools
 import json
 import os
 
@@ -23,7 +24,7 @@ from dilated_jax import (
 from dilated_jax.datasets.classes import CAMVID, CAMVID_DILATION8, CITYSCAPES, VOC
 from dilated_jax.errors import InputError
 from experiments import evaluate
-from tests import cityscapes_tool
+from tests import calling, cityscapes_tool
 
 KEYS = {
   'mean_iou', 'per_class_iou', 'pixel_accuracy', 'mean_accuracy', 'frequency_weighted_iou',
@@ -31,11 +32,7 @@ KEYS = {
 }  # fmt: skip
 
 
-def run(*arguments):
-  values = flags.FlagValues()
-  evaluate.define_flags(values)
-  values(['evaluate', *map(str, arguments)])
-  evaluate.main(values)
+run = functools.partial(calling.run, evaluate)
 
 
 @pytest.fixture

@@ -1,21 +1,17 @@
 """explore: what it prints and writes is what the paper and its networks say, or is derived so."""
 
+import functools
 import json
 
-from absl import flags
 import pytest
 
 from dilated_jax import checkpoints, files, geometry, models
 from dilated_jax.datasets.classes import CAMVID
 from dilated_jax.errors import InputError
 from experiments import explore
+from tests import calling
 
-
-def run(*arguments):
-  values = flags.FlagValues()
-  explore.define_flags(values)
-  values(['explore', *map(str, arguments)])
-  explore.main(values)
+run = functools.partial(calling.run, explore)
 
 
 def rows_of(out):

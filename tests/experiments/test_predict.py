@@ -1,5 +1,6 @@
 """predict: what it writes, and what it refuses."""
 
+import functools
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from dilated_jax import checkpoints, crf, inference, models, pictures
 from dilated_jax.errors import InputError
 from experiments import predict
+from tests import calling
 
 NAMES = ('land', 'water', 'sky')
 PALETTE = ((0, 160, 60), (0, 60, 200), (200, 220, 250))
@@ -49,11 +51,7 @@ def photos(tmp_path):
   return folder
 
 
-def run(*arguments):
-  values = flags.FlagValues()
-  predict.define_flags(values)
-  values(['predict', *map(str, arguments)])
-  predict.main(values)
+run = functools.partial(calling.run, predict)
 
 
 def names(folder):

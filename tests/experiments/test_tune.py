@@ -1,6 +1,5 @@
 """tune: from flags to the flags of the best trial, and what it refuses."""
 
-from absl import flags
 import jax
 import numpy as np
 import pytest
@@ -8,13 +7,7 @@ import pytest
 from dilated_jax import checkpoints, datasets
 from dilated_jax.errors import InputError
 from experiments import evaluate, tune
-
-
-def values_of(module, *arguments):
-  values = flags.FlagValues()
-  module.define_flags(values)
-  values(['command', *map(str, arguments)])
-  return values
+from tests import calling
 
 
 @pytest.fixture(scope='module')
@@ -40,13 +33,13 @@ def trained(tmp_path_factory):
 def test_from_flags_to_flags(trained, capsys):
   common = [f'--weights={trained}/weights', f'--data_dir={trained}/data']
   grid = ['--sxy=20', '--srgb=5,20', '--compat=2', '--iterations=1,2']
-  tune.main(values_of(tune, *common, f'--output={trained}/tuned', *grid))
+  calling.run(tune, *common, f'--output={trained}/tuned', *grid)
   out = capsys.readouterr().out
   assert 'network alone' in (trained / 'tuned/table.md').read_text()
   assert 'the best dense CRF changes mean IoU by' in out and 'scenes val, 2 pictures' in out
   found = trained / 'tuned/best.flags'
   # What it found out is what evaluate makes of it.
-  values = values_of(evaluate, *common, '--split=val', f'--flagfile={found}')
+  values = calling.parsed(evaluate, *common, '--split=val', f'--flagfile={found}')
   assert values.crf == 'dense'
   scores = evaluate.from_weights(values)
   best = next(
@@ -67,5 +60,5 @@ def test_from_flags_to_flags(trained, capsys):
 )
 def test_wrong_flags(tmp_path, arguments, words):
   with pytest.raises(InputError, match=words):
-    tune.main(values_of(tune, '--weights=w', f'--output={tmp_path}/out', *arguments))
+    calling.run(tune, '--weights=w', f'--output={tmp_path}/out', *arguments)
   assert not (tmp_path / 'out').exists()

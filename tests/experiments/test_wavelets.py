@@ -1,9 +1,9 @@
 """experiments.wavelets: what it writes and says, and what it refuses."""
 
+import functools
 import subprocess
 import sys
 
-from absl import flags
 import numpy as np
 from PIL import Image
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from dilated_jax import pictures
 from dilated_jax.errors import InputError
 from experiments import wavelets
+from tests import calling
 
 
 @pytest.fixture
@@ -21,11 +22,7 @@ def photo(tmp_path):
   return tmp_path / 'photo.png'
 
 
-def run(*arguments):
-  values = flags.FlagValues()
-  wavelets.define_flags(values)
-  values(['wavelets', *map(str, arguments)])
-  wavelets.main(values)
+run = functools.partial(calling.run, wavelets)
 
 
 def test_the_sheet(photo, tmp_path, capsys):

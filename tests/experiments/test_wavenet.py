@@ -1,5 +1,6 @@
 """experiments.wavenet: what it writes and measures, and what it refuses."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from dilated_jax import audio, models, pictures
 from dilated_jax.errors import InputError
 from experiments import wavenet
+from tests import calling
 
 TINY = (
   '--blocks=1', '--layers=4', '--channels=8', '--skip_channels=8', '--crop=64', '--seconds=0.5',
@@ -24,11 +26,7 @@ def standard_promotion():
     yield
 
 
-def run(*arguments):
-  values = flags.FlagValues()
-  wavenet.define_flags(values)
-  values(['wavenet', *map(str, arguments)])
-  wavenet.main(values)
+run = functools.partial(calling.run, wavenet)
 
 
 def write(path, count=4000, rate=4000):
