@@ -20,6 +20,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.input import Subset
 from experiments import cli
+from experiments.commands import markdown
 
 # Flag, default, what it is.
 _VALUES = (
@@ -114,19 +115,23 @@ def as_flags(trial) -> list[str]:
 
 def table(ranked) -> list[str]:
   """All trials in Markdown."""
-  lines = [
-    '| smoothness sxy, weight | appearance sxy, srgb, weight | iterations | mean IoU | accuracy |',
-    '|---|---|--:|--:|--:|',
+  head = [
+    'smoothness sxy, weight',
+    'appearance sxy, srgb, weight',
+    'iterations',
+    'mean IoU',
+    'accuracy',
   ]
+  rows = []
   for trial, scores in ranked:
-    what = 'network alone | | '
+    what = ('network alone', '', '')
     if trial:
       terms = (', '.join(f'{v:g}' for v in term) for term in (trial.gaussian, trial.bilateral))
-      what = f'{" | ".join(terms)} | {trial.iterations}'
+      what = (*terms, f'{trial.iterations}')
     figures = (scores['mean_iou'], scores['pixel_accuracy'])
-    shown = ' | '.join('-' if value is None else f'{100 * value:.2f}' for value in figures)
-    lines.append(f'| {what} | {shown} |')
-  return lines
+    shown = ['-' if value is None else f'{100 * value:.2f}' for value in figures]
+    rows.append((what[0], [*what[1:], *shown]))
+  return markdown(head, rows)
 
 
 if __name__ == '__main__':
