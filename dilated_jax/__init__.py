@@ -14,7 +14,7 @@ def load(folder):
   Raises:
     errors.InputError: it is not such a folder, or damaged.
   """
-  from dilated_jax import checkpoints
+  from dilated_jax.models import weights_folder
 
-  card, variables = checkpoints.load_weights(folder)
+  card, variables = weights_folder.load_weights(folder)
   return card.create(), variables

@@ -18,10 +18,12 @@ import time
 
 from absl import flags, logging
 
-from dilated_jax import audit, datasets, files, pictures
-from dilated_jax.audit import report as reports
-from dilated_jax.datasets.folder import labels, pairing
+from dilated_jax import data, files
+from dilated_jax.data import audit
+from dilated_jax.data.audit import report as reports
+from dilated_jax.data.folder import labels, pairing
 from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files
 from experiments import cli
 
 
@@ -29,7 +31,7 @@ def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
   flags.DEFINE_string('images', None, 'Folder of pictures.', **into)
   flags.DEFINE_string('labels', None, 'Folder of label pictures of the same names.', **into)
-  flags.DEFINE_enum('dataset', None, datasets.NAMES, 'Whose classes the labels have.', **into)
+  flags.DEFINE_enum('dataset', None, data.NAMES, 'Whose classes the labels have.', **into)
   flags.DEFINE_integer(
     'num_classes', None, 'Number of classes; labels hold 0 to that less 1, and 255.', **into
   )
@@ -78,7 +80,7 @@ def audited(values) -> audit.Report:
     raise InputError('--split is for --images and --labels; a data set has its splits')
   if not values.dataset:
     raise InputError('give --images=DIR and --labels=DIR, or --dataset=NAME and --data_dir=DIR')
-  ready = datasets.is_ready(values.dataset, values.data_dir)
+  ready = data.is_ready(values.dataset, values.data_dir)
   if values.dataset == 'folder' and not ready:
     if not values.data_dir:
       raise InputError('--dataset=folder: give --data_dir=DIR, the folder of pictures and labels')
@@ -86,12 +88,12 @@ def audited(values) -> audit.Report:
     return audit.of_files(paired, threads=values.threads, **expected(values))
   if not ready:
     raise InputError(
-      f'{values.dataset}: not prepared in {values.data_dir or datasets.default_dir()}; run '
+      f'{values.dataset}: not prepared in {values.data_dir or data.default_dir()}; run '
       f'python -m experiments.prepare --dataset={values.dataset}, or give --images and --labels'
     )
   place = values.dataset, values.data_dir
-  sources = {split: datasets.load(place[0], split, place[1]) for split in datasets.splits(*place)}
-  return audit.of_prepared(sources, datasets.classes(*place), threads=values.threads)
+  sources = {split: data.load(place[0], split, place[1]) for split in data.splits(*place)}
+  return audit.of_prepared(sources, data.classes(*place), threads=values.threads)
 
 
 def expected(values) -> dict:
@@ -101,7 +103,7 @@ def expected(values) -> dict:
   if values.dataset == 'folder':
     folder = pathlib.Path(values.data_dir or values.images)
     return {'spec': labels.read_spec(folder.expanduser() / labels.CLASSES_FILE)}
-  return {'classes': datasets.classes(values.dataset)} if values.dataset else {}
+  return {'classes': data.classes(values.dataset)} if values.dataset else {}
 
 
 def write(report, values, output):
@@ -112,7 +114,7 @@ def write(report, values, output):
   print(f'written to {output / "audit.json"}')
   sheet = reports.sheet(report)
   if sheet is not None:
-    files.write_atomic(output / 'audit.png', pictures.encode_png(sheet))
+    files.write_atomic(output / 'audit.png', image_files.encode_png(sheet))
     print(f'the worst cases: {output / "audit.png"}')
 
 

@@ -33,8 +33,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dilated_jax import crf, datasets, files, input as pipeline, models, ops, optimizers, training
+from dilated_jax import crf, data, files, models
+from dilated_jax.data import augmentation, pipeline
 from dilated_jax.errors import InputError
+from dilated_jax.nn import ops
+from dilated_jax.training import optimizers, stages, step as train_step
 
 SUITES = ('conv', 'pool', 'train', 'crf', 'crf_rnn', 'input')
 
@@ -43,14 +46,14 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum('suite', 'conv', SUITES, 'What is measured.', flag_values=values)
   flags.DEFINE_string('output', None, 'JSON file for the figures.', flag_values=values)
   flags.DEFINE_integer('repeats', 7, 'Runs of each.', lower_bound=1, flag_values=values)
-  flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Of suite input.', flag_values=values)
+  flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Of suite input.', flag_values=values)
   flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', flag_values=values)
 
 
 def main(values=flags.FLAGS):
   suites = {'conv': conv, 'pool': pool, 'train': train, 'crf': dense_crfs, 'crf_rnn': crf_rnns}
   if values.suite == 'input':
-    rows = pictures(values.repeats, datasets.load(values.dataset, 'train', values.data_dir))
+    rows = pictures(values.repeats, data.load(values.dataset, 'train', values.data_dir))
   else:
     rows = suites[values.suite](values.repeats)
   machine = f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
@@ -143,12 +146,12 @@ def train(repeats, side: int = 404, num_classes: int = 21) -> list[dict]:
   optimizer = optimizers.create(optimizers.Options('sgd', 1e-4, weight_decay=0.0), 1000)
   shape = (1, side, side, 3)
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
-  state = training.create_state(
-    variables, training.STAGES['front_end'], optimizer, jax.random.key(0)
+  state = train_step.create_state(
+    variables, stages.STAGES['front_end'], optimizer, jax.random.key(0)
   )
   del variables
   step = jax.jit(
-    training.make_step(model, training.STAGES['front_end'], optimizer, (104.0, 117.0, 123.0)),
+    train_step.make_step(model, stages.STAGES['front_end'], optimizer, (104.0, 117.0, 123.0)),
     donate_argnums=0,
   )
   rng = np.random.default_rng(0)
@@ -297,8 +300,8 @@ def pictures(repeats, source, batch_size: int = 8, batches: int = 16) -> list[di
     raise InputError('suite input compares with PyTorch; pip install torch') from None
   if not hasattr(os, 'sched_setaffinity'):
     raise InputError('suite input chooses cores, which Linux alone lets it do')
-  options = pipeline.Augmentation(crop=(256, 256), margin=186, scale=(0.75, 1.5), colour=0.4)
-  augment = functools.partial(pipeline.augment, options=options)
+  options = augmentation.Augmentation(crop=(256, 256), margin=186, scale=(0.75, 1.5), colour=0.4)
+  augment = functools.partial(augmentation.augment, options=options)
 
   class Examples(torch.utils.data.Dataset):
     """What a DataLoader wants."""

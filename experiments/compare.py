@@ -26,10 +26,14 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dilated_jax import checkpoints, datasets, geometry, inference, pictures
+from dilated_jax import inference
 from dilated_jax.crf import DenseCrf
+from dilated_jax.data import registry as datasets
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
+from dilated_jax.images import files as image_files, visualization
+from dilated_jax.models import spec, weights_folder
+from dilated_jax.nn import geometry
 from experiments import cli, predict
 from experiments.commands import markdown, percent, run
 
@@ -99,7 +103,7 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   run('evaluate', *options, f'--output={scores}')
   found = json.loads(scores.read_text())
   kept = ('mean_iou', 'per_class_iou', 'pixel_accuracy', 'dataset', 'split', 'pictures')
-  network = checkpoints.load_card(weights).create()
+  network = spec.load_card(weights).create()
   size = datasets.load(found['dataset'], values.split, values.data_dir, values.manual_dir)[0][
     'label'
   ].shape
@@ -222,7 +226,7 @@ def report(values, recipe, workdir, cells):
   text = '\n'.join([*by_class(cells, published), '', note, ''])
   write_atomic(workdir / 'classes.md', text.encode())
   write_atomic(workdir / 'results.json', json.dumps(cells, indent=2).encode() + b'\n')
-  write_atomic(workdir / 'bars.png', pictures.encode_png(bars(cells)))
+  write_atomic(workdir / 'bars.png', image_files.encode_png(bars(cells)))
 
 
 def figures(path) -> dict:
@@ -306,17 +310,19 @@ def sheet(values, workdir, cells):
   classes = datasets.classes(name, values.data_dir, values.manual_dir)
   chosen = np.linspace(0, len(source) - 1, min(values.pictures, len(source))).astype(int)
   examples = [source[int(index)] for index in chosen]
-  rows = [[each['image'], pictures.colourise(each['label'], classes.palette)] for each in examples]
+  rows = [
+    [each['image'], visualization.colourise(each['label'], classes.palette)] for each in examples
+  ]
   for each in cells:
-    card, variables = checkpoints.load_weights(each['weights'])
+    card, variables = weights_folder.load_weights(each['weights'])
     order = classes.order_of(card.classes, 'the weights')
     model, refine = card.create(), refinement(each['flags'])
     for row, example in zip(rows, examples, strict=True):
       found = inference.predict(model, variables, card, example['image'], refine=refine).labels
-      row.append(pictures.colourise(order[found], classes.palette))
-  page = pictures.sheet(rows, ['picture', 'truth', *map(title, cells)])
-  legend = pictures.legend(classes.names, classes.palette, width=page.shape[1])
-  write_atomic(workdir / 'sheet.png', pictures.encode_png(np.concatenate([page, legend])))
+      row.append(visualization.colourise(order[found], classes.palette))
+  page = visualization.sheet(rows, ['picture', 'truth', *map(title, cells)])
+  legend = visualization.legend(classes.names, classes.palette, width=page.shape[1])
+  write_atomic(workdir / 'sheet.png', image_files.encode_png(np.concatenate([page, legend])))
 
 
 def refinement(lines) -> DenseCrf | None:

@@ -22,8 +22,10 @@ import pathlib
 
 from absl import flags
 
-from dilated_jax import checkpoints, datasets, geometry
+from dilated_jax import data
 from dilated_jax.errors import InputError
+from dilated_jax.models import weights_folder
+from dilated_jax.nn import geometry
 from dilated_jax.weights import convert as conversion, crf_rnn
 from experiments import cli
 
@@ -37,7 +39,7 @@ def define_flags(values=flags.FLAGS):
     'behind it.', **string,
   )  # fmt: skip
   flags.DEFINE_enum(
-    'dataset', None, datasets.ORDERS,
+    'dataset', None, data.ORDERS,
     'Data set whose classes the network tells apart; as published if not given. A VGG gets an '
     'untrained layer for them.', **string,
   )  # fmt: skip
@@ -57,14 +59,14 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
-  checkpoints.check_weights_folder(output)
+  weights_folder.check_weights_folder(output)
   if values.crf_behind:
     for name in ('dataset', 'mean', 'normalisation', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --crf_behind the network is as it was')
-    card, variables = checkpoints.load_weights(values.crf_behind)
+    card, variables = weights_folder.load_weights(values.crf_behind)
     card, variables = crf_rnn.behind(card, variables, pathlib.Path(values.source).expanduser())
-    checkpoints.save_weights(output, card, variables)
+    weights_folder.save_weights(output, card, variables)
     size = len(card.classes)
     print(f'{card.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')
     print(f'weights: {output}')
@@ -76,7 +78,7 @@ def main(values=flags.FLAGS):
     mean=_mean(values.mean),
     normalisation=values.normalisation,
   )
-  checkpoints.save_weights(output, result.card, result.variables, result.release)
+  weights_folder.save_weights(output, result.card, result.variables, result.release)
   print(report(result))
   print(f'weights: {output}')
 

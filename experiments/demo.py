@@ -15,10 +15,14 @@ import jax
 import numpy as np
 from scipy import ndimage
 
-from dilated_jax import checkpoints, datasets, geometry, inference, pictures
-from dilated_jax.datasets import scenes
+from dilated_jax import inference
+from dilated_jax.data import registry as datasets
+from dilated_jax.data.builders import scenes
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
+from dilated_jax.images import files as image_files, visualization
+from dilated_jax.models import weights_folder
+from dilated_jax.nn import geometry
 from experiments.commands import markdown, percent, run
 
 NAMES = datasets.classes('scenes').names
@@ -85,7 +89,7 @@ def show(name: str, workdir: pathlib.Path):
   source = datasets.load('scenes', 'test', workdir / 'data')
   for example in (source[i] for i in range(6)):
     path = workdir / 'pictures' / f'{example["name"]}.png'
-    write_atomic(path, pictures.encode_png(example['image']))
+    write_atomic(path, image_files.encode_png(example['image']))
   folders = [f'--inputs={workdir / "pictures"}', f'--output={workdir / "predictions"}']
   run('predict', f'--weights={workdir / name / "weights"}', *folders, '--save=labels,overlays')
 
@@ -93,7 +97,7 @@ def show(name: str, workdir: pathlib.Path):
 def report(names, workdir: pathlib.Path):
   """Prints the tables and draws the sheet."""
   systems = [
-    (SYSTEMS[name][0], *checkpoints.load_weights(workdir / name / 'weights')) for name in names
+    (SYSTEMS[name][0], *weights_folder.load_weights(workdir / name / 'weights')) for name in names
   ]
   source = datasets.load('scenes', 'test', workdir / 'data')
   examples = [source[i] for i in range(len(source))]
@@ -130,15 +134,15 @@ def report(names, workdir: pathlib.Path):
 
   palette = datasets.classes('scenes').palette
   shown = range(0, len(images), max(1, len(images) // 6))[:6]
-  sheet = pictures.sheet(
+  sheet = visualization.sheet(
     [
-      [images[i], *(pictures.colourise(ids[i], palette) for ids in (labels, *predictions))]
+      [images[i], *(visualization.colourise(ids[i], palette) for ids in (labels, *predictions))]
       for i in shown
     ],
     ['picture', 'truth', *titles],
   )
-  legend = pictures.legend(NAMES, palette, width=sheet.shape[1])
-  write_atomic(workdir / 'sheet.png', pictures.encode_png(np.concatenate([sheet, legend])))
+  legend = visualization.legend(NAMES, palette, width=sheet.shape[1])
+  write_atomic(workdir / 'sheet.png', image_files.encode_png(np.concatenate([sheet, legend])))
   print(f'tables: {workdir / "table.md"}\npictures: {workdir / "sheet.png"}')
 
 

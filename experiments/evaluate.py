@@ -22,20 +22,12 @@ import time
 from absl import flags, logging
 import jax
 
-from dilated_jax import (
-  boundaries,
-  checkpoints,
-  datasets,
-  files,
-  inference,
-  label_pictures,
-  metrics,
-  pictures,
-  progress,
-  protocols,
-)
+from dilated_jax import data, evaluation, files, progress
+from dilated_jax.data.sequences import Subset
 from dilated_jax.errors import InputError
-from dilated_jax.input import Subset
+from dilated_jax.evaluation import boundaries, label_files, metrics, protocols
+from dilated_jax.images import files as image_files, matching
+from dilated_jax.models import weights_folder
 from experiments import cli, predict
 
 
@@ -43,7 +35,7 @@ def define_flags(values=flags.FLAGS):
   string = {'flag_values': values}
   flags.DEFINE_string('weights', None, 'Weights folder to score.', **string)
   flags.DEFINE_enum(
-    'dataset', None, datasets.NAMES,
+    'dataset', None, data.NAMES,
     'Data set; the one that the weights were trained on if not given.', **string,
   )  # fmt: skip
   flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **string)
@@ -53,12 +45,12 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('labels', None, 'Folder of the true label pictures.', **string)
   for whose in ('predictions', 'labels'):
     flags.DEFINE_enum(
-      f'{whose}_are', None, label_pictures.KINDS,
+      f'{whose}_are', None, label_files.KINDS,
       f'What the pictures of --{whose} hold, where names and content leave that open: ids of the '
       'label files of the data set, train_ids (class ids) or colours.', **string,
     )  # fmt: skip
   flags.DEFINE_enum(
-    'prediction_order', None, datasets.ORDERS,
+    'prediction_order', None, data.ORDERS,
     'Whose order of classes the ids in --predictions have; classes are matched by name.', **string,
   )  # fmt: skip
   flags.DEFINE_string('output', None, 'JSON file for the scores.', **string)
@@ -102,15 +94,15 @@ def from_weights(values) -> dict:
   for flag in OF_FOLDERS:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --weights: it is about --predictions')
-  card, variables = checkpoints.load_weights(values.weights)
+  card, variables = weights_folder.load_weights(values.weights)
   model = card.create()
   name = values.dataset or card.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
-  classes = datasets.classes(name, values.data_dir, values.manual_dir)
+  classes = data.classes(name, values.data_dir, values.manual_dir)
   classes.order_of(card.classes, 'the weights')  # Before a data set is prepared for nothing.
   measures = started(values, classes)
-  source = datasets.load(
+  source = data.load(
     name,
     values.split,
     values.data_dir,
@@ -121,7 +113,7 @@ def from_weights(values) -> dict:
     source = Subset(source, range(min(values.limit, len(source))))
   logging.info('scoring %s on %s %s: %d pictures', card.model, name, values.split, len(source))
   start = time.monotonic()
-  result = inference.evaluate(
+  result = evaluation.evaluate(
     model,
     jax.device_put(variables),
     card,
@@ -141,10 +133,10 @@ def from_pictures(values) -> dict:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --predictions: the pictures say it all')
   if not values.dataset:
-    raise InputError(f'--dataset is missing: whose classes are these ({", ".join(datasets.NAMES)})')
-  classes = datasets.classes(values.dataset)
+    raise InputError(f'--dataset is missing: whose classes are these ({", ".join(data.NAMES)})')
+  classes = data.classes(values.dataset)
   protocol, *others = started(values, classes)
-  pairs = pictures.pairs(values.predictions, values.labels)
+  pairs = matching.pairs(values.predictions, values.labels)
   predictions, labels = readers(values, classes, pairs)
   print(labels.how, predictions.how, sep='\n')
   pairs = pairs[: values.limit]
@@ -178,24 +170,24 @@ def started(values, classes) -> list:
 
 def readers(values, classes, pairs):
   """How predictions and labels are to be read."""
-  order = label_pictures.order_beside(values.predictions)
+  order = label_files.order_beside(values.predictions)
   if values.prediction_order:
     if order:
       raise InputError(f'{order.name}: says the order of the classes; drop --prediction_order')
-    order = datasets.classes(values.prediction_order)
+    order = data.classes(values.prediction_order)
   predicted, true = zip(*pairs, strict=True)
   return (
-    label_pictures.recognise(
+    label_files.recognise(
       predicted, classes, 'predictions', kind=values.predictions_are, order=order
     ),
-    label_pictures.recognise(true, classes, 'labels', kind=values.labels_are),
+    label_files.recognise(true, classes, 'labels', kind=values.labels_are),
   )
 
 
 def instances(label):
   """The instance map beside a label picture, if there is one."""
-  path = pictures.instances_of(label)
-  return path and pictures.read_instances(path)
+  path = matching.instances_of(label)
+  return path and image_files.read_instances(path)
 
 
 def report(values, scores, dataset, split, count) -> dict:

@@ -18,9 +18,11 @@ from absl import flags
 import jax.numpy as jnp
 import numpy as np
 
-from dilated_jax import checkpoints, files, geometry, models
+from dilated_jax import files, models
 from dilated_jax.errors import InputError
-from dilated_jax.layers import sources
+from dilated_jax.models import spec
+from dilated_jax.nn import geometry
+from dilated_jax.nn.table import sources
 from experiments import cli, networks
 
 
@@ -59,7 +61,7 @@ def network(values) -> tuple:
     for flag in ('num_classes', *networks.FLAGS):
       if values[flag].present:
         raise InputError(f'--{flag} has no meaning with --weights: they say which network it is')
-    card = checkpoints.load_card(values.weights)
+    card = spec.load_card(values.weights)
     name, options, size = card.model, card.options, card.input
     model = card.create()
   else:

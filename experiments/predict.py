@@ -26,8 +26,11 @@ from absl import flags, logging
 import jax
 import numpy as np
 
-from dilated_jax import checkpoints, crf, files, inference, pictures, progress, tiles
+from dilated_jax import crf, files, inference, progress
 from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files, matching, visualization
+from dilated_jax.inference import tiling
+from dilated_jax.models import weights_folder
 from experiments import cli
 
 # What --save names, and the file that it makes.
@@ -146,20 +149,20 @@ def _are_scales(texts):
 
 
 def main(values=flags.FLAGS):
-  inputs = pictures.find(values.inputs)
+  inputs = matching.find(values.inputs)
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
-  card, variables = checkpoints.load_weights(values.weights)
+  card, variables = weights_folder.load_weights(values.weights)
   model, options = card.create(), passes(values)
   if isinstance(options['tile'], tuple):
-    tiles.check(model, options['tile'])
+    tiling.check(model, options['tile'])
   variables = jax.device_put(variables)
   output.mkdir(parents=True, exist_ok=True)
 
   start, failed, counts = time.monotonic(), 0, np.zeros(256, np.int64)
   for path in progress.track(inputs, what='pictures'):
     try:
-      image = pictures.read_image(path)
+      image = image_files.read_image(path)
       prediction = inference.predict(model, variables, card, image, **options)
     except InputError as error:
       message = str(error) if str(error).startswith(f'{path}: ') else f'{path}: {error}'
@@ -222,12 +225,12 @@ def content(kind: str, image, prediction, card) -> bytes:
   """What goes into one file."""
   labels, palette = prediction.labels, card.palette
   if kind == 'labels':
-    return pictures.encode_png(labels)
+    return image_files.encode_png(labels)
   if kind == 'colours':
-    return pictures.encode_png(pictures.colourise(labels, palette))
+    return image_files.encode_png(visualization.colourise(labels, palette))
   if kind == 'overlays':
-    blended = pictures.overlay(image, labels, palette)
-    return pictures.encode_png(pictures.with_legend(blended, labels, card.classes, palette))
+    blended = visualization.overlay(image, labels, palette)
+    return image_files.encode_png(visualization.with_legend(blended, labels, card.classes, palette))
   packed = io.BytesIO()
   np.savez(packed, logits=prediction.logits, probabilities=prediction.probabilities)
   return packed.getvalue()

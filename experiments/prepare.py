@@ -14,11 +14,12 @@ there is only described.
 from absl import flags
 import numpy as np
 
-from dilated_jax import datasets, input as pipeline
+from dilated_jax import data
+from dilated_jax.data import statistics
 
 
 def define_flags(values=flags.FLAGS):
-  flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set to prepare.', flag_values=values)
+  flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Data set to prepare.', flag_values=values)
   flags.DEFINE_string(
     'manual_dir', None, 'Folder with the archives of the data set, or unpacked.', flag_values=values
   )
@@ -31,8 +32,8 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  folder = datasets.prepare(values.dataset, values.data_dir, values.manual_dir)
-  if found := datasets.found(values.dataset, values.data_dir):
+  folder = data.prepare(values.dataset, values.data_dir, values.manual_dir)
+  if found := data.found(values.dataset, values.data_dir):
     print(*found['found']['notes'], sep='\n')
   print(describe(values.dataset, values.data_dir))
   print(f'{values.dataset} is ready in {folder}')
@@ -40,11 +41,11 @@ def main(values=flags.FLAGS):
 
 def describe(name, data_dir) -> str:
   """Returns a table: pictures, sizes and the share of every class in every split."""
-  table = datasets.classes(name, data_dir)
+  table = data.classes(name, data_dir)
   columns = [['', 'pictures', 'pixels', *table.names, 'ignored', 'mean RGB']]
-  for split in datasets.splits(name, data_dir):
-    source = datasets.load(name, split, data_dir)
-    count, colour = pipeline.survey(source, table.num_classes)
+  for split in data.splits(name, data_dir):
+    source = data.load(name, split, data_dir)
+    count, colour = statistics.survey(source, table.num_classes)
     shares = np.append(count.pixels, count.ignored) / max(1, count.total)
     mean = ' '.join(f'{value:.0f}' for value in colour)
     sizes = [split, str(len(source)), f'{count.total:,}']

@@ -17,21 +17,16 @@ from absl import flags, logging
 import jax
 import numpy as np
 
-from dilated_jax import (
-  checkpoints,
-  datasets,
-  input as pipeline,
-  models,
-  optimizers,
-  stages,
-  training,
-)
+from dilated_jax import data, models
+from dilated_jax.data import sequences, statistics
 from dilated_jax.errors import InputError
 from dilated_jax.files import json_by_key, write_atomic
+from dilated_jax.models import spec, weights_folder
+from dilated_jax.training import loop, optimizers, stages
 from experiments import cli, networks
 
-_STAGES = tuple(training.STAGES)
-_CLASS_WEIGHTS = ('none', *pipeline.CLASS_WEIGHTS)
+_STAGES = tuple(stages.STAGES)
+_CLASS_WEIGHTS = ('none', *statistics.CLASS_WEIGHTS)
 
 
 def define_flags(values=flags.FLAGS):
@@ -39,7 +34,7 @@ def define_flags(values=flags.FLAGS):
 
   # What is run
   flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True, **into)
-  flags.DEFINE_enum('dataset', 'scenes', datasets.NAMES, 'Data set.', **into)
+  flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Data set.', **into)
   flags.DEFINE_string(
     'data_dir', None,
     'Folder of prepared data sets (default: as TFDS), or for --dataset=folder that of your own.',
@@ -139,8 +134,8 @@ def main(values=flags.FLAGS):
   if options.get('crf') == 'rnn' and values.labels == 'full':
     options['crf_upsampling'] = 'deconvolution'
   load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
-  classes = datasets.classes(values.dataset, **load)
-  found = datasets.found(values.dataset, **load)
+  classes = data.classes(values.dataset, **load)
+  found = data.found(values.dataset, **load)
   models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
   settings = {flag.name: flag.value for flag in _own_flags(values)}
   if found:
@@ -149,7 +144,7 @@ def main(values=flags.FLAGS):
     # Stages may share a workdir from command to command; each has settings of its own.
     own = {name: value for name, value in settings.items() if name not in _FREE + _EACH}
     own |= {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    stages.remember(workdir / config.stage, own)
+    loop.remember(workdir / config.stage, own)
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
@@ -159,12 +154,12 @@ def main(values=flags.FLAGS):
     logging.info('%s', note)
 
   # Data
-  train = datasets.load(values.dataset, values.train_split, **load)
-  val = datasets.load(values.dataset, values.val_split, **load) if values.val_split else []
-  train = pipeline.in_memory(pipeline.shrink(train, values.picture_scale))
+  train = data.load(values.dataset, values.train_split, **load)
+  val = data.load(values.dataset, values.val_split, **load) if values.val_split else []
+  train = sequences.in_memory(sequences.shrink(train, values.picture_scale))
 
   # Network
-  card = checkpoints.Card(
+  card = spec.Card(
     model=values.model,
     options=options,
     classes=classes.names,
@@ -174,9 +169,9 @@ def main(values=flags.FLAGS):
     upsampling='deconvolution' if values.labels == 'full' else 'corner',
     dataset=values.dataset,
   )
-  variables = stages.initialise(card.create(), values.seed)
+  variables = loop.initialise(card.create(), values.seed)
   for folder in starting_points(values, workdir):
-    variables = checkpoints.graft(variables, folder)
+    variables = weights_folder.graft(variables, folder)
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
     values.model,
@@ -186,8 +181,8 @@ def main(values=flags.FLAGS):
   )
 
   try:
-    stages.run(configs, card, variables, train, val, classes, workdir)
-  except stages.Preempted as reason:
+    loop.run(configs, card, variables, train, val, classes, workdir)
+  except loop.Preempted as reason:
     logging.info('%s; the same command goes on from there', reason)
     return
   print(f'weights: {workdir / "weights"}')
@@ -197,9 +192,9 @@ def weighed(found: dict) -> dict:
   """What was found about a folder, with class weights."""
   about = found['found']
   pixels, beside = np.array(about['train_pixels']), np.array(about['train_beside'])
-  counts = pipeline.LabelCounts(pixels, beside, ignored=0, total=0)
+  counts = statistics.LabelCounts(pixels, beside, ignored=0, total=0)
   weights = {
-    kind: np.round(pipeline.weigh(counts, kind), 4).tolist() for kind in pipeline.CLASS_WEIGHTS
+    kind: np.round(statistics.weigh(counts, kind), 4).tolist() for kind in statistics.CLASS_WEIGHTS
   }
   return found | {'found': about | {'class_weights': weights}}
 
@@ -218,7 +213,7 @@ def starting_points(values, workdir) -> list:
   return found
 
 
-def stage_configs(values) -> list[stages.Config]:
+def stage_configs(values) -> list[loop.Config]:
   """The stages of the flags."""
   names = values.stage
   for name in names:
@@ -231,7 +226,7 @@ def stage_configs(values) -> list[stages.Config]:
   scale = tuple(cli.parsed('scale', text, float) for text in values.scale)
   if len(scale) != 2:
     raise InputError(f'--scale has {len(scale)} values; give the smallest and the largest')
-  shared = {f.name for f in dataclasses.fields(stages.Config)} & set(values)
+  shared = {f.name for f in dataclasses.fields(loop.Config)} & set(values)
   shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale', 'class_weights'}
   optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(values)
   optimizer -= {'learning_rate', 'momentum'}
@@ -246,7 +241,7 @@ def stage_configs(values) -> list[stages.Config]:
     strict=True,
   )
   return [
-    stages.Config(
+    loop.Config(
       stage=name,
       num_steps=steps,
       batch_size=batch,

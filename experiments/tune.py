@@ -15,10 +15,12 @@ from absl import flags, logging
 import jax
 import numpy as np
 
-from dilated_jax import checkpoints, datasets, inference, tuning
+from dilated_jax import data, inference
+from dilated_jax.data.sequences import Subset
 from dilated_jax.errors import InputError
+from dilated_jax.evaluation import crf_search
 from dilated_jax.files import write_atomic
-from dilated_jax.input import Subset
+from dilated_jax.models import weights_folder
 from experiments import cli
 from experiments.commands import markdown
 
@@ -38,7 +40,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('weights', None, 'Weights folder.', required=True, **into)
   flags.DEFINE_string('output', None, 'Folder of the results.', required=True, **into)
   flags.DEFINE_enum(
-    'dataset', None, datasets.NAMES, 'Data set; that of the weights if not given.', **into
+    'dataset', None, data.NAMES, 'Data set; that of the weights if not given.', **into
   )
   flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **into)
   flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
@@ -51,15 +53,15 @@ def define_flags(values=flags.FLAGS):
 def main(values=flags.FLAGS):
   if 'test' in values.split.lower():
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
-  trials = tuning.grid(*(numbers(values, name) for name, _, _ in _VALUES))
+  trials = crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
   output = pathlib.Path(values.output)
-  card, variables = checkpoints.load_weights(values.weights)
+  card, variables = weights_folder.load_weights(values.weights)
   name = values.dataset or card.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
-  classes = datasets.classes(name, values.data_dir, values.manual_dir)
+  classes = data.classes(name, values.data_dir, values.manual_dir)
   order = classes.order_of(card.classes, 'the weights')
-  source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
+  source = data.load(name, values.split, values.data_dir, values.manual_dir)
   if values.limit and values.limit < len(source):
     source = Subset(source, np.linspace(0, len(source) - 1, values.limit).astype(int))
   model, variables = card.create(), jax.device_put(variables)
@@ -70,8 +72,8 @@ def main(values=flags.FLAGS):
 
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
   counts = output / 'counts.json'
-  network = f'{card} {checkpoints.hashed(variables).hexdigest()}'
-  ranked = tuning.search(probabilities_of, source, classes, trials, counts, network)
+  network = f'{card} {weights_folder.hashed(variables).hexdigest()}'
+  ranked = crf_search.search(probabilities_of, source, classes, trials, counts, network)
   lines = table(ranked)
   note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'
   write_atomic(output / 'table.md', '\n'.join([*lines, '', note, '']).encode())

@@ -19,9 +19,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from dilated_jax import pictures, wavelets
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
+from dilated_jax.images import files as image_files, visualization
+from dilated_jax.signal import wavelets
 from experiments import cli
 
 COLUMNS = 4  # Of the sheet.
@@ -48,7 +49,7 @@ def main(values=flags.FLAGS):
     raise InputError(f'--output={output}: is a file; name a folder')
   if math.isnan(values.noise):
     raise InputError(f'--noise={values.noise}: must be a number')
-  clean = pictures.read_image(path).astype(np.float32)
+  clean = image_files.read_image(path).astype(np.float32)
   noise = np.random.default_rng(values.seed).normal(0, values.noise, clean.shape)
   image = clean + noise.astype(np.float32)
 
@@ -117,7 +118,7 @@ def sheet(panels) -> np.ndarray:
   for start in range(0, len(panels), COLUMNS):
     titles, row = zip(*panels[start : start + COLUMNS])
     row = [np.asarray(Image.fromarray(picture).resize(size)) for picture in row]
-    rows.append(pictures.sheet([row], titles, side=SIDE // 2))
+    rows.append(visualization.sheet([row], titles, side=SIDE // 2))
   page = np.full((sum(map(len, rows)), max(row.shape[1] for row in rows), 3), 255, np.uint8)
   top = 0
   for row in rows:
@@ -127,7 +128,7 @@ def sheet(panels) -> np.ndarray:
 
 
 def write(path, picture):
-  write_atomic(path, pictures.encode_png(picture))
+  write_atomic(path, image_files.encode_png(picture))
   print(f'written to {path}')
 
 

@@ -21,10 +21,12 @@ import numpy as np
 import optax
 from scipy import signal
 
-from dilated_jax import audio, geometry, models, pictures, progress
+from dilated_jax import models, progress
 from dilated_jax.errors import InputError
 from dilated_jax.files import json_by_key, write_atomic
-from dilated_jax.models import wavenet
+from dilated_jax.images import files as image_files, visualization
+from dilated_jax.nn import geometry
+from dilated_jax.signal import audio, wavenet
 from experiments import cli
 
 CODES = 256
@@ -89,7 +91,7 @@ def main(values=flags.FLAGS):
 
   for name, sound in (('generated', generated), ('truth', truth)):
     write_atomic(output / f'{name}.wav', audio.encode_wav(sound, rate))
-  write_atomic(output / 'sheet.png', pictures.encode_png(sheet(truth, generated, rate)))
+  write_atomic(output / 'sheet.png', image_files.encode_png(sheet(truth, generated, rate)))
   write_atomic(output / 'results.json', json_by_key(results))
   own = values.get_key_flags_for_module(__name__)
   lines = [flag.serialize() for flag in own if flag.value is not None]
@@ -264,7 +266,7 @@ def sheet(truth, generated, rate: int) -> np.ndarray:
     f'{name}: {len(sound) / rate:.1f} s, 50 ms of it, 0..{rate / 2000:g} kHz'
     for name, sound in zip(('held out', 'generated'), sounds)
   ]
-  return pictures.sheet(rows, titles)
+  return visualization.sheet(rows, titles)
 
 
 def waveform(sound, width: int = 640, height: int = 120) -> np.ndarray:

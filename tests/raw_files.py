@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dilated_jax import datasets
+from dilated_jax import data
 from dilated_jax.errors import InputError
 
 
@@ -50,7 +50,7 @@ def pack(path, files) -> None:
 def expect_refusal(name, root, data_dir, *messages) -> str:
   """Asserts that a raw data set is refused in one line that says this, and nothing is written."""
   with pytest.raises(InputError, match=messages[0]) as raised:
-    datasets.prepare(name, data_dir, root)
+    data.prepare(name, data_dir, root)
   text = str(raised.value)
   for message in messages[1:]:
     raised.match(message)

@@ -10,11 +10,11 @@ them, and torchvision's `deeplabv3_resnet50` and 101.
 from collections.abc import Sequence
 import dataclasses
 
-from dilated_jax import layers
 from dilated_jax.errors import InputError
-from dilated_jax.layers import Layer, Table
 from dilated_jax.models import resnet
 from dilated_jax.models.dilation import Scorer
+from dilated_jax.nn import table as tables
+from dilated_jax.nn.table import Layer, Table
 
 ASPP = {'small': (2, 4, 8, 12), 'large': (6, 12, 18, 24)}
 
@@ -75,17 +75,17 @@ def large_fov(
         Layer(f'{mlp}_mlp2', kernel=1, **hidden),
       ]
       maps.append(f'{mlp}_mlp2')
-    table += [layers.join('features', 'concat', *maps), final]
+    table += [tables.join('features', 'concat', *maps), final]
   return Scorer(tuple(table))
 
 
 def _body(stride: int, width: float, average: bool, vgg_options: dict) -> list[Layer]:
   """VGG-16 up to its last pooling, with 3x3 poolings."""
   table = []
-  for layer in layers.vgg(2, width=width, **vgg_options)[:-3]:
+  for layer in tables.vgg(2, width=width, **vgg_options)[:-3]:
     pool = dict(kernel=3) if layer.kind == 'max_pool' else {}
     table.append(dataclasses.replace(layer, padding=1, **pool))
-  table = list(layers.dilate(tuple(table), stride, keep_pools=True))
+  table = list(tables.dilate(tuple(table), stride, keep_pools=True))
   if average:
     table.append(Layer(f'{table[-1].name}a', 'avg_pool', padding=1))
   return table
@@ -105,7 +105,7 @@ def _branch(
     Layer(f'fc7{suffix}', kernel=1, **hidden),
     Layer(f'fc8{suffix}', kernel=1, channels=num_classes, init='classifier'),
   )
-  return list(layers.with_dropout(rows, dropout))
+  return list(tables.with_dropout(rows, dropout))
 
 
 def v2(
@@ -159,7 +159,7 @@ def v2(
       options = dict(dilation=dilation, padding=dilation, inputs=shared, init='classifier')
       table.append(Layer(f'final_{number}', channels=num_classes, **options))
     scores.append(table[-1].name)
-  table.append(layers.join('scores', 'sum', *scores))
+  table.append(tables.join('scores', 'sum', *scores))
   return Scorer(tuple(table), scales=(1.0, 0.75, 0.5) if multi_scale else (1.0,))
 
 
@@ -224,8 +224,8 @@ def pyramid(given: str, channels: int, stride: int, norm: str) -> Table:
   table += [
     Layer('mean', 'bins', kernel=1, inputs=(given,)),
     resnet.normed('aspp_4', channels, norm),
-    layers.join('aspp_4_up', 'resize', 'aspp_4', given),
-    layers.join('aspp', 'concat', 'aspp_0', 'aspp_1', 'aspp_2', 'aspp_3', 'aspp_4_up'),
+    tables.join('aspp_4_up', 'resize', 'aspp_4', given),
+    tables.join('aspp', 'concat', 'aspp_0', 'aspp_1', 'aspp_2', 'aspp_3', 'aspp_4_up'),
     resnet.normed('project', channels, norm),
   ]
   return tuple(table)

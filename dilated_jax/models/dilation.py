@@ -9,9 +9,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dilated_jax import geometry, ops
-from dilated_jax.layers import Table
-from dilated_jax.models.stack import Stack
+from dilated_jax.nn import geometry, ops
+from dilated_jax.nn.stack import Stack
+from dilated_jax.nn.table import Table
 
 
 class Scorer(NamedTuple):

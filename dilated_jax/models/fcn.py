@@ -6,11 +6,11 @@ Source: Long, Shelhamer & Darrell, "Fully Convolutional Networks for Semantic Se
 
 import dataclasses
 
-from dilated_jax import geometry, layers
 from dilated_jax.errors import InputError
-from dilated_jax.layers import Layer
 from dilated_jax.models import resnet
 from dilated_jax.models.dilation import Scorer
+from dilated_jax.nn import geometry, table as tables
+from dilated_jax.nn.table import Layer
 
 AT_ONCE = {'pool4': 1e-2, 'pool3': 1e-4}
 
@@ -51,7 +51,7 @@ def fcn(
     raise InputError(
       f'blocks is {tuple(vgg_options["blocks"])}; FCN has five, behind five poolings'
     )
-  table = layers.with_dropout(layers.vgg(num_classes, **vgg_options), dropout)
+  table = tables.with_dropout(tables.vgg(num_classes, **vgg_options), dropout)
   table = [_padded(layer, image_padding) for layer in table[:-1]]
   table.append(Layer('score_fr', kernel=1, channels=num_classes, init='zeros'))
   for pool in ('pool4', 'pool3'):
@@ -65,8 +65,8 @@ def fcn(
       Layer(
         f'score_{pool}', kernel=1, channels=num_classes, init='zeros', inputs=(pool,), scale=scale
       ),
-      layers.join(f'score_{pool}c', 'crop', f'score_{pool}', padding=-shift),
-      layers.join(f'fuse_{pool}', 'sum', finer, f'score_{pool}c'),
+      tables.join(f'score_{pool}c', 'crop', f'score_{pool}', padding=-shift),
+      tables.join(f'fuse_{pool}', 'sum', finer, f'score_{pool}c'),
     ]
   # Cells that no pixel of the picture is blended from are cut off.
   upsampling = Layer('upscore', 'deconv', kernel=2 * stride, stride=stride)

@@ -3,10 +3,10 @@
 Source: Zhao et al., "Pyramid Scene Parsing Network" (CVPR 2017); github.com/hszhao/PSPNet.
 """
 
-from dilated_jax import layers
-from dilated_jax.layers import Layer
 from dilated_jax.models import resnet
 from dilated_jax.models.dilation import Scorer
+from dilated_jax.nn import table as tables
+from dilated_jax.nn.table import Layer
 
 BINS = (1, 2, 3, 6)
 
@@ -43,13 +43,13 @@ def pspnet(
     table += [
       Layer(f'bins{count}', 'bins', kernel=count, inputs=(given,)),
       resnet.normed(f'pyramid{count}', quarter, norm),
-      layers.join(f'pyramid{count}_up', 'resize', f'pyramid{count}', given),
+      tables.join(f'pyramid{count}_up', 'resize', f'pyramid{count}', given),
     ]
     maps.append(f'pyramid{count}_up')
   table += [
-    layers.join('pyramid', 'concat', *maps),
+    tables.join('pyramid', 'concat', *maps),
     resnet.normed('head', quarter, norm, kernel=3, padding=1, dropout=0.1),
     Layer('final', kernel=1, channels=num_classes, init='classifier'),
   ]
   extra = resnet.head(body, num_classes, group=3, norm=norm) if auxiliary else ()
-  return Scorer(layers.with_dropout(tuple(table), dropout), auxiliary=extra)
+  return Scorer(tables.with_dropout(tuple(table), dropout), auxiliary=extra)

@@ -6,9 +6,9 @@ names of torchvision (github.com/pytorch/vision, torchvision/models/resnet.py) w
 
 from collections.abc import Sequence
 
-from dilated_jax import layers
 from dilated_jax.errors import InputError
-from dilated_jax.layers import Layer, Table
+from dilated_jax.nn import table as tables
+from dilated_jax.nn.table import Layer, Table
 
 BLOCKS = {'resnet50': (3, 4, 6, 3), 'resnet101': (3, 4, 23, 3)}
 
@@ -84,8 +84,8 @@ def backbone(
         shortcut = f'{name}_downsample'
         options = dict(stride=step, inputs=(given,), activation=None)
         table.append(conv(shortcut, 4 * channels, **options))
-      table.append(layers.join(name, 'sum', f'{name}_conv3', shortcut, activation='relu'))
-  return layers.dilate(tuple(table), stride)
+      table.append(tables.join(name, 'sum', f'{name}_conv3', shortcut, activation='relu'))
+  return tables.dilate(tuple(table), stride)
 
 
 def normed(name: str, channels: int, norm: str = 'batch', **options) -> Layer:

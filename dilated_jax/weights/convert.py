@@ -14,10 +14,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dilated_jax import datasets, geometry, initializers
-from dilated_jax.checkpoints import Card
-from dilated_jax.datasets.classes import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_colour
+from dilated_jax.data import registry as datasets
 from dilated_jax.errors import InputError
+from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_colour
+from dilated_jax.models.spec import Card
+from dilated_jax.nn import geometry, initializers
 from dilated_jax.weights import layouts, structure
 from dilated_jax.weights.layouts import Blob
 from dilated_jax.weights.mapped import Mapped

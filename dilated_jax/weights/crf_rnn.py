@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from dilated_jax.checkpoints import Card
 from dilated_jax.errors import InputError
+from dilated_jax.models.spec import Card
 from dilated_jax.weights import caffe
 from dilated_jax.weights.mapped import Mapped
 

@@ -3,9 +3,9 @@
 import itertools
 import re
 
-from dilated_jax import layers
-from dilated_jax.layers import Table
 from dilated_jax.models import resnet
+from dilated_jax.nn import table as tables
+from dilated_jax.nn.table import Table
 
 
 def front_end_options(file, kernels, default_fc: int = 1) -> dict:
@@ -38,7 +38,7 @@ def front_end_options(file, kernels, default_fc: int = 1) -> dict:
     + [_outputs(kernels, name, default_fc) for name in ('fc6', 'fc7')],
     'fc_kernel': kernels['fc6'].shape[0] if 'fc6' in kernels else 7,
   }
-  usual = {'blocks': [2, 2, 3, 3, 3], 'channels': _channels(layers.vgg(2)), 'fc_kernel': 7}
+  usual = {'blocks': [2, 2, 3, 3, 3], 'channels': _channels(tables.vgg(2)), 'fc_kernel': 7}
   return {name: value for name, value in options.items() if value != usual[name]}
 
 
@@ -66,7 +66,7 @@ def context_options(file, contents, kernels, num_classes: int) -> tuple[str, dic
   count = 3 + max([int(number[1]) for number in numbers if number], default=2)
   model = f'dilation{count if count in (7, 10) else 8}'
   of_kind = {
-    kind: layers.context(num_classes, layers=count, kind=kind) for kind in ('basic', 'large')
+    kind: tables.context(num_classes, layers=count, kind=kind) for kind in ('basic', 'large')
   }
   channels = [_outputs(kernels, layer.name, 1) for layer in of_kind['basic'][:-1]]
   kind = next((kind for kind in of_kind if _channels(of_kind[kind]) == channels), None)
@@ -83,7 +83,7 @@ def context_options(file, contents, kernels, num_classes: int) -> tuple[str, dic
   styles = {
     style: [
       layer.padding
-      for layer in layers.context(num_classes, dilations=options['dilations'], padding=style)[:-1]
+      for layer in tables.context(num_classes, dilations=options['dilations'], padding=style)[:-1]
     ]
     for style in ('same', 'buffer')
   }

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dilated_jax import losses
 from dilated_jax.crf import CrfRnn
 from dilated_jax.errors import InputError
+from dilated_jax.training import losses
 
 THEIRS = {
   'spatial': 'spatial_ker_weights',

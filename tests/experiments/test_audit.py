@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dilated_jax import checkpoints, datasets, pictures
-from dilated_jax.datasets import scenes
+from dilated_jax import data
+from dilated_jax.data.builders import scenes
 from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files
+from dilated_jax.models import spec
 from experiments import audit
 from tests import calling
 
@@ -80,7 +82,7 @@ def test_faults_end_with_status_1(own, tmp_path):
   assert content['findings'][0]['files'] == [
     {'file': f'{own}/labels/3x.png', 'found': 'is an empty file (0 bytes)'}
   ]
-  assert pictures.read_image(tmp_path / 'report/audit.png').shape[0] > 180
+  assert image_files.read_image(tmp_path / 'report/audit.png').shape[0] > 180
 
 
 def test_warnings_do_not_fail(own):
@@ -106,7 +108,7 @@ def test_lists(own, capsys):
 def test_a_prepared_data_set(tmp_path, capsys):
   with pytest.raises(InputError, match=r'scenes: not prepared in .*experiments\.prepare'):
     run('--dataset=scenes', f'--data_dir={tmp_path}')
-  datasets.prepare('scenes', tmp_path, counts={'train': 5, 'val': 3, 'test': 2})
+  data.prepare('scenes', tmp_path, counts={'train': 5, 'val': 3, 'test': 2})
   run('--dataset=scenes', f'--data_dir={tmp_path}')
   lines = capsys.readouterr().out.splitlines()
   assert lines[0] == '10 pairs (5 train, 3 val, 2 test); 160x128'
@@ -161,7 +163,7 @@ def test_a_folder_end_to_end(tmp_path):
   done = start('train', *arguments, **quick)
   assert done.returncode == 0, done.stderr
   assert 'there is no val split, so 1 pictures, chosen by a hash' in done.stderr
-  card = checkpoints.load_card(workdir / 'weights')
+  card = spec.load_card(workdir / 'weights')
   found = json.loads((workdir / 'classes.json').read_text())
   assert list(card.classes) == found['names'] == [f'class {index}' for index in range(7)]
   assert list(card.mean) == found['mean'] and len(found['found']['pictures']['val']) == 1

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from dilated_jax import checkpoints, datasets, models
+from dilated_jax import data, models
 from dilated_jax.errors import InputError
+from dilated_jax.models import spec, weights_folder
 from experiments import compare, networks, train, tune
 from experiments.commands import Done
 from tests import calling
@@ -23,7 +24,7 @@ OPTIONS = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_chan
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   folder = tmp_path_factory.mktemp('data')
-  datasets.prepare('scenes', folder, counts={'train': 1, 'val': 1, 'test': 2})
+  data.prepare('scenes', folder, counts={'train': 1, 'val': 1, 'test': 2})
   return folder
 
 
@@ -45,7 +46,7 @@ def commands(monkeypatch):
       folder.mkdir(parents=True)
       (folder / 'best.flags').write_text('--crf=dense\n--crf_iterations=1\n')
     else:
-      classes = datasets.classes('scenes').names
+      classes = data.classes('scenes').names
       score = (
         0.5 + 0.1 * ('rnn' in given['weights']) + 0.01 * int(given['weights'].split('_')[-1][0])
       )
@@ -64,11 +65,11 @@ def commands(monkeypatch):
 
 
 def save(workdir, given):
-  classes = datasets.classes('scenes')
+  classes = data.classes('scenes')
   options = dict(OPTIONS, **({'crf': 'rnn'} if 'crf' in given else {}))
   if 'context' in given:
     options |= {'context': given['context'], 'dilations': [1, 1, 1]}
-  card = checkpoints.Card(
+  card = spec.Card(
     given['model'], options, classes.names, classes.palette, classes.mean, dataset='scenes'
   )
   model = card.create()
@@ -76,7 +77,7 @@ def save(workdir, given):
   images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-  checkpoints.save_weights(workdir / 'weights', card, zeros)
+  weights_folder.save_weights(workdir / 'weights', card, zeros)
   (workdir / 'metrics.jsonl').write_text('{"steps_per_second": 2.0}\n{"val_mean_iou": 0.5}\n')
 
 
@@ -176,8 +177,8 @@ def test_recipes_say_what_can_be_run(recipe, tmp_path, monkeypatch):
 @pytest.mark.parametrize('path', PUBLISHED, ids=lambda path: path.parent.name)
 def test_published_figures_are_of_classes_that_there_are(path):
   table = json.loads(path.read_text())
-  names = {name for name in datasets.NAMES if path.parent.name.startswith(name)}
-  classes = {*datasets.classes(max(names, key=len)).names, 'mean'}
+  names = {name for name in data.NAMES if path.parent.name.startswith(name)}
+  classes = {*data.classes(max(names, key=len)).names, 'mean'}
   assert {*table['columns']} <= classes
   for name, row in compare.figures(path).items():
     model, context, crf = name.split()

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from dilated_jax import datasets
-from dilated_jax.datasets import scenes
+from dilated_jax import data
+from dilated_jax.data.builders import scenes
+from dilated_jax.nn import geometry, table as tables
 from experiments import demo
 
-NAMES = datasets.classes('scenes').names
+NAMES = data.classes('scenes').names
 
 
 def test_distance_counts_pixels_along_the_farther_axis():
@@ -29,9 +30,8 @@ def test_exchanged_differs_in_the_landmark_alone():
 
 
 def test_rings_begin_where_the_front_end_stops_seeing():
-  from dilated_jax import geometry, layers
 
-  table = layers.front_end(7, blocks=(1, 1, 1), stride=8, fc_kernel=3, fc_channels=64, width=0.25)
+  table = tables.front_end(7, blocks=(1, 1, 1), stride=8, fc_kernel=3, fc_channels=64, width=0.25)
   assert demo.RINGS[1] == geometry.receptive_field(table) // 2 + geometry.stride(table)
-  control = table + layers.context(7, dilations=(1,) * 7)
+  control = table + tables.context(7, dilations=(1,) * 7)
   assert demo.RINGS[2] == geometry.receptive_field(control) // 2 + geometry.stride(table)

@@ -11,18 +11,12 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dilated_jax import (
-  boundaries,
-  checkpoints,
-  datasets,
-  files,
-  metrics,
-  models,
-  pictures,
-  protocols,
-)
-from dilated_jax.datasets.classes import CAMVID, CAMVID_DILATION8, CITYSCAPES, VOC
+from dilated_jax import data, files, models
 from dilated_jax.errors import InputError
+from dilated_jax.evaluation import boundaries, metrics, protocols
+from dilated_jax.images import files as image_files, visualization
+from dilated_jax.label_spec import CAMVID, CAMVID_DILATION8, CITYSCAPES, VOC
+from dilated_jax.models import spec, weights_folder
 from experiments import evaluate
 from tests import calling, cityscapes_tool
 
@@ -44,8 +38,8 @@ def folders(tmp_path):
     label = rng.choice(np.r_[np.arange(12), 255].astype(np.uint8), (6 + index, 8))
     said = rng.integers(0, 11, label.shape, dtype=np.uint8)
     kept.append((label, said))
-    files.write_atomic(tmp_path / f'labels/0001TP_{index}_L.png', pictures.encode_png(label))
-    files.write_atomic(tmp_path / f'said/0001TP_{index}.png', pictures.encode_png(said))
+    files.write_atomic(tmp_path / f'labels/0001TP_{index}_L.png', image_files.encode_png(label))
+    files.write_atomic(tmp_path / f'said/0001TP_{index}.png', image_files.encode_png(said))
   return tmp_path, kept
 
 
@@ -80,7 +74,7 @@ def test_bad_pictures_are_named(folders):
 
   def broken(file, array, words):
     before = (folder / file).read_bytes()
-    files.write_atomic(folder / file, pictures.encode_png(array))
+    files.write_atomic(folder / file, image_files.encode_png(array))
     with pytest.raises(InputError, match=words) as raised:
       run(*arguments)
     assert file in str(raised.value) and '\n' not in str(raised.value)
@@ -89,7 +83,7 @@ def test_bad_pictures_are_named(folders):
   broken('said/0001TP_1.png', np.full_like(said, 11), 'predicted as none of the classes')
   broken('said/0001TP_1.png', np.full_like(said, 99), 'illegal label values 99')
   broken('said/0001TP_1.png', said[:3], '3 x 8')
-  broken('said/0001TP_1.png', pictures.colourise(said, CAMVID.palette), 'colour mask and')
+  broken('said/0001TP_1.png', visualization.colourise(said, CAMVID.palette), 'colour mask and')
   broken('labels/0001TP_1_L.png', np.full_like(label, 77), '77')
   (folder / 'said/0001TP_0.png').unlink()
   with pytest.raises(InputError, match='no prediction for 1 of 3 files: 0001TP_0_L'):
@@ -98,7 +92,7 @@ def test_bad_pictures_are_named(folders):
 
 def save(folder, **arrays):
   for name, array in arrays.items():
-    files.write_atomic(folder / f'{name}.png', pictures.encode_png(array))
+    files.write_atomic(folder / f'{name}.png', image_files.encode_png(array))
   return folder
 
 
@@ -123,7 +117,7 @@ def test_cityscapes_as_the_official_tool(tmp_path, monkeypatch, capsys):
 
   # The same predictions as train ids: but for caravans and trailers nothing changes.
   for path, (_, said, _) in zip(predictions, triples):
-    files.write_atomic(path, pictures.encode_png(CITYSCAPES.to_train_ids(said, path)))
+    files.write_atomic(path, image_files.encode_png(CITYSCAPES.to_train_ids(said, path)))
   again = scores_of(tmp_path, *common, '--protocol=cityscapes')
   assert 'predictions: train ids, as ' in capsys.readouterr().out
   for key in ('mean_iou', 'mean_category_iou', 'mean_iiou', 'pixel_accuracy'):
@@ -190,7 +184,7 @@ def test_segnet_protocol(folders):
   for index, (label, said) in enumerate(kept):
     said[0] = 11
     save(folder / 'said', **{f'0001TP_{index}': said})
-    colours = pictures.colourise(CAMVID.to_train_ids(label, 'x'), CAMVID.palette)
+    colours = visualization.colourise(CAMVID.to_train_ids(label, 'x'), CAMVID.palette)
     save(folder / 'labels', **{f'0001TP_{index}_L': colours})
   report = scores_of(
     folder, f'--predictions={folder}/said', f'--labels={folder}/labels', '--dataset=camvid',
@@ -271,11 +265,11 @@ def test_wrong_flags(argument):
 
 
 def test_a_network_on_a_split(tmp_path, capsys):
-  datasets.prepare('scenes', tmp_path / 'data', counts={'train': 2, 'val': 5, 'test': 2})
-  table = datasets.classes('scenes')
+  data.prepare('scenes', tmp_path / 'data', counts={'train': 2, 'val': 5, 'test': 2})
+  table = data.classes('scenes')
   turned = np.roll(np.arange(table.num_classes), 1)  # The network's order of the same classes.
   options = {'width': 1 / 16, 'blocks': [1, 1, 1, 1, 1], 'fc_kernel': 3}
-  card = checkpoints.Card(
+  card = spec.Card(
     model='front_end',
     options=options,
     classes=tuple(table.names[index] for index in turned),
@@ -286,7 +280,7 @@ def test_a_network_on_a_split(tmp_path, capsys):
   )
   model = models.create('front_end', table.num_classes, **options)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
-  checkpoints.save_weights(tmp_path / 'weights', card, variables)
+  weights_folder.save_weights(tmp_path / 'weights', card, variables)
 
   common = [f'--weights={tmp_path}/weights', f'--data_dir={tmp_path}/data']
   run(*common, f'--output={tmp_path}/scores.json', '--batch_size=2', '--limit=3')
@@ -294,7 +288,7 @@ def test_a_network_on_a_split(tmp_path, capsys):
   assert set(report) == KEYS
   assert (report['dataset'], report['split'], report['pictures']) == ('scenes', 'val', 3)
   assert 'scenes val: 3 pictures' in capsys.readouterr().out
-  source = datasets.load('scenes', 'val', tmp_path / 'data')
+  source = data.load('scenes', 'val', tmp_path / 'data')
   counted = sum(int(np.sum(source[index]['label'] != 255)) for index in range(3))
   assert np.sum(report['confusion']) == counted
 

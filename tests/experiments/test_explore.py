@@ -5,9 +5,11 @@ import json
 
 import pytest
 
-from dilated_jax import checkpoints, files, geometry, models
-from dilated_jax.datasets.classes import CAMVID
+from dilated_jax import files, models
 from dilated_jax.errors import InputError
+from dilated_jax.label_spec import CAMVID
+from dilated_jax.models import spec, weights_folder
+from dilated_jax.nn import geometry
 from experiments import explore
 from tests import calling
 
@@ -100,11 +102,11 @@ def test_json(tmp_path, capsys):
 
 def card(**changes):
   fields = {'model': 'dilation7', 'options': {'width': 0.125}, 'input': (852, 1640)} | changes
-  return checkpoints.Card(classes=CAMVID.names, palette=CAMVID.palette, mean=CAMVID.mean, **fields)
+  return spec.Card(classes=CAMVID.names, palette=CAMVID.palette, mean=CAMVID.mean, **fields)
 
 
 def test_a_weights_folder(tmp_path, capsys):
-  checkpoints.save_weights(tmp_path / 'weights', card(), {'params': {}})
+  weights_folder.save_weights(tmp_path / 'weights', card(), {'params': {}})
   run(f'--weights={tmp_path}/weights')
   out = capsys.readouterr().out
   assert out.startswith('dilation7: 11 classes, input 852x1640, width 0.125\n')

@@ -13,8 +13,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dilated_jax import checkpoints, crf, inference, models, pictures
+from dilated_jax import crf, inference, models
 from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files, matching
+from dilated_jax.models import spec, weights_folder
 from experiments import predict
 from tests import calling
 
@@ -26,7 +28,7 @@ OPTIONS = {'width': 1 / 16, 'blocks': [1, 1, 1, 1, 1], 'fc_kernel': 3}
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
   folder = tmp_path_factory.mktemp('weights') / 'tiny'
-  card = checkpoints.Card(
+  card = spec.Card(
     model='front_end',
     options=OPTIONS,
     classes=NAMES,
@@ -37,7 +39,7 @@ def weights(tmp_path_factory):
   )
   model = models.create('front_end', len(NAMES), **OPTIONS)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
-  checkpoints.save_weights(folder, card, variables)
+  weights_folder.save_weights(folder, card, variables)
   return folder
 
 
@@ -67,7 +69,7 @@ def test_a_dense_crf_refines(weights, photos, tmp_path):
     np.load(tmp_path / kind / 'a.npz')['probabilities'] for kind in ('plain', 'refined')
   )
   settings = crf.DenseCrf((2, 4), (20, 9, 3), iterations=3)
-  expected = settings(plain, pictures.read_image(photos / 'a.png'))
+  expected = settings(plain, image_files.read_image(photos / 'a.png'))
   np.testing.assert_allclose(refined, expected, atol=1e-6)
   assert abs(refined - plain).max() > 1e-3
   about = json.loads((tmp_path / 'refined/predictions.json').read_text())
@@ -91,17 +93,17 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
   assert (about['classes'], about['dataset']) == (list(NAMES), 'toys')
   assert '3 of 3 pictures labelled' in capsys.readouterr().out
 
-  card, variables = checkpoints.load_weights(weights)
+  card, variables = weights_folder.load_weights(weights)
   model = card.create()
   for name in ('a.png', 'b.jpg', 'c.bmp'):
-    image, stem = pictures.read_image(photos / name), name[0]
+    image, stem = image_files.read_image(photos / name), name[0]
     expected = inference.predict(model, variables, card, image, scales=(1.0, 0.5), flip=True)
     with Image.open(out / f'{stem}.png') as labels:
       assert labels.mode == 'L'
       np.testing.assert_array_equal(np.asarray(labels), expected.labels)
-    colours = pictures.read_image(out / f'{stem}_colours.png')
+    colours = image_files.read_image(out / f'{stem}_colours.png')
     np.testing.assert_array_equal(colours, np.array(PALETTE)[expected.labels])
-    overlay = pictures.read_image(out / f'{stem}_overlay.png')
+    overlay = image_files.read_image(out / f'{stem}_overlay.png')
     height, width = expected.labels.shape
     mixed = (image + np.array(PALETTE)[expected.labels]) / 2
     np.testing.assert_allclose(overlay[:height, :width], mixed, atol=0.5)
@@ -140,7 +142,7 @@ def test_refusals_come_before_any_work(photos, tmp_path):
 
 
 def test_the_same_picture_twice_is_done_once(photos, tmp_path):
-  inputs = pictures.find(f'{photos},{photos}/a.png')
+  inputs = matching.find(f'{photos},{photos}/a.png')
   assert len(predict.planned(inputs, tmp_path / 'out', ['labels'])) == 3
 
 

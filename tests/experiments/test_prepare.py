@@ -3,7 +3,7 @@
 from absl import flags
 import pytest
 
-from dilated_jax import datasets
+from dilated_jax import data
 from dilated_jax.errors import InputError
 from experiments import prepare
 
@@ -16,14 +16,14 @@ def values():
 
 
 def test_describes_what_is_there(values, tmp_path, capsys):
-  folder = datasets.prepare('scenes', tmp_path, counts={'train': 4, 'val': 2, 'test': 2})
+  folder = data.prepare('scenes', tmp_path, counts={'train': 4, 'val': 2, 'test': 2})
   values(['prepare', '--dataset=scenes', f'--data_dir={tmp_path}'])
   prepare.main(values)
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].split() == ['train', 'val', 'test']
   assert lines[1].split() == ['pictures', '4', '2', '2']
   assert lines[2].split() == ['pixels', '81,920', '40,960', '40,960']
-  assert [line.split()[0] for line in lines[3:10]] == list(datasets.classes('scenes').names)
+  assert [line.split()[0] for line in lines[3:10]] == list(data.classes('scenes').names)
   shares = [float(line.split()[1].rstrip('%')) for line in lines[3:11]]
   assert abs(sum(shares) - 100) < 0.1
   assert lines[-1].endswith(str(folder))

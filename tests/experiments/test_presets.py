@@ -6,9 +6,10 @@ import pathlib
 from absl import flags
 import pytest
 
-from dilated_jax import geometry, models
+from dilated_jax import models
+from dilated_jax.nn import geometry
 from experiments import networks, train
-from tests.datasets import test_cityscapes, test_voc
+from tests.data.builders import test_cityscapes, test_voc
 
 FOLDER = pathlib.Path(train.__file__).parent / 'presets'
 PRESETS = sorted(

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import dilated_jax
-from dilated_jax import checkpoints, datasets, files
+from dilated_jax import data, files
 from dilated_jax.errors import InputError
+from dilated_jax.models import spec, weights_folder
 from experiments import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,7 +28,7 @@ NARROW = [
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
   folder = tmp_path_factory.mktemp('data')
-  datasets.prepare('scenes', folder, counts={'train': 4, 'val': 2, 'test': 2})
+  data.prepare('scenes', folder, counts={'train': 4, 'val': 2, 'test': 2})
   return folder
 
 
@@ -56,8 +57,8 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines()[-1] == f'weights: {tmp_path}/run/weights'
 
-  classes = datasets.classes('scenes')
-  card = checkpoints.load_card(tmp_path / 'run/weights')
+  classes = data.classes('scenes')
+  card = spec.load_card(tmp_path / 'run/weights')
   assert (card.model, card.classes, card.palette) == ('dilation8', classes.names, classes.palette)
   assert (card.mean, card.picture_scale, card.upsampling) == (classes.mean, 0.5, 'deconvolution')
   model, variables = dilated_jax.load(tmp_path / 'run/weights')
@@ -171,11 +172,11 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
 
   monkeypatch.setattr(train.stages, 'run', preempted)
   options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
-  classes = datasets.classes('scenes')
-  card = checkpoints.Card('front_end', options, classes.names, classes.palette, classes.mean)
+  classes = data.classes('scenes')
+  card = spec.Card('front_end', options, classes.names, classes.palette, classes.mean)
   given = zeros(card.create(), 0)
   given['params']['front_end']['conv1_1']['bias'] += 7
-  checkpoints.save_weights(tmp_path / 'given', card, given)
+  weights_folder.save_weights(tmp_path / 'given', card, given)
   values = values_of(
     workdir=str(tmp_path / 'run'), data_dir=str(data_dir), init=[str(tmp_path / 'given')],
     model='dilation8', blocks=['1'], width=0.0625, stride=2, fc_kernel=3, fc_channels=4,
@@ -227,5 +228,5 @@ def test_two_processes_do_what_one_does(data_dir, tmp_path):
     for run in ('two', 'one')
   ]  # fmt: skip
   assert lines[0] == lines[1] and len(lines[0]) == 8
-  two, one = (checkpoints.load_weights(tmp_path / run / 'weights')[1] for run in ('two', 'one'))
+  two, one = (weights_folder.load_weights(tmp_path / run / 'weights')[1] for run in ('two', 'one'))
   jax.tree.map(np.testing.assert_array_equal, two, one)

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from dilated_jax import checkpoints, datasets
+from dilated_jax import data
 from dilated_jax.errors import InputError
+from dilated_jax.models import spec, weights_folder
 from experiments import evaluate, tune
 from tests import calling
 
@@ -14,10 +15,10 @@ from tests import calling
 def trained(tmp_path_factory):
   """A data set of few pictures, and a network that was drawn, not trained."""
   folder = tmp_path_factory.mktemp('tune')
-  datasets.prepare('scenes', folder / 'data', counts={'train': 1, 'val': 2, 'test': 1})
-  classes = datasets.classes('scenes')
+  data.prepare('scenes', folder / 'data', counts={'train': 1, 'val': 2, 'test': 1})
+  classes = data.classes('scenes')
   options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
-  card = checkpoints.Card(
+  card = spec.Card(
     'front_end', options, classes.names, classes.palette, classes.mean, dataset='scenes'
   )
   rng, model = np.random.default_rng(0), card.create()
@@ -26,7 +27,7 @@ def trained(tmp_path_factory):
     model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   )
   drawn = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
-  checkpoints.save_weights(folder / 'weights', card, drawn)
+  weights_folder.save_weights(folder / 'weights', card, drawn)
   return folder
 
 

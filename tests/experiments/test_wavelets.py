@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dilated_jax import pictures
 from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files
 from experiments import wavelets
 from tests import calling
 
@@ -29,7 +29,7 @@ def test_the_sheet(photo, tmp_path, capsys):
   run(f'--input={photo}', f'--output={tmp_path}/out', '--scales=3')
   assert [path.name for path in (tmp_path / 'out').iterdir()] == ['photo_scales.png']
   # Two rows of panels: the photograph, three details; what is left.
-  page = pictures.read_image(tmp_path / 'out/photo_scales.png')
+  page = image_files.read_image(tmp_path / 'out/photo_scales.png')
   assert page.shape[0] > 2 * 40 * 5 and page.shape[1] > 4 * 56 * 5
   lines = capsys.readouterr().out.splitlines()
   assert [line.split()[:3] for line in lines[1:4]] == [
@@ -42,7 +42,7 @@ def test_denoising(photo, tmp_path, capsys, options):
   out = tmp_path / 'out'
   run(f'--input={photo}', f'--output={out}', '--scales=3', '--noise=25', '--denoise=3', *options)
   clean, found = (
-    pictures.read_image(path).astype(float) for path in (photo, out / 'photo_denoised.png')
+    image_files.read_image(path).astype(float) for path in (photo, out / 'photo_denoised.png')
   )
   assert np.sqrt(np.mean((found - clean) ** 2)) < 0.7 * 25
   assert 'dB denoised' in capsys.readouterr().out
@@ -50,8 +50,8 @@ def test_denoising(photo, tmp_path, capsys, options):
 
 def test_no_threshold_gives_the_photograph_back(photo, tmp_path):
   run(f'--input={photo}', f'--output={tmp_path}', '--denoise=0')
-  found = pictures.read_image(tmp_path / 'photo_denoised.png')
-  np.testing.assert_array_equal(found, pictures.read_image(photo))
+  found = image_files.read_image(tmp_path / 'photo_denoised.png')
+  np.testing.assert_array_equal(found, image_files.read_image(photo))
 
 
 def test_what_is_refused(photo, tmp_path):

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from dilated_jax import audio, models, pictures
+from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files
+from dilated_jax.signal import audio
 from experiments import wavenet
 from tests import calling
 
@@ -47,7 +49,7 @@ def test_made_up_tones(tmp_path, capsys):
   for name in ('generated', 'truth'):
     sound, rate = audio.read_wav(tmp_path / f'{name}.wav')
     assert (len(sound), rate) == (4000, 8000)
-  assert pictures.read_image(tmp_path / 'sheet.png').shape[1] > 2 * 640
+  assert image_files.read_image(tmp_path / 'sheet.png').shape[1] > 2 * 640
   assert 'bits_per_sample' in capsys.readouterr().out
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dilated_jax import geometry, models
+from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.nn import geometry
 from tests.models import reference
 
 # Of the five blocks of VGG-16, narrow and shallow; the sizes of all layers are as at full width.

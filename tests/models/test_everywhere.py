@@ -6,11 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from dilated_jax import checkpoints, features, geometry, inference, models, ops, stages
-from dilated_jax.checkpoints import Card
-from dilated_jax.datasets.classes import Classes
+from dilated_jax import inference, models
 from dilated_jax.errors import InputError
-from dilated_jax.optimizers import Options
+from dilated_jax.inference import prediction as prediction_lib
+from dilated_jax.label_spec import Classes
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import Card
+from dilated_jax.nn import geometry, ops
+from dilated_jax.training import feature_cache, loop
+from dilated_jax.training.optimizers import Options
 from tests.models import reference
 
 pytestmark = [
@@ -83,22 +87,22 @@ def test_all_stages(name, labels, more, tmp_path):
   card = card_of(name, upsampling, **SHORT, **more)
   optimizer = Options('adamw', 1e-3)
   configs = [
-    stages.Config(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
+    loop.Config(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
     for stage in ('front_end', 'context', 'joint')
   ]
   train, val = pictures(2), pictures(1, 21, 40)
   variables = reference.variables_of(card.create())
   with jax.numpy_dtype_promotion('standard'):  # For optax's AdamW.
-    found = stages.run(configs, card, variables, train, val, CLASSES, tmp_path)
+    found = loop.run(configs, card, variables, train, val, CLASSES, tmp_path)
   for path, leaf in jax.tree_util.tree_leaves_with_path(found['params']):
     before = variables['params']
     for key in path:
       before = before[key.key]
     assert (np.asarray(leaf) != before).any(), path
-  alone, _ = checkpoints.load_weights(tmp_path / 'front_end' / 'weights')
+  alone, _ = weights_folder.load_weights(tmp_path / 'front_end' / 'weights')
   assert (alone.model, 'context' in alone.options) == (name, False)
   assert alone.create() == card.create().alone()
-  whole, _ = checkpoints.load_weights(tmp_path / 'weights')
+  whole, _ = weights_folder.load_weights(tmp_path / 'weights')
   assert whole.create() == card.create()
 
 
@@ -107,7 +111,7 @@ def test_mirrored_maps_stay_beside_their_labels(name, tmp_path):
   """The maps reach as far beyond the picture on its left as on its right, to a cell."""
   model = models.create(name, 3, **NETWORKS[name])
   variables = reference.variables_of(model)
-  source = features.source(model, variables, MEAN, pictures(2), tmp_path)
+  source = feature_cache.source(model, variables, MEAN, pictures(2), tmp_path)
   (height, width), stride = source[0]['label'].shape, model.stride
   assert (height, width) == (24, 40)
   first = geometry.offset(model)
@@ -121,7 +125,7 @@ def test_pictures_are_seen_as_a_whole(name, monkeypatch):
   model = card.create()
   variables, image = reference.variables_of(model), pictures(1, 32, 48)[0]['image']
   whole = inference.predict(model, variables, card, image)
-  monkeypatch.setattr(inference, 'memory', lambda: 1)
+  monkeypatch.setattr(prediction_lib, 'memory', lambda: 1)
   found = inference.predict(model, variables, card, image)
   np.testing.assert_array_equal(found.logits, whole.logits)
   with pytest.raises(InputError, match='32x32 does not hold the picture'):

@@ -3,8 +3,9 @@
 import pytest
 from torch.nn import functional
 
-from dilated_jax import geometry, models
+from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.nn import geometry
 from tests.models import reference
 from tests.models.reference import bilinear
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dilated_jax import geometry, models, ops
+from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.models import stack
+from dilated_jax.nn import geometry, ops, stack
 
 PAPER = [
   ('front_end', 21, {}),

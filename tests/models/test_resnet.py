@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dilated_jax import geometry, models, training
+from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.nn import geometry
+from dilated_jax.training import stages as stages_lib, step as train_step
 from tests.models import reference
 
 NARROW = {'blocks': (1, 1, 2, 2), 'width': 1 / 16}
@@ -188,16 +190,16 @@ def test_the_auxiliary_loss_counts_two_fifths(monkeypatch):
   labels = np.random.default_rng(1).integers(0, 4, (2, 32, 32), np.uint8)
 
   def change(weight):
-    monkeypatch.setattr(training, '_AUXILIARY', weight)
+    monkeypatch.setattr(train_step, '_AUXILIARY', weight)
     optimizer = optax.sgd(1.0)
-    stage = training.STAGES['front_end']
-    step = training.make_step(model, stage, optimizer, (0, 0, 0), labels='full')
-    state = training.create_state(variables, stage, optimizer, jax.random.key(0))
+    stage = stages_lib.STAGES['front_end']
+    step = train_step.make_step(model, stage, optimizer, (0, 0, 0), labels='full')
+    state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
     state, measured = jax.jit(step)(state, {'image': images, 'label': labels})
     changed = state.params['front_end']['aux_final']['kernel']
     return changed - variables['params']['front_end']['aux_final']['kernel'], measured['loss']
 
-  (usual, loss), (whole, same) = change(training._AUXILIARY), change(1.0)
+  (usual, loss), (whole, same) = change(train_step._AUXILIARY), change(1.0)
   np.testing.assert_allclose(usual, 0.4 * whole, rtol=1e-3, atol=1e-6)
   assert loss == same and np.abs(whole).max() > 0
 

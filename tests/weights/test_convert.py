@@ -12,9 +12,11 @@ import safetensors.numpy
 import torch
 
 import dilated_jax
-from dilated_jax import checkpoints, geometry, models
-from dilated_jax.datasets.classes import CAMVID, CAMVID_DILATION8, KITTI, VOC
+from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.label_spec import CAMVID, CAMVID_DILATION8, KITTI, VOC
+from dilated_jax.models import weights_folder
+from dilated_jax.nn import geometry
 from dilated_jax.weights import convert as conversion
 from dilated_jax.weights.convert import convert
 from tests import caffe_files
@@ -143,7 +145,7 @@ def test_widths_of_the_context(tmp_path):
   network = edited(network, **changes)
   result = convert(caffe_file(tmp_path, network))
   assert result.card.options['context_channels'] == [15, 11, 11, 11, 11, 11, 11]
-  checkpoints.save_weights(tmp_path / 'weights', result.card, result.variables)
+  weights_folder.save_weights(tmp_path / 'weights', result.card, result.variables)
   model, variables = dilated_jax.load(tmp_path / 'weights')
   given = np.random.default_rng(2).normal(0, 50, (1, 3, 388, 404)).astype(np.float32)
   (theirs,) = caffe_files.run(network, given, ['ctx_final'])

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import dilated_jax
-from dilated_jax import checkpoints, inference, ops
+from dilated_jax import inference
 from dilated_jax.crf import CrfRnn
-from dilated_jax.datasets.classes import Classes
 from dilated_jax.errors import InputError
+from dilated_jax.label_spec import Classes
+from dilated_jax.models import spec, weights_folder
+from dilated_jax.nn import ops
 from dilated_jax.weights import crf_rnn
 from experiments import convert
 from tests.caffe_files import Layer, Network, caffemodel
@@ -55,13 +57,13 @@ def test_other_files_are_refused(tmp_path, options, words):
 
 
 def test_behind_a_network_by_command(tmp_path, capsys):
-  card = checkpoints.Card('front_end', OPTIONS, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  card = spec.Card('front_end', OPTIONS, CLASSES.names, CLASSES.palette, CLASSES.mean)
   model, rng = card.create(), np.random.default_rng(0)
   side = 2 * model.margin + 2
   images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
   variables = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
-  checkpoints.save_weights(tmp_path / 'network', card, variables)
+  weights_folder.save_weights(tmp_path / 'network', card, variables)
   (tmp_path / 'crf.caffemodel').write_bytes(caffemodel(published()[0]))
   values = flags.FlagValues()
   convert.define_flags(values)
@@ -72,7 +74,7 @@ def test_behind_a_network_by_command(tmp_path, capsys):
 
   image = rng.integers(0, 256, (12, 14, 3), np.uint8)
   loaded, both = dilated_jax.load(tmp_path / 'both')
-  together = checkpoints.load_card(tmp_path / 'both')
+  together = spec.load_card(tmp_path / 'both')
   found = inference.predict(loaded, both, together, image)
   # The network's own answer, upsampled, and then the layer by itself.
   logits = inference.predict(model, variables, card, image).logits

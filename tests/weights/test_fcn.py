@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import dilated_jax
-from dilated_jax import checkpoints
-from dilated_jax.datasets.classes import VOC
 from dilated_jax.errors import InputError
+from dilated_jax.label_spec import VOC
+from dilated_jax.models import weights_folder
 from dilated_jax.weights.convert import convert
 from tests import caffe_files
 from tests.caffe_files import Layer
@@ -83,7 +83,7 @@ def test_logits(stride, at_once, tmp_path):
   assert (card.model, card.classes, card.input) == (f'fcn{stride}s', VOC.names, None)
   assert card.options.get('at_once', False) == bool(at_once)
   assert card.mean == (122.67892, 116.66877, 104.00699)
-  checkpoints.save_weights(tmp_path / 'weights', card, result.variables)
+  weights_folder.save_weights(tmp_path / 'weights', card, result.variables)
   model, variables = dilated_jax.load(tmp_path / 'weights')
   images = np.random.default_rng(1).normal(0, 60, (1, 45, 64, 3)).astype(np.float32)
   bgr = torch.tensor(images[..., ::-1].copy(), dtype=torch.float64).permute(0, 3, 1, 2)

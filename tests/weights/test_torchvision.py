@@ -10,9 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 import dilated_jax
-from dilated_jax import checkpoints, geometry, inference
-from dilated_jax.datasets.classes import VOC
+from dilated_jax import inference
 from dilated_jax.errors import InputError
+from dilated_jax.label_spec import VOC
+from dilated_jax.models import weights_folder
+from dilated_jax.nn import geometry
 from dilated_jax.weights.convert import convert
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -137,7 +139,7 @@ def test_scores_and_labels(kind, tmp_path):
   targets = {target for *_, target in result.moved}
   assert {'front_end/layer1_0_downsample/kernel', 'front_end/aux_norm/mean'} <= targets
   assert {'front_end/conv1_norm/scale', '(how many batches it was trained on)'} <= targets
-  checkpoints.save_weights(tmp_path / 'weights', result.card, result.variables)
+  weights_folder.save_weights(tmp_path / 'weights', result.card, result.variables)
   model, variables = dilated_jax.load(tmp_path / 'weights')
   whole = model.front_end_table + model.auxiliary_table
   assert geometry.parameters(whole) == sum(p.numel() for p in network.parameters())

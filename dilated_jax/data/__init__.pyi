@@ -1,0 +1,25 @@
+from . import (
+  archives as archives,
+  audit as audit,
+  augmentation as augmentation,
+  builders as builders,
+  folder as folder,
+  pairs as pairs,
+  pipeline as pipeline,
+  records as records,
+  registry as registry,
+  sequences as sequences,
+  statistics as statistics,
+)
+from .registry import (
+  NAMES as NAMES,
+  ORDERS as ORDERS,
+  Source as Source,
+  classes as classes,
+  default_dir as default_dir,
+  found as found,
+  is_ready as is_ready,
+  load as load,
+  prepare as prepare,
+  splits as splits,
+)

@@ -1,0 +1,117 @@
+"""Random zoom, crop, flip and color jitter of one training example."""
+
+import dataclasses
+import math
+
+import numpy as np
+import PIL.Image
+
+from dilated_jax.errors import InputError
+from dilated_jax.images.preprocessing import _reflect
+from dilated_jax.label_spec import IGNORE
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """What `augment` may do to a picture.
+
+  Attributes:
+    crop: height and width of the label area, in pixels.
+    margin: pixels of context on every side of it that the network consumes.
+    mirror: whether every other picture is turned left to right.
+    scale: smallest and largest zoom; drawn evenly in its logarithm.
+    colour: strength of the jitter of brightness, contrast and saturation, 0 (none) to 1.
+  """
+
+  crop: tuple[int, int]
+  margin: int = 0
+  mirror: bool = True
+  scale: tuple[float, float] = (1.0, 1.0)
+  colour: float = 0.0
+
+  def __post_init__(self):
+    low, high = self.scale
+    if min(self.crop) < 1 or self.margin < 0:
+      raise InputError(f'crop {self.crop} must be 1x1 or more, margin {self.margin} 0 or more')
+    if not 0 < low <= high:
+      raise InputError(f'scale {self.scale} must be two numbers above 0, the smaller first')
+    if not 0 <= self.colour <= 1:
+      raise InputError(f'colour {self.colour} must be between 0 and 1')
+
+
+def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> dict:
+  """Zooms, crops, mirrors and colours one picture, and mirrors what lies beyond its borders.
+
+  As the paper's data layer (image_label_data_layer of the authors' Caffe): what the network sees
+  outside the picture is its reflection without the border pixel (reflection-101), as often as
+  needed; labels there are 255. A picture smaller than the crop stands in its centre.
+
+  Args:
+    example: 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
+    rng: source of all chance.
+    options: what to do; h, w and m below are its crop and margin.
+
+  Returns:
+    'image' uint8 (h + 2m, w + 2m, 3) and 'label' uint8 (h, w).
+  """
+  image, label = example['image'], example['label']
+  margin = options.margin
+  zoom = math.exp(rng.uniform(*np.log(options.scale)))
+  height, width = (max(1, round(side * zoom)) for side in label.shape)
+  rows = _window(rng, height, options.crop[0])
+  columns = _window(rng, width, options.crop[1])
+  if options.mirror and rng.random() < 0.5:
+    columns = columns[::-1]
+
+  image_rows = _reflect(_extend(rows, margin), height)
+  image_columns = _reflect(_extend(columns, margin), width)
+  # Only the part of the zoomed picture that will be seen is ever computed.
+  top, bottom = image_rows.min(), image_rows.max() + 1
+  left, right = image_columns.min(), image_columns.max() + 1
+  part = PIL.Image.fromarray(image)
+  if (height, width) == label.shape:
+    part = part.crop((left, top, right, bottom))
+  else:
+    y, x = label.shape[0] / height, label.shape[1] / width
+    size, box = (right - left, bottom - top), (left * x, top * y, right * x, bottom * y)
+    part = part.resize(size, PIL.Image.Resampling.BILINEAR, box)
+  if options.colour:
+    part = _colour(part, rng, options.colour)
+  seen = _gather(np.asarray(part), image_rows - top, image_columns - left)
+
+  inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+  # Nearest pixel: its centre (i + 1/2) is carried over, as Pillow does.
+  rows = np.clip((2 * rows + 1) * label.shape[0] // (2 * height), 0, label.shape[0] - 1)
+  columns = np.clip((2 * columns + 1) * label.shape[1] // (2 * width), 0, label.shape[1] - 1)
+  known = np.where(inside, label[rows[:, None], columns], np.uint8(IGNORE))
+  return {'image': seen, 'label': known}
+
+
+def _window(rng, length, crop):
+  """Coordinates of a random crop; of the centred one where the picture is smaller."""
+  start = rng.integers(length - crop + 1) if length >= crop else -((crop - length) // 2)
+  return start + np.arange(crop)
+
+
+def _extend(coordinates, margin):
+  """Continues consecutive coordinates, ascending or descending, by `margin` on both ends."""
+  step = 1 if coordinates[-1] >= coordinates[0] else -1
+  return coordinates[0] + step * np.arange(-margin, len(coordinates) + margin)
+
+
+def _gather(image, rows, columns):
+  """Returns image[rows][:, columns]; takes of whole rows are the fastest way there."""
+  columns = (3 * columns[:, None] + np.arange(3)).ravel()
+  wide = image.reshape(len(image), -1).take(columns, axis=1).take(rows, axis=0)
+  return wide.reshape(len(rows), -1, 3)
+
+
+def _colour(picture, rng, strength):
+  """Changes brightness, contrast and saturation by factors of 1 - strength to 1 + strength."""
+  brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
+  grey = np.array([0.299, 0.587, 0.114])
+  histogram = np.reshape(picture.histogram(), (3, 256))  # The quickest way to an exact mean.
+  middle = grey @ histogram @ np.arange(256) / histogram[0].sum()
+  matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+  offset = np.full((3, 1), brightness * (1 - contrast) * middle)
+  return picture.convert('RGB', tuple(np.hstack([matrix, offset]).ravel().tolist()))

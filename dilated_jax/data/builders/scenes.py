@@ -1,0 +1,302 @@
+"""Pictures drawn by code in which only far context tells what a pixel is.
+
+A pale expanse is sea if a lighthouse stands somewhere in the picture, and snow if a cabin does; a
+white triangle is then a sail or a tent. Nothing else differs: the expanse, the triangles and the
+poles are drawn before the world is chosen. A network whose receptive field does not reach the
+landmark can only guess, which is the paper's case for context (section 3) in a few seconds of work.
+"""
+
+import colorsys
+import dataclasses
+import itertools
+
+from absl import logging
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import tensorflow_datasets as tfds
+
+from dilated_jax.data import records
+from dilated_jax.label_spec import SCENES
+
+HEIGHT, WIDTH = 128, 160
+WORLDS = ('sea', 'snow')
+SPLITS = {'train': 600, 'val': 60, 'test': 120}
+FIRST_SEED = {'train': 0, 'val': 1_000_000, 'test': 2_000_000}
+
+_FINE = 4  # Pictures are drawn this much larger and reduced, which smooths their edges.
+_CLEAR = 3  # Pixels between a landmark's box and everything else.
+# What the label canvas holds while the world is still open.
+_EXPANSE, _TRIANGLE, _POLE, _LANDMARK = range(4)
+_CLASSES = {  # The same four as class ids, by world.
+  'sea': ('sea', 'sail', 'pole', 'lighthouse'),
+  'snow': ('snow', 'tent', 'pole', 'cabin'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A picture before its world is chosen. Positions and sizes are in pixels, boxes x0 y0 x1 y1.
+
+  Attributes:
+    box: the place of the landmark, whichever it will be.
+    triangles: apex x, apex y, width, height, lean of the apex and place of the ridge (0..1) each.
+    poles: foot x, foot y, height, lean, thickness, and 1 for a flag, -1 for one to the left.
+    wires: pairs of poles that a wire joins.
+  """
+
+  box: tuple[int, int, int, int]
+  triangles: tuple[tuple[float, ...], ...]
+  poles: tuple[tuple[float, ...], ...]
+  wires: tuple[tuple[int, int], ...]
+
+
+def plan(seed: int) -> Plan:
+  """Places everything that a picture holds; does not know the world."""
+  rng = np.random.default_rng((seed, 0))
+  height = int(rng.integers(18, 27))
+  width = round(0.95 * height)
+  x, y = int(rng.integers(0, WIDTH - width + 1)), int(rng.integers(0, HEIGHT - height + 1))
+  box = (x, y, x + width, y + height)
+  taken = [box]
+
+  triangles = []
+  wanted = rng.integers(3, 7)
+  for _ in range(100):
+    if len(triangles) == wanted:
+      break
+    tall = rng.uniform(10, 26)
+    wide = tall * rng.uniform(0.65, 1.15)
+    left, top = rng.uniform(1, WIDTH - 1 - wide), rng.uniform(1, HEIGHT - 3 - tall)
+    place = (left, top, left + wide, top + tall + 2)
+    if not any(_touch(place, other) for other in taken):
+      taken.append(place)
+      triangles.append((left, top, wide, tall, rng.uniform(0.35, 0.65), rng.uniform(0.4, 0.75)))
+
+  poles = []
+  wanted = rng.integers(2, 5)
+  for _ in range(100):
+    if len(poles) == wanted:
+      break
+    tall = rng.uniform(20, 50)
+    foot_x, foot_y = rng.uniform(8, WIDTH - 8), rng.uniform(tall + 2, HEIGHT - 2)
+    place = (foot_x - 8, foot_y - tall, foot_x + 8, foot_y)
+    # A pole may stand before a triangle, not before the landmark or another pole.
+    if not any(_touch(place, other) for other in [box] + [_pole_box(pole) for pole in poles]):
+      flag = rng.choice([0, 0, 1, -1])
+      poles.append((foot_x, foot_y, tall, rng.uniform(-2, 2), rng.uniform(1.5, 2.5), flag))
+
+  wires = []
+  for first in range(len(poles)):
+    for second in range(first + 1, len(poles)):
+      x0, y0, x1, y1 = *_pole_top(poles[first]), *_pole_top(poles[second])
+      place = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1) + 6)
+      near = abs(x0 - x1) < 70 and abs(y0 - y1) < 40
+      if near and rng.random() < 0.6 and not _touch(place, box):
+        wires.append((first, second))
+  return Plan(box, tuple(triangles), tuple(poles), tuple(wires))
+
+
+def draw(seed: int, world: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+  """Draws one picture and its labels; the same seed gives the same pixels.
+
+  Args:
+    seed: number of the picture, 0 or more.
+    world: 'sea' or 'snow'; None tosses a fair coin. With the same seed, the two worlds differ
+      inside `plan(seed).box` alone, and in what every pixel is called.
+
+  Returns:
+    image: uint8 (128, 160, 3), RGB.
+    label: uint8 (128, 160), class ids of `classes.SCENES`; no pixel is ignored.
+  """
+  if world is None:
+    world = WORLDS[np.random.default_rng((seed, 1)).integers(2)]
+  layout = plan(seed)
+  rng = np.random.default_rng((seed, 2))
+  size = (WIDTH * _FINE, HEIGHT * _FINE)
+  canvas = PIL.Image.fromarray(_expanse(rng)).resize(size, PIL.Image.Resampling.NEAREST)
+  ids = PIL.Image.new('L', size, _EXPANSE)
+  light = _light(rng)
+  pens = PIL.ImageDraw.Draw(canvas), PIL.ImageDraw.Draw(ids)
+  for triangle in sorted(layout.triangles, key=lambda t: t[1] + t[3]):  # The nearer, the later.
+    _draw_triangle(pens, triangle, rng)
+  for first, second in layout.wires:
+    _draw_wire(pens, layout.poles[first], layout.poles[second])
+  for pole in layout.poles:
+    _draw_pole(pens, pole, rng)
+  _draw_landmark(canvas, ids, layout.box, world, np.random.default_rng((seed, 3)))
+
+  image = np.asarray(canvas.reduce(_FINE), np.float32) * light
+  image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+  cells = np.asarray(ids).reshape(HEIGHT, _FINE, WIDTH, _FINE)
+  cover = np.stack([(cells == kind).sum((1, 3)) for kind in range(4)])
+  cover[_EXPANSE] = 6  # Of 16: a pixel belongs to a thing that covers more than three eighths.
+  kinds = np.array([SCENES.names.index(name) for name in _CLASSES[world]], np.uint8)
+  return image, kinds[cover.argmax(0)]
+
+
+def _touch(a, b):
+  """True if two boxes come closer than the clearance."""
+  return not (
+    a[2] + _CLEAR < b[0] or b[2] + _CLEAR < a[0] or a[3] + _CLEAR < b[1] or b[3] + _CLEAR < a[1]
+  )
+
+
+def _pole_box(pole):
+  x, y, tall = pole[:3]
+  return x - 8, y - tall, x + 8, y
+
+
+def _pole_top(pole):
+  x, y, tall, lean = pole[:4]
+  return x + lean, y - tall
+
+
+def _noise(rng, rows, columns):
+  """Smooth noise of unit variance at its nodes: float32 (128, 160)."""
+  nodes = PIL.Image.fromarray(rng.normal(size=(rows, columns)).astype(np.float32))
+  return np.asarray(nodes.resize((WIDTH, HEIGHT), PIL.Image.Resampling.BICUBIC))
+
+
+def _expanse(rng):
+  """Pale blue-grey with soft ripples, uint8 (128, 160, 3)."""
+  hue, saturation, value = rng.uniform(0.53, 0.61), rng.uniform(0.1, 0.24), rng.uniform(0.76, 0.9)
+  colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
+  ripples = 4 * _noise(rng, 40, 12) + 2.5 * _noise(rng, 64, 40) + 2 * _noise(rng, 5, 5)
+  grain = rng.normal(0, 1.2, (HEIGHT, WIDTH))
+  tone = (ripples + grain)[..., None] * np.array([1.1, 1, 0.9])
+  return np.clip(colour + tone, 0, 255).astype(np.uint8)
+
+
+def _light(rng):
+  """A factor that falls gently across the picture, float32 (128, 160, 1)."""
+  angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.1)
+  y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
+  slope = (np.cos(angle) * x + np.sin(angle) * y) / np.sqrt(2)
+  return (1 + strength * slope)[..., None].astype(np.float32)
+
+
+def _polygon(pens, points, colour, kind):
+  points = [(_FINE * x, _FINE * y) for x, y in points]
+  pens[0].polygon(points, fill=colour)
+  pens[1].polygon(points, fill=kind)
+
+
+def _line(pens, points, colour, kind, width):
+  points = [(_FINE * x, _FINE * y) for x, y in points]
+  width = max(1, round(_FINE * width))
+  pens[0].line(points, fill=colour, width=width, joint='curve')
+  pens[1].line(points, fill=kind, width=width, joint='curve')
+
+
+def _draw_triangle(pens, triangle, rng):
+  """A sail or a tent: a lit half, a shaded half and a dark line at the foot."""
+  left, top, wide, tall, lean, ridge = triangle
+  apex, foot = (left + lean * wide, top), top + tall
+  middle = (left + ridge * wide, foot)
+  shade = int(rng.integers(140, 176))
+  _polygon(pens, [apex, (left, foot), middle], (252, 252, 250), _TRIANGLE)
+  _polygon(pens, [apex, middle, (left + wide, foot)], (shade, shade, shade + 6), _TRIANGLE)
+  line = [(left + 0.06 * wide, foot + 0.5), (left + 0.94 * wide, foot + 0.5)]
+  _line(pens, line, (62, 64, 72), _TRIANGLE, 1.4)
+
+
+def _draw_wire(pens, first, second):
+  (x0, y0), (x1, y1) = _pole_top(first), _pole_top(second)
+  t = np.linspace(0, 1, 24)
+  sag = 4 * 5 * t * (1 - t)
+  points = list(zip(x0 + t * (x1 - x0), y0 + 0.5 + t * (y1 - y0) + sag, strict=True))
+  _line(pens, points, (58, 60, 68), _POLE, 1)
+
+
+def _draw_pole(pens, pole, rng):
+  x, y, _, _, thick, flag = pole
+  _line(pens, [(x, y), _pole_top(pole)], (48, 48, 56), _POLE, thick)
+  if flag:
+    top_x, top_y = _pole_top(pole)
+    tip = (top_x + flag * 6.5, top_y + 2.6)
+    colour = [(226, 122, 20), (40, 140, 90), (235, 190, 30)][rng.integers(3)]
+    _polygon(pens, [(top_x, top_y), tip, (top_x, top_y + 5.2)], colour, _POLE)
+
+
+def _draw_landmark(canvas, ids, box, world, rng):
+  """Draws the landmark on the part of the canvases in `box`, so that nothing else can change."""
+  fine = tuple(_FINE * side for side in box)
+  parts = canvas.crop(fine), ids.crop(fine)
+  pens = tuple(PIL.ImageDraw.Draw(part) for part in parts)
+  wide, tall = box[2] - box[0], box[3] - box[1]
+  mirrored = rng.random() < 0.5
+
+  def shape(colour, *points):
+    """A polygon; points are fractions of the box."""
+    points = [((1 - x if mirrored else x) * wide, y * tall) for x, y in points]
+    _polygon(pens, points, colour, _LANDMARK)
+
+  (_draw_lighthouse if world == 'sea' else _draw_cabin)(shape)
+  for target, part in zip((canvas, ids), parts, strict=True):
+    target.paste(part, fine[:2])
+
+
+def _draw_lighthouse(shape):
+  red, white = (208, 28, 38), (248, 246, 240)
+  rock = (0.08, 1), (0.14, 0.88), (0.28, 0.8), (0.62, 0.78), (0.82, 0.86), (0.94, 1)
+  shape((98, 90, 84), *rock)
+  shape((128, 119, 110), (0.14, 0.88), (0.28, 0.8), (0.5, 0.79), (0.4, 0.9), (0.2, 0.97))
+
+  def side(y):  # Half the width of the tower at height y.
+    return 0.12 + 0.1 * (y - 0.24) / 0.6
+
+  edges = np.linspace(0.24, 0.84, 6)
+  for stripe, (top, foot) in enumerate(itertools.pairwise(edges)):
+    a, b = side(top), side(foot)
+    colour = white if stripe % 2 else red
+    shape(colour, (0.5 - a, top), (0.5 + a, top), (0.5 + b, foot), (0.5 - b, foot))
+  shape((50, 48, 56), (0.32, 0.2), (0.68, 0.2), (0.68, 0.25), (0.32, 0.25))
+  shape((255, 226, 96), (0.4, 0.1), (0.6, 0.1), (0.6, 0.2), (0.4, 0.2))
+  shape(red, (0.36, 0.11), (0.5, 0), (0.64, 0.11))
+
+
+def _draw_cabin(shape):
+  shape((74, 52, 36), (0.79, 0.86), (0.85, 0.86), (0.85, 1), (0.79, 1))
+  for top, foot, half in ((0.02, 0.4, 0.1), (0.22, 0.66, 0.14), (0.46, 0.92, 0.18)):
+    shape((26, 92, 58), (0.82, top), (0.82 + half, foot), (0.82 - half, foot))
+  shape((138, 84, 42), (0.08, 0.55), (0.66, 0.55), (0.66, 1), (0.08, 1))
+  for y in (0.66, 0.78, 0.9):
+    shape((112, 66, 32), (0.08, y), (0.66, y), (0.66, y + 0.025), (0.08, y + 0.025))
+  shape((62, 44, 44), (0, 0.6), (0.14, 0.3), (0.6, 0.3), (0.74, 0.6))
+  shape((62, 44, 44), (0.5, 0.2), (0.58, 0.2), (0.58, 0.34), (0.5, 0.34))
+  shape((70, 38, 20), (0.42, 0.7), (0.56, 0.7), (0.56, 1), (0.42, 1))
+  shape((255, 216, 96), (0.16, 0.68), (0.32, 0.68), (0.32, 0.84), (0.16, 0.84))
+
+
+class Scenes(tfds.core.GeneratorBasedBuilder):
+  """Drawn pictures of the sea and of snow that differ in one landmark, 7 classes."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': '600 train, 60 val and 120 test pictures of 128x160.'}
+
+  def __init__(self, *, counts: dict[str, int] | None = None, **kwargs):
+    """Takes other numbers of pictures a split than `SPLITS`, in `counts`."""
+    self._counts = dict(SPLITS if counts is None else counts)
+    super().__init__(**kwargs)
+
+  def _info(self):
+    return records.info(self, HEIGHT, WIDTH)
+
+  def _split_generators(self, dl_manager):
+    return {split: self._generate_examples(split, count) for split, count in self._counts.items()}
+
+  def _generate_examples(self, split, count):
+    logging.info('scenes: drawing %d %s pictures', count, split)
+    first = FIRST_SEED[split]
+    for seed in range(first, first + count):
+      image, label = draw(seed)
+      name = f'{seed:07}'
+      yield (
+        name,
+        {
+          'image': PIL.Image.fromarray(image),
+          'label': PIL.Image.fromarray(label),
+          'name': name,
+        },
+      )

@@ -1,0 +1,9 @@
+from . import (
+  boundaries as boundaries,
+  crf_search as crf_search,
+  label_files as label_files,
+  metrics as metrics,
+  protocols as protocols,
+  run as run,
+)
+from .run import evaluate as evaluate

@@ -1,0 +1,130 @@
+"""The search for the deviations and weights of a dense CRF, on pictures whose labels are known.
+
+Nobody can guess them: they depend on the network, the size of its pictures and their sharpness, and
+wrong ones make labels worse. Every trial sees the same probabilities, and trials that share a
+lattice share its construction.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import pathlib
+
+import jax
+import numpy as np
+
+from dilated_jax import progress
+from dilated_jax.crf import DenseCrf, dense
+from dilated_jax.errors import InputError
+from dilated_jax.evaluation import metrics
+from dilated_jax.files import write_atomic
+
+
+def grid(gaussian_sxy, gaussian_compat, sxy, srgb, compat, iterations) -> list[DenseCrf]:
+  """All combinations of the values given; those that share a lattice stand together."""
+  return [
+    DenseCrf((near, weight), (wide, colour, strength), count)
+    for near, wide, colour, weight, strength, count in itertools.product(
+      gaussian_sxy, sxy, srgb, gaussian_compat, compat, sorted(iterations)
+    )
+  ]
+
+
+def search(
+  probabilities_of: Callable,
+  source: Sequence,
+  classes,
+  trials: list[DenseCrf],
+  path,
+  network: str = '',
+) -> list[tuple[DenseCrf | None, dict]]:
+  """Scores every trial on every picture; goes on where it stopped.
+
+  Args:
+    probabilities_of: from a picture, uint8 (H, W, 3), to the network's (H, W, C) float32.
+    source: examples with 'image', 'label' and 'name'.
+    classes: of the data set.
+    trials: what is tried.
+    path: JSON file that keeps the counts after each picture.
+    network: what tells it from others, such as a digest of its weights.
+
+  Returns:
+    (trial, scores as of `metrics.scores`) each, the best mean IoU first; the trial is None for the
+    network alone.
+
+  Raises:
+    InputError: the file is of another network, of other pictures, labels or trials.
+  """
+  path, count = pathlib.Path(path), classes.num_classes
+  search_id = _fingerprint(source, classes, trials, network)
+  counts = np.zeros((1 + len(trials), count, count), np.int64)
+  done = 0
+  if path.exists():
+    done, counts = _resumed(path, search_id, counts)
+  for index in progress.track(range(done, len(source)), what='pictures'):
+    example = source[index]
+    probabilities = probabilities_of(example['image'])
+    results = itertools.chain([probabilities], _refined(probabilities, example['image'], trials))
+    for total, marginals in zip(counts, results, strict=True):
+      total += metrics.confusion(example['label'], marginals.argmax(-1), count)
+    state = {'search': search_id, 'done': index + 1, 'counts': counts.tolist()}
+    write_atomic(path, json.dumps(state).encode())
+  scores = [metrics.scores(total, classes.names) for total in counts]
+  return sorted(
+    zip([None, *trials], scores, strict=True), key=lambda each: -(each[1]['mean_iou'] or 0.0)
+  )
+
+
+def _refined(probabilities, image, trials):
+  """Marginals (H, W, C) of every trial."""
+  unary = dense.energies_of(probabilities)
+  shape, classes = probabilities.shape, probabilities.shape[2]
+  for _, sharing in itertools.groupby(trials, _deviations):
+    sharing = list(sharing)
+    options = dict(gaussian=sharing[0].gaussian, bilateral=sharing[0].bilateral)
+    posed = dense.pose(unary, image, **options, normalization=sharing[0].normalization)
+    for compats, alike in itertools.groupby(sharing, _compats):
+      problem = posed.replace(costs=tuple(dense.costs(compat, classes) for compat in compats))
+      done = math.inf
+      for trial in alike:
+        if trial.iterations < done:
+          # Given, not left out: one program instead of two.
+          marginals, done = jax.nn.softmax(-problem.unary), 0
+        marginals = dense.mean_field(problem, trial.iterations - done, start=marginals)
+        done = trial.iterations
+        yield np.asarray(marginals).reshape(shape)
+
+
+def _deviations(trial) -> tuple:
+  """What decides a trial's lattices."""
+  return trial.gaussian[:-1], trial.bilateral[:-1], trial.normalization
+
+
+def _compats(trial) -> tuple:
+  return trial.gaussian[-1], trial.bilateral[-1]
+
+
+def _fingerprint(source, classes, trials, network) -> str:
+  about = [[dataclasses.asdict(trial) for trial in trials], len(source), classes.names, network]
+  digest = hashlib.sha256(json.dumps(about).encode())
+  for index in range(len(source)):
+    example = source[index]
+    digest.update(np.ascontiguousarray(example['image']))
+    digest.update(np.ascontiguousarray(example['label']))
+  return digest.hexdigest()[:16]
+
+
+def _resumed(path, search_id, counts):
+  try:
+    state = json.loads(path.read_text())
+    if state['search'] == search_id:
+      return int(state['done']), np.array(state['counts'], np.int64).reshape(counts.shape)
+  except (ValueError, KeyError, TypeError):
+    raise InputError(f'{path}: is damaged; remove it to begin anew') from None
+  raise InputError(
+    f'{path}: is of another network or of other pictures or trials; take another --output, or '
+    'remove it'
+  )

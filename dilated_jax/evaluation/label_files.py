@@ -1,0 +1,218 @@
+"""What the label pictures of a folder hold, and reading them as the labels of a data set.
+
+Label pictures hold numbers (grey, or indices of a palette) or colours. The numbers are class ids,
+in the order of the data set or of whatever made them; for Cityscapes they may be official ids. A
+folder tells which by file names, by `predictions.json`, or by its content as a whole; where none of
+them decides, nothing is guessed.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files, matching
+from dilated_jax.label_spec import IGNORE, Classes
+
+KINDS = ('ids', 'train_ids', 'colours')
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+  """Reads the label pictures of one folder.
+
+  Attributes:
+    classes: of the data set.
+    order: the same classes in the order in which the pictures have them.
+    kinds: one of `KINDS` for each path: 'ids' are the official ids of a data set that tells them
+      from class ids, 'train_ids' class ids, 'colours' RGB colours.
+    how: says in words how the pictures are read.
+  """
+
+  classes: Classes
+  order: Classes
+  kinds: Mapping[pathlib.Path, str]
+  how: str
+
+  def read(self, path) -> np.ndarray:
+    """Reads a label picture.
+
+    Args:
+      path: one of `kinds`.
+
+    Returns:
+      (H, W) uint8, the values of the data set's own label files, for `classes.to_train_ids`; 255
+      for pixels of no class.
+
+    Raises:
+      InputError: the picture isn't of the kind, or holds what is no class.
+    """
+    kind = self.kinds[path]
+    if kind == 'ids':
+      return image_files.read_label(path)
+    if kind == 'colours':
+      ids = self.order.from_colours(image_files.read_colours(path), path)
+    else:
+      ids = _without_official_ids(self.order).to_train_ids(image_files.read_label(path), path)
+    places = self.classes.order_of(self.order.names, 'the pictures')
+    values = np.full(256, IGNORE, np.uint8)
+    values[: len(places)] = np.take(self.classes.raw_ids or range(len(places)), places)
+    return values[ids]
+
+
+def recognise(
+  paths, classes: Classes, whose: str, *, kind: str | None = None, order: Classes | None = None
+) -> Reader:
+  """Finds out how the label pictures of a folder are to be read.
+
+  Args:
+    paths: all label pictures of the folder that will be read.
+    classes: of the data set.
+    whose: 'labels' or 'predictions', for messages and for the flags that they name.
+    kind: one of `KINDS`, or None to find out.
+    order: the classes in the order in which the pictures have them; None for that of `classes`.
+
+  Returns:
+    a Reader.
+
+  Raises:
+    InputError: names and content don't tell, or contradict each other, `kind` or `order`.
+  """
+  if order:
+    classes.order_of(order.names, f'the {whose}')
+  official = bool(classes.raw_ids)
+  kinds = {path: _by_name(path, official) for path in paths}
+  if kind == 'ids' and not official:
+    kind = 'train_ids'
+  for path, named in kinds.items():
+    if kind and named and named != kind:
+      raise InputError(f'{path}: its name says {named} and --{whose}_are={kind} contradicts it')
+  unnamed, reasons = [path for path in kinds if not kinds[path]], []
+  if len(unnamed) < len(kinds):
+    reasons.append('by their names')
+  if unnamed and kind:
+    reasons.append(f'as --{whose}_are says')
+  elif unnamed:
+    kind, reason = _by_content(unnamed, classes, whose, order)
+    reasons.append(reason)
+  kinds |= dict.fromkeys(unnamed, kind)
+
+  found = dict.fromkeys(kinds.values())
+  if order and 'ids' in found:
+    raise InputError(
+      f'the {whose} hold official ids ({reasons[0]}), and {order.name} gives them another order'
+    )
+  words = {'ids': 'official ids', 'colours': 'colours'}
+  words['train_ids'] = 'train ids' if official else 'class ids'
+  how = f'{whose}: {" and ".join(words[each] for each in found)}, {" and ".join(reasons)}'
+  if order:
+    how += f'; classes matched by name from {order.name} ({", ".join(order.names)})'
+  return Reader(classes, order or classes, kinds, how)
+
+
+def order_beside(folder) -> Classes | None:
+  """Reads the `predictions.json` that `predict` leaves beside its label maps.
+
+  Args:
+    folder: of label maps.
+
+  Returns:
+    the classes in the order that the label maps have, named after the file; None without the file.
+
+  Raises:
+    InputError: the file is damaged.
+  """
+  path = pathlib.Path(folder) / 'predictions.json'
+  if not path.exists():
+    return None
+  try:
+    content = json.loads(path.read_bytes())
+    names = tuple(map(str, content['classes']))
+    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in content['palette'])
+    if len(names) != len(palette) or not 0 < len(names) < IGNORE:
+      raise ValueError(f'{len(names)} classes and {len(palette)} colours')
+    if any(not 0 <= value <= 255 for colour in palette for value in colour):
+      raise ValueError('colours beyond 0..255')
+  except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+    raise InputError(
+      f'{path}: holds no classes and palette ({type(error).__name__}: {error}); delete it or let '
+      'predict write it again'
+    ) from None
+  return Classes(str(path), names, palette, mean=(0.0, 0.0, 0.0))
+
+
+def _without_official_ids(classes: Classes) -> Classes:
+  return dataclasses.replace(classes, raw_ids=(), void=()) if classes.raw_ids else classes
+
+
+def _by_name(path, official: bool) -> str | None:
+  suffix = matching.kind(path)
+  if suffix == 'instanceIds':
+    raise InputError(f'{path}: is an instance map; label pictures are wanted (*_labelIds.png)')
+  kinds = {
+    'labelIds': 'ids',
+    'labelTrainIds': 'train_ids',
+    'color': 'colours',
+    'colours': 'colours',
+  }
+  kind = kinds.get(suffix)
+  return 'train_ids' if kind == 'ids' and not official else kind
+
+
+def _by_content(paths, classes, whose, order) -> tuple[str, str]:
+  """Kind of pictures whose names say nothing, and how it was found."""
+  stored = {path: image_files.stored_as(path) for path in paths}
+  coloured = [path for path in paths if stored[path][0] == 'colours']
+  if coloured and len(coloured) < len(paths):
+    other = next(path for path in paths if stored[path][0] != 'colours')
+    raise InputError(
+      f'{coloured[0]} is a colour mask and {other} is none; a folder of {whose} holds one kind'
+    )
+  if coloured:
+    return 'colours', 'as the pictures are RGB'
+  if order:
+    return 'train_ids', 'as their order is given'
+  palettes = [palette for form, palette in stored.values() if form == 'palette']
+  if len(palettes) == len(paths):
+    listed = [list(map(tuple, palette[: classes.num_classes].tolist())) for palette in palettes]
+    if all(colours == list(classes.palette) for colours in listed):
+      return 'train_ids', f'as the palette of {classes.name} says'
+    if _all_known(zip(paths, palettes, strict=True), classes.colours):
+      return 'colours', f'as their palettes hold colours of {classes.name} in an order of their own'
+  if not classes.raw_ids:
+    return 'train_ids', 'as the pictures hold numbers'
+  return _by_values(paths, classes, whose)
+
+
+def _all_known(pictures_and_palettes, colours) -> bool:
+  """Whether palette pictures use colours of the data set only, and not just those to ignore."""
+  found = set()
+  for path, palette in pictures_and_palettes:
+    used = np.unique(image_files.read_label(path))
+    if used[-1] >= len(palette):
+      return False
+    found.update(map(tuple, palette[used].tolist()))
+    if not found <= set(colours):
+      return False
+  return any(colours[colour] != IGNORE for colour in found)
+
+
+def _by_values(paths, classes, whose) -> tuple[str, str]:
+  """Tells official ids from train ids."""
+  seen = set()
+  for path in paths:
+    seen.update(np.unique(image_files.read_label(path)).tolist())
+    large = [value for value in seen - {IGNORE} if value >= classes.num_classes]
+    if large:
+      return 'ids', f'as {min(large)} occurs, which is no train id'
+  void = sorted(seen & {IGNORE, *classes.void})
+  if void:
+    listed = ', '.join(map(str, void[:3]))
+    return 'train_ids', f'as only train ids occur, of which {listed} as official ids would be void'
+  raise InputError(
+    f'{paths[0].parent}: the values of these {whose} ({", ".join(map(str, sorted(seen)))}) can be '
+    f'official ids or train ids: say which with --{whose}_are=ids or --{whose}_are=train_ids'
+  )

@@ -1,0 +1,111 @@
+"""Scores of a network on a whole split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dilated_jax import progress
+from dilated_jax.data.sequences import read_ahead
+from dilated_jax.errors import InputError
+from dilated_jax.evaluation import protocols
+from dilated_jax.inference.prediction import Tile, label_maps
+
+
+def evaluate(
+  model,
+  variables,
+  card,
+  source,
+  classes,
+  *,
+  measures=None,
+  batch_size: int = 8,
+  scales=(1.0,),
+  flip: bool = False,
+  tile: Tile = None,
+  refine: Callable | None = None,
+  show_progress: bool = True,
+) -> dict:
+  """Scores a network on a whole split, at the full size of the labels.
+
+  Args:
+    model: from `models.create` or `load`.
+    variables: its parameters.
+    card: the weights' `checkpoints.Card`.
+    source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
+      ignore, 'name': str}; sizes may differ. 'instances' may stand beside them, see
+      `protocols.Cityscapes`.
+    classes: the data set's `Classes`; the same names as the card's, in any order.
+    measures: what to count, from `protocols` and `boundaries`; None for the default protocol.
+    batch_size: pictures of one size that are labelled together.
+    scales: as for `predict`.
+    flip: as for `predict`.
+    tile: as for `predict`.
+    refine: as for `predict`.
+    show_progress: whether to show how far it is.
+
+  Returns:
+    the scores of all measures in one dict, for the default protocol as in `metrics.scores`.
+
+  Raises:
+    InputError: the classes differ, a picture and its label differ in size, or the split is empty.
+  """
+  order = classes.order_of(card.classes, 'the weights')
+  measures = measures or [protocols.create('default', classes)]
+  if not len(source):
+    raise InputError(f'{classes.name}: the split has no pictures')
+  items = read_ahead(source)
+  if show_progress:
+    items = progress.track(items, total=len(source), what='pictures')
+  for group, spare in _same_sizes(items, batch_size):
+    images = np.stack([item['image'] for item in group + group[-1:] * spare])
+    labels = label_maps(
+      model, variables, card, images, scales=scales, flip=flip, tile=tile, refine=refine
+    )
+    for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
+      for measure in measures:
+        measure.add(item['label'], predictions, item.get('instances'))
+  return {key: value for measure in measures for key, value in measure.scores().items()}
+
+
+# Going through a split.
+
+
+def _same_sizes(items, batch_size: int):
+  """Groups items by picture size as they come.
+
+  At most 4 * batch_size items wait for others of their size. What is left over takes the compiled
+  program of a whole batch if its size had one, else goes one by one: two programs a size at most.
+
+  Args:
+    items: as in a source.
+    batch_size: items in a whole batch.
+
+  Yields:
+    (list of items, how many are missing to the batch that is to be run).
+  """
+  waiting, whole = {}, set()
+
+  def release(size):
+    group = waiting.pop(size)
+    if size in whole:
+      return [(group, batch_size - len(group))]
+    return [([item], 0) for item in group]
+
+  for item in items:
+    size = item['image'].shape[:2]
+    if item['label'].shape != size:
+      raise InputError(
+        f'{item["name"]}: the picture is {size} and its label {item["label"].shape}: '
+        'they must have the same height and width'
+      )
+    waiting.setdefault(size, []).append(item)
+    if len(waiting[size]) == batch_size:
+      whole.add(size)
+      yield waiting.pop(size), 0
+    elif sum(map(len, waiting.values())) > 4 * batch_size:
+      yield from release(next(iter(waiting)))
+  for size in list(waiting):
+    yield from release(size)

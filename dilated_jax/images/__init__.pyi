@@ -1,0 +1,6 @@
+from . import (
+  files as files,
+  matching as matching,
+  preprocessing as preprocessing,
+  visualization as visualization,
+)

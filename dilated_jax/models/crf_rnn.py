@@ -1,0 +1,115 @@
+"""Any network of ours with a CRF-RNN behind it, trained in a stage of its own or end to end."""
+
+from typing import Literal
+
+import flax.linen as nn
+
+from dilated_jax.crf import CrfRnn
+from dilated_jax.nn import ops
+from dilated_jax.nn.table import Table
+
+
+class Structured(nn.Module):
+  """A network whose logits are refined by a CRF-RNN; applied like the network.
+
+  Its parameters are those of the network, and `crf/spatial`, `crf/bilateral`, `crf/compatibility`.
+
+  Attributes:
+    network: from `models.create`.
+    grid: 'cells' refines the network's own logits, by the exact sum; 'pixels' upsamples them first
+      and filters on the lattice, as the original: the logits are then full size.
+    upsampling: for 'pixels', the way the network was trained for: 'corner' or 'deconvolution'.
+    iterations: of the mean field in training.
+    test_iterations: otherwise.
+    bilateral: standard deviations of the appearance kernel, in pixels and in colour.
+    train_bandwidths: whether the deviations are trained too.
+
+  Source: paper, section 5 (context module and CRF-RNN); Zheng et al. 2015.
+  """
+
+  network: nn.Module
+  grid: Literal['cells', 'pixels'] = 'cells'
+  upsampling: Literal['corner', 'deconvolution'] = 'corner'
+  iterations: int = 5
+  test_iterations: int = 10
+  bilateral: tuple[float, float] = (160.0, 3.0)
+  train_bandwidths: bool = False
+
+  def setup(self):
+    nn.share_scope(self, self.network)
+    pixels = self.full_size
+    self.crf = CrfRnn(
+      self.num_classes,
+      iterations=self.iterations,
+      test_iterations=self.test_iterations,
+      bilateral=self.bilateral,
+      cell=1 if pixels else self.stride,
+      method='lattice' if pixels else 'exact',
+      train_bandwidths=self.train_bandwidths,
+    )
+
+  def __call__(self, images, train: bool = False):
+    """Maps images to logits, as the network does; all of it is trained."""
+    return self.structure(self.network(images, train), self._inner(images), train)
+
+  def structure(self, logits, pictures, train: bool = False):
+    """The CRF-RNN alone.
+
+    Args:
+      logits: of the network.
+      pictures: (N, H, W, 3) without the margin.
+      train: as for `CrfRnn`.
+
+    Returns:
+      Logits as of `__call__`.
+    """
+    if self.grid == 'pixels' and not self.network.full_size:
+      up = {'corner': ops.resize_corner, 'deconvolution': ops.deconvolution}[self.upsampling]
+      logits = up(logits, self.stride)
+    # Networks that pad inside may have cells behind the picture.
+    step = 1 if self.full_size else self.stride
+    rows, columns = (side // step for side in pictures.shape[1:3])
+    return self.crf(logits[:, :rows, :columns], pictures, train)
+
+  def _inner(self, images):
+    """What of the images the logits are about."""
+    height, width = (side - 2 * self.margin for side in images.shape[1:3])
+    if not self.network.full_size:
+      height, width = (n // self.stride * self.stride for n in (height, width))
+    return images[:, self.margin : self.margin + height, self.margin : self.margin + width]
+
+  def scores(self, images, train: bool = False):
+    """See the network."""
+    return self.network.scores(images, train)
+
+  def refine(self, scores, train: bool = False):
+    """See the network; without the CRF-RNN."""
+    return self.network.refine(scores, train)
+
+  @property
+  def num_classes(self) -> int:
+    return self.network.num_classes
+
+  @property
+  def table(self) -> Table:
+    return self.network.table
+
+  @property
+  def front_end_table(self) -> Table:
+    return self.network.front_end_table
+
+  @property
+  def context_table(self) -> Table:
+    return self.network.context_table
+
+  @property
+  def stride(self) -> int:
+    return self.network.stride
+
+  @property
+  def margin(self) -> int:
+    return self.network.margin
+
+  @property
+  def full_size(self) -> bool:
+    return self.network.full_size or self.grid == 'pixels'

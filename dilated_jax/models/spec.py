@@ -1,0 +1,111 @@
+"""What a weights folder says about itself, in `model.json`."""
+
+import dataclasses
+import json
+import pathlib
+
+from dilated_jax.errors import InputError
+from dilated_jax.models import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What a weights folder says about itself, in `model.json`: all that prediction needs.
+
+  Attributes:
+    model: name for `models.create`.
+    options: its options.
+    classes: names of the classes, in the order of the logits.
+    palette: their RGB colours.
+    mean: RGB mean that is subtracted from pictures, 0..255.
+    channel_order: 'RGB'.
+    picture_scale: size at which the network sees pictures, relative to theirs.
+    upsampling: 'corner' or 'deconvolution', as the network was trained.
+    dataset: what it was trained on; for people.
+    input: (height, width) of the input that the published network is fed, tile by tile; None where
+      it takes whole pictures.
+    source: the file that the weights were converted from; for people.
+  """
+
+  model: str
+  options: dict
+  classes: tuple[str, ...]
+  palette: tuple[tuple[int, int, int], ...]
+  mean: tuple[float, float, float]
+  channel_order: str = 'RGB'
+  picture_scale: float = 1.0
+  upsampling: str = 'corner'
+  dataset: str = ''
+  input: tuple[int, int] | None = None
+  source: str = ''
+
+  def create(self):
+    """The network, from `models.create`."""
+    return registry.create(self.model, len(self.classes), **self.options)
+
+  def front_end(self) -> 'Card':
+    """The card of its front end alone."""
+    model, options = registry.without_context(self.model, self.options)
+    return dataclasses.replace(self, model=model, options=options)
+
+  def without_crf(self) -> 'Card':
+    """The card of the network that a CRF-RNN refines; of one without, the same."""
+    return dataclasses.replace(self, options=registry.without_crf(self.options))
+
+
+def load_card(folder) -> Card:
+  """Reads `model.json` of a weights folder.
+
+  Raises:
+    InputError: there is none, or it is not what `save_weights` writes, or of no network of ours.
+  """
+  path = pathlib.Path(folder) / 'model.json'
+  if not path.exists():
+    raise InputError(
+      f'{folder}: is not a weights folder (it has no model.json); training leaves one in its '
+      '--workdir, named weights'
+    )
+  try:
+    content = json.loads(path.read_text())
+    content['classes'] = tuple(content['classes'])
+    content['palette'] = tuple(tuple(colour) for colour in content['palette'])
+    content['mean'] = tuple(content['mean'])
+    if content.get('input') is not None:
+      content['input'] = tuple(content['input'])
+    card = Card(**content)
+    _check(card)
+    return card
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    raise InputError(f'{path}: not a description of weights ({_first_line(error)})') from error
+
+
+def _check(card) -> None:
+  """Raises a ValueError or TypeError where a card says what it can't."""
+  if card.channel_order != 'RGB':
+    raise ValueError(f'channel_order is {card.channel_order!r}, not RGB')
+  if card.upsampling not in ('corner', 'deconvolution'):
+    raise ValueError(f'upsampling is {card.upsampling!r}, not corner or deconvolution')
+  if not 0 < card.picture_scale <= 1:
+    raise ValueError(f'picture_scale is {card.picture_scale}, not above 0 and at most 1')
+  if not all(isinstance(name, str) for name in card.classes):
+    raise ValueError('a class has no name')
+  if len(card.palette) != len(card.classes):
+    raise ValueError(f'{len(card.classes)} classes and {len(card.palette)} colours')
+  for colour in card.palette:
+    if len(colour) != 3 or not all(value in range(256) for value in colour):
+      raise ValueError(f'{colour} is no RGB colour')
+  if len(card.mean) != 3 or not all(0 <= value <= 255 for value in card.mean):
+    raise ValueError(f'mean is {card.mean}, not three numbers of 0 to 255')
+  if card.model == 'wavenet':
+    raise ValueError('a WaveNet hears and labels no pictures')
+  model = card.create()
+  least = 2 * model.margin + model.stride
+  if card.input and not (
+    len(card.input) == 2 and all(side in range(least, 1 << 16) for side in card.input)
+  ):
+    raise ValueError(f'input is {card.input}, not a height and a width of {least} or more')
+
+
+def _first_line(error) -> str:
+  """The first sentence of an error's message, shortened: Orbax prints whole trees, and advice."""
+  return (str(error).splitlines() or [''])[0].split('. ')[0][:200]

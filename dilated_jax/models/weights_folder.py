@@ -1,0 +1,187 @@
+"""Weights folders: an Orbax checkpoint and `model.json`."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+import tempfile
+
+from absl import logging
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+
+from dilated_jax.errors import InputError
+from dilated_jax.files import replace_folder, uninterrupted, write_atomic
+from dilated_jax.models.spec import Card, _first_line, load_card
+
+
+def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
+  """Writes a weights folder: an Orbax checkpoint and `model.json`.
+
+  A folder that was there is replaced after all is written. Arrays are written piece by piece, so
+  that views of a mapped file, transposed or not, are never held in memory as a whole.
+
+  Args:
+    folder: where to.
+    card: what the weights are.
+    variables: of the whole network.
+    release: called after each piece.
+  """
+  check_weights_folder(folder)
+  folder = pathlib.Path(folder).resolve()  # A link stays a link.
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
+  try:
+    variables = jax.tree.map(np.asarray, variables)
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_PIECE), variables)
+    with uninterrupted(), _writer(release) as writer:
+      writer.save(temporary / 'checkpoint', ocp.args.PyTreeSave(variables, save_args=pieces))
+    content = json.dumps(dataclasses.asdict(card), indent=2)
+    write_atomic(temporary / 'model.json', content.encode() + b'\n')
+    temporary.chmod(0o755)
+    replace_folder(temporary, folder)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_weights_folder(folder) -> None:
+  """Makes sure that a folder may be written or replaced.
+
+  Raises:
+    InputError: it is a file, or has something else in it than weights.
+  """
+  folder = pathlib.Path(folder)
+  if folder.exists() and not folder.is_dir():
+    raise InputError(f'{folder}: is a file; name a folder for the weights')
+  found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+  others = sorted(found - {'model.json', 'checkpoint'})
+  if others:
+    raise InputError(
+      f'{folder}: holds other files than weights ({others[0]}) and would be replaced; '
+      'choose another folder'
+    )
+
+
+def load_weights(folder):
+  """Reads a weights folder.
+
+  Args:
+    folder: written by `save_weights`.
+
+  Returns:
+    (card, variables): a Card and the variables of `card.create()`.
+
+  Raises:
+    InputError: the folder is none, is damaged, or does not fit its own description.
+  """
+  folder = pathlib.Path(folder).absolute()
+  card = load_card(folder)
+  model = card.create()
+  side = 2 * model.margin + model.stride
+  like = jax.eval_shape(
+    model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  )
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+  try:
+    with _reader() as reader:
+      return card, reader.restore(folder / 'checkpoint', like)
+  except Exception as error:  # Orbax and TensorStore have many ways to say it.
+    raise InputError(
+      f'{folder}/checkpoint: these weights are damaged or not those of a {card.model} '
+      f'({_first_line(error)})'
+    ) from error
+
+
+_PIECE = 8 << 20  # Bytes.
+
+
+class _Piecewise(ocp.type_handlers.NumpyHandler):
+  """Writes an array in pieces; Orbax would copy it first, and write all arrays at a time."""
+
+  def __init__(self, release):
+    super().__init__(deepcopy_host_arrays=False)
+    self._release = release
+
+  async def _open_and_write(self, value, tspec, ts_context):
+    store = await ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context)
+    pieces = [...]
+    if value.ndim:
+      # Along the output channels, the first axis in most files: so a piece is read in one go.
+      step = store.chunk_layout.write_chunk.shape[-1]
+      pieces = [(..., slice(i, i + step)) for i in range(0, value.shape[-1], step)]
+    for piece in pieces:
+      await store[piece].write(np.asarray(value[piece], order='C'))
+      self._release()
+
+
+def _writer(release) -> ocp.Checkpointer:
+  handler = ocp.PyTreeCheckpointHandler(
+    type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+      (np.ndarray, _Piecewise(release)),
+      (jax.Array, ocp.type_handlers.ArrayHandler()),  # Orbax warns without one.
+    ),
+    multiprocessing_options=_alone(),
+  )
+  return ocp.Checkpointer(handler, multiprocessing_options=_alone())
+
+
+def _reader() -> ocp.StandardCheckpointer:
+  return ocp.StandardCheckpointer(multiprocessing_options=_alone())
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """For this process alone: Orbax would wait for all processes to join in."""
+  return ocp.options.MultiprocessingOptions(
+    primary_host=jax.process_index(),
+    active_processes={jax.process_index()},
+    barrier_sync_key_prefix=f'weights_{jax.process_index()}',
+  )
+
+
+def hashed(variables, about: str = ''):
+  """A SHA-256 of variables and their names, and what else tells them apart; to be continued."""
+  digest = hashlib.sha256(about.encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+  return digest
+
+
+def graft(variables, folder):
+  """Puts the parts of a weights folder (front end, context module) in place of a network's own.
+
+  Where a part has other layers than the network's, as that of FCN-32s has for FCN-16s or VGG's for
+  DeepLab, layers of the same name and shapes are taken; the log says which stay as they are.
+
+  Args:
+    variables: of the whole network.
+    folder: a weights folder; its network may have fewer parts.
+
+  Returns:
+    Variables of the same structure.
+
+  Raises:
+    InputError: nothing fits, or a part of the same layers has other shapes; says which array.
+  """
+  card, given = load_weights(folder)
+  result, taken = dict(variables), 0
+  for kind in variables:
+    for part in variables[kind].keys() & given.get(kind, {}).keys():
+      old, new = variables[kind][part], given[kind][part]
+      shapes = [jax.tree.map(jax.numpy.shape, tree) for tree in (old, new)]
+      fitting = {name for name in old.keys() & new.keys() if shapes[0][name] == shapes[1][name]}
+      for name in sorted(old.keys() - fitting):
+        if old.keys() == new.keys():
+          raise InputError(
+            f'{folder}: {part}/{name} of this {card.model} has shapes {shapes[1][name]} and the '
+            f'network wants {shapes[0][name]}; start from weights of the same classes and options'
+          )
+        logging.info('%s: %s/%s is not in these weights and stays as it is', folder, part, name)
+      result[kind] = {**result[kind], part: {**old, **{name: new[name] for name in fitting}}}
+      taken += len(fitting)
+  if not taken:
+    raise InputError(f'{folder}: nothing of this {card.model} fits into the network')
+  return result

@@ -1,0 +1,7 @@
+from . import (
+  geometry as geometry,
+  initializers as initializers,
+  ops as ops,
+  stack as stack,
+  table as table,
+)

@@ -1,0 +1,1 @@
+from . import audio as audio, wavelets as wavelets, wavenet as wavenet

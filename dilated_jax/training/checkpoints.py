@@ -1,0 +1,79 @@
+"""Checkpoints of a run, and weights folders: what a run leaves behind for everyone else."""
+
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from dilated_jax.errors import InputError
+from dilated_jax.models.spec import _first_line
+
+
+def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
+  """Opens the checkpoints of a run; keeps the latest for resuming and the best by mean IoU.
+
+  `max_to_keep` with `best_fn` would delete the latest whenever it is not the best, and with it the
+  work since the best; hence the preservation policy.
+
+  Args:
+    folder: where they are.
+    async_save: write while training goes on.
+
+  Returns:
+    Orbax's manager; close it, or use `with`.
+  """
+
+  def mean_iou(metrics):
+    return metrics['mean_iou']
+
+  options = ocp.CheckpointManagerOptions(
+    best_fn=mean_iou,
+    enable_async_checkpointing=async_save,
+    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+      [
+        checkpoint_managers.LatestN(1),
+        checkpoint_managers.BestN(get_metric_fn=mean_iou, n=1),
+      ]
+    ),
+  )
+  return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+
+
+def save(checkpoints: ocp.CheckpointManager, step: int, state, mean_iou: float) -> None:
+  """Saves a state; returns before it is written, and later steps may reuse its memory.
+
+  Args:
+    checkpoints: from `manager`.
+    step: steps done.
+    state: a pytree of arrays.
+    mean_iou: of the validation split, 0..1; -1 where it was not measured.
+  """
+  if jax.process_count() > 1:  # Orbax refuses the host-local arrays that pmap returns.
+    state = jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)
+  if step not in checkpoints.all_steps():
+    checkpoints.save(step, args=ocp.args.StandardSave(state), metrics={'mean_iou': mean_iou})
+
+
+def restore(checkpoints: ocp.CheckpointManager, step: int, like):
+  """Restores a state.
+
+  Args:
+    checkpoints: from `manager`.
+    step: `checkpoints.latest_step()` or `checkpoints.best_step()`; others may be half deleted.
+    like: a state of the same structure, shapes and dtypes.
+
+  Returns:
+    The state.
+
+  Raises:
+    InputError: the checkpoint is damaged or of another network.
+  """
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  try:
+    return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise InputError(
+      f'{checkpoints.directory}/{step}: this checkpoint is damaged or of another network '
+      f'({_first_line(error)}); remove it, or take another --workdir'
+    ) from error

@@ -1,0 +1,196 @@
+"""One training step, a pure function. Who runs it on which devices is `parallel`'s business."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from dilated_jax.errors import InputError
+from dilated_jax.nn import ops
+from dilated_jax.training import losses
+from dilated_jax.training.stages import Stage
+
+
+@flax.struct.dataclass
+class State:
+  """All that a run is: with it and the step number k comes batch k, and so everything after.
+
+  Attributes:
+    step: int32 scalar, steps done.
+    params: weights of the parts that are trained.
+    batch_stats: running statistics of batch normalisation of these parts; may be empty.
+    opt_state: of the optimizer.
+    key: PRNG key of the run; every step folds in its number.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  key: jax.Array
+
+
+def create_state(variables, stage: Stage, optimizer, key) -> State:
+  """The state before the first step.
+
+  Args:
+    variables: of the whole network, from `model.init` or a weights folder. They are copied, since
+      a step may reuse the memory of the state that it was given.
+    stage: which parts of it are trained.
+    optimizer: from `optimizers.create`.
+    key: PRNG key.
+
+  Returns:
+    A State.
+  """
+  params, stats = (
+    {part: jax.tree.map(jnp.array, variables.get(kind, {})[part]) for part in stage.trains
+     if part in variables.get(kind, {})}
+    for kind in ('params', 'batch_stats')
+  )  # fmt: skip
+  return State(jnp.int32(0), params, stats, optimizer.init(params), key)
+
+
+def merge(variables, state: State):
+  """The whole network's variables with the trained parts put in."""
+  merged = {**variables, 'params': {**variables['params'], **state.params}}
+  if state.batch_stats:
+    merged['batch_stats'] = {**variables.get('batch_stats', {}), **state.batch_stats}
+  return merged
+
+
+def make_step(
+  model,
+  stage: Stage,
+  optimizer: optax.GradientTransformation,
+  mean,
+  *,
+  labels: str = 'grid',
+  class_weights=None,
+  accumulate: int = 1,
+  axis_name: str | None = None,
+) -> Callable:
+  """Makes the training step.
+
+  Loss and gradient are sums over valid pixels, over devices and over accumulated parts, and are
+  divided once, by the number of valid pixels of the whole batch. So one device, eight devices and
+  accumulated parts do the same thing to rounding.
+
+  Args:
+    model: from `models.create`.
+    stage: one of `STAGES`.
+    optimizer: from `optimizers.create`.
+    mean: RGB mean, 0..255, subtracted from the images.
+    labels: 'grid' compares the logits of cell (i, j) with the label at pixel (stride i, stride j),
+      as the authors' training does; 'full' upsamples the logits by `ops.deconvolution` and uses
+      every label. A network that upsamples itself always uses every label. An auxiliary answer of
+      the network is compared likewise, and its loss counts 0.4 (Zhao et al., PSPNet, section 3.3).
+    class_weights: (C,) weights of the classes in the loss, or None.
+    accumulate: parts into which the batch is cut to save memory; divides the batch. Batch
+      normalisation sees each part alone.
+    axis_name: axis of `jax.pmap` over which batches are spread, or None.
+
+  Returns:
+    step(state, batch) -> (state, metrics). The batch holds 'image' (n, H + 2 margin, W + 2 margin,
+    3) uint8 (or 'features' (n, h, w, C) float32 in the context stage; with 'image' (n, H, W, 3)
+    beside them in the CRF stage) and 'label' (n, H, W) uint8
+    with 255 for ignored pixels. Metrics are float32 scalars: loss, accuracy, gradient_norm.
+
+  Raises:
+    InputError: `labels` is neither 'grid' nor 'full'.
+  """
+  if labels not in ('grid', 'full'):
+    raise InputError(f'labels is {labels!r}; choose grid or full')
+  # The front end alone is a network too, in its own upsampling where it has one.
+  method = '__call__' if stage.method == 'scores' else stage.method
+  model = model.alone() if stage.method == 'scores' else model
+  model = _over(model, axis_name)
+  mean = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
+
+  def sum_of_losses(params, batch_stats, batch, key):
+    x = batch[stage.reads].astype(jnp.float32)
+    if stage.reads == 'image':
+      x = x - mean
+    # The CRF-RNN sees the picture beside the network's logits.
+    inputs = (x, batch['image'].astype(jnp.float32)) if stage.method == 'structure' else (x,)
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      *inputs,
+      train=True,
+      method=method,
+      rngs={'dropout': key},
+      mutable=['batch_stats', 'auxiliary'],
+    )
+    logits, target = _comparable(model, logits, batch['label'], labels)
+    total, weight = losses.cross_entropy(logits, target, class_weights)
+    hits, valid = losses.correct(logits, target)
+    sums = {'loss': total, 'weight': weight, 'hits': hits, 'valid': valid}
+    for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
+      found = _comparable(model, auxiliary, batch['label'], labels)
+      total = total + _AUXILIARY * losses.cross_entropy(*found, class_weights)[0]
+    return total, (sums, updated.get('batch_stats', {}))
+
+  gradient = jax.grad(sum_of_losses, has_aux=True)
+
+  def step(state: State, batch):
+    key = jax.random.fold_in(state.key, state.step)
+    if axis_name:
+      key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
+    def add_part(carry, part):
+      grads, sums, stats, number = carry
+      more, (part_sums, stats) = gradient(
+        state.params, stats, part, jax.random.fold_in(key, number)
+      )
+      return (_add(grads, more), _add(sums, part_sums), stats, number + 1), None
+
+    nothing = dict.fromkeys(('loss', 'weight', 'hits', 'valid'), jnp.float32(0))
+    carry = (jax.tree.map(jnp.zeros_like, state.params), nothing, state.batch_stats, jnp.int32(0))
+    if accumulate == 1:
+      carry, _ = add_part(carry, batch)
+    else:
+      parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+      carry, _ = jax.lax.scan(add_part, carry, parts)
+    grads, sums, batch_stats, _ = carry
+    if axis_name:
+      grads, sums = jax.lax.psum((grads, sums), axis_name)
+      batch_stats = jax.lax.pmean(batch_stats, axis_name)  # Equal already; now it is known to be.
+
+    weight = jnp.where(sums['weight'] > 0, sums['weight'], 1.0)
+    grads = jax.tree.map(lambda g: g / weight, grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    metrics = {
+      'loss': sums['loss'] / weight,
+      'accuracy': sums['hits'] / jnp.maximum(sums['valid'], 1.0),
+      'gradient_norm': optax.tree.norm(grads),
+    }
+    params = optax.apply_updates(state.params, updates)
+    return State(state.step + 1, params, batch_stats, opt_state, state.key), metrics
+
+  return step
+
+
+def _over(model, axis_name):
+  """The model with batch statistics averaged over an axis of devices."""
+  if hasattr(model, 'network'):
+    return model.clone(network=_over(model.network, axis_name))
+  return model.clone(axis_name=axis_name)
+
+
+_AUXILIARY = 0.4
+
+
+def _comparable(model, logits, labels, which: str):
+  """Logits and the labels of the same places; cells of logits behind the labels are cut off."""
+  if not model.full_size and which == 'full':
+    logits = ops.deconvolution(logits, model.stride)
+  elif not model.full_size:
+    labels = labels[:, :: model.stride, :: model.stride]
+  return logits[:, : labels.shape[1], : labels.shape[2]], labels
+
+
+def _add(a, b):
+  return jax.tree.map(jnp.add, a, b)

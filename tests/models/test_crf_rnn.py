@@ -1,0 +1,172 @@
+"""A CRF-RNN behind a network: its parameters, its gradients, its stage of training, predictions."""
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dilated_jax import inference, models
+from dilated_jax.crf import CrfRnn
+from dilated_jax.errors import InputError
+from dilated_jax.label_spec import Classes
+from dilated_jax.models import spec, weights_folder
+from dilated_jax.nn import ops
+from dilated_jax.training import loop, optimizers, stages
+
+NARROW = {
+  'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
+  'dilations': (1, 2, 1), 'norm': 'batch',
+}  # fmt: skip
+CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
+
+
+def created(grid, **options):
+  return models.create('dilation8', 3, crf='rnn', crf_grid=grid, **NARROW, **options)
+
+
+def started(model, seed=0):
+  rng = np.random.default_rng(seed)
+  side = 2 * model.margin + model.stride
+  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  drawn = jax.tree.map(lambda x: np.abs(0.3 * rng.standard_normal(x.shape, np.float32)), shapes)
+  for name, value in (('spatial', 3), ('bilateral', 5), ('compatibility', 1)):
+    drawn['params']['crf'][name] = value * np.eye(3, dtype=np.float32)
+  return drawn
+
+
+@pytest.mark.parametrize('grid', ['cells', 'pixels'])
+def test_it_is_the_network_and_then_the_layer(grid):
+  model, plain = created(grid, crf_iterations=3), models.create('dilation8', 3, **NARROW)
+  variables = started(model)
+  paths = flax.traverse_util.flatten_dict(variables['params'], sep='/')
+  assert {'front_end/conv1_1/kernel', 'context/ctx_final/bias', 'crf/spatial'} <= set(paths)
+  assert (model.stride, model.margin) == (plain.stride, plain.margin)
+  assert (model.full_size, plain.full_size) == (grid == 'pixels', False)
+  margin = model.margin
+  images = np.random.default_rng(0).uniform(
+    -99, 99, (1, 8 + 2 * margin, 12 + 2 * margin, 3)
+  ).astype(np.float32)  # fmt: skip
+  logits = plain.apply(variables, images)
+  inner = images[:, margin:-margin, margin:-margin]
+  if grid == 'pixels':
+    logits = ops.resize_corner(logits, 2)
+    layer = CrfRnn(3, test_iterations=3)
+  else:
+    layer = CrfRnn(3, test_iterations=3, cell=2, method='exact')
+  expected = layer.apply({'params': variables['params']['crf']}, logits, inner)
+  np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_reach_the_front_end():
+  model = created('cells')
+  variables = started(model)
+  side = 2 * model.margin + 8
+  images = np.random.default_rng(0).uniform(-99, 99, (2, side, side, 3)).astype(np.float32)
+
+  def loss(params):
+    given = {**variables, 'params': params}
+    options = {'train': True, 'mutable': ['batch_stats'], 'rngs': {'dropout': jax.random.key(0)}}
+    out, _ = model.apply(given, images, **options)
+    return (out[..., 0] ** 2).sum()
+
+  norms = jax.tree.map(jnp.linalg.norm, jax.grad(loss)(variables['params']))
+  assert norms['crf']['spatial'] > 0 and norms['front_end']['conv1_1']['kernel'] > 0
+
+
+def pictures(count, seed):
+  rng = np.random.default_rng(seed)
+  return [
+    {'image': rng.integers(0, 256, (8, 12, 3), dtype=np.uint8),
+     'label': rng.integers(0, 3, (8, 12)).astype(np.uint8), 'name': str(i)}
+    for i in range(count)
+  ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning')
+def test_stages_with_and_without_it(tmp_path):
+  options = {**NARROW, 'crf': 'rnn'}
+  card = spec.Card('dilation8', options, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  common = dict(num_steps=2, batch_size=2, crop=(4, 8), log_every=1, threads=1)
+  common['optimizer'] = optimizers.Options(learning_rate=1e-2)
+  configs = [loop.Config(stage, **common) for stage in ('context', 'crf', 'joint')]
+  before = started(card.create())
+  loop.run(configs, card, before, pictures(4, 0), pictures(2, 1), CLASSES, tmp_path)
+  made = {
+    stage: weights_folder.load_weights(tmp_path / stage / 'weights')
+    for stage in ('context', 'crf', 'joint')
+  }
+  assert 'crf' not in made['context'][0].options and 'crf' not in made['context'][1]['params']
+  context, crf, joint = (made[stage][1]['params'] for stage in ('context', 'crf', 'joint'))
+  same = jax.tree.map(lambda a, b: (a == b).all(), context['front_end'], crf['front_end'])
+  assert all(jax.tree.leaves(same))  # The network is frozen, its statistics too.
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    *(made[stage][1]['batch_stats'] for stage in ('context', 'crf')),
+  )
+  assert (crf['crf']['spatial'] != before['params']['crf']['spatial']).any()
+  assert (joint['front_end']['final']['kernel'] != crf['front_end']['final']['kernel']).any()
+  assert (joint['crf']['bilateral'] != crf['crf']['bilateral']).any()
+
+
+def test_predictions_of_odd_sizes_and_by_tiles():
+  options = {**NARROW, 'crf': 'rnn', 'norm': 'none'}
+  for grid in ('cells', 'pixels'):
+    card = spec.Card(
+      'dilation8', {**options, 'crf_grid': grid}, CLASSES.names, CLASSES.palette, CLASSES.mean
+    )
+    model = card.create()
+    variables = started(model)
+    image = np.random.default_rng(0).integers(0, 256, (21, 33, 3), np.uint8)
+    whole = inference.predict(model, variables, card, image)
+    assert whole.labels.shape == (21, 33)
+    assert whole.logits.shape == ((21, 33, 3) if grid == 'pixels' else (11, 17, 3))
+    side = 2 * model.margin + 12
+    tiled = inference.predict(model, variables, card, image, tile=(side, side))
+    np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['fcn8s', 'deeplab_largefov', 'pspnet'])
+def test_behind_networks_that_pad_inside(name):
+  options = {'width': 1 / 32, 'crf': 'rnn', 'crf_iterations': 1}
+  if name == 'pspnet':
+    options |= {'blocks': [1, 1, 1, 1]}
+  if name == 'fcn8s':
+    options |= {'crf_grid': 'pixels'}
+  card = spec.Card(name, options, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  model = card.create()
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), 'float32')
+  )
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(lambda x: np.abs(0.1 * rng.standard_normal(x.shape, np.float32)), shapes)
+  image = rng.integers(0, 256, (41, 53, 3), np.uint8)
+  found = inference.predict(model, variables, card, image)
+  assert found.labels.shape == (41, 53) and np.isfinite(found.probabilities).all()
+
+
+def test_joint_needs_something_to_join(tmp_path):
+  card = spec.Card('front_end', {}, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  for stage in ('crf', 'joint'):
+    with pytest.raises(InputError, match=f'stage {stage} trains a .*; front_end has none'):
+      loop.run(
+        [loop.Config(stage, 1)], card, {'params': {'front_end': {}}}, [1], [], CLASSES, tmp_path
+      )
+  assert stages.STAGES['joint'].trains == ('front_end', 'context', 'crf')
+
+
+@pytest.mark.parametrize(
+  'options, words',
+  [
+    ({'crf': 'yes'}, "crf is 'yes'; choose none or rnn"),
+    ({'crf': 'rnn', 'crf_grid': 'rows'}, "crf_grid is 'rows'; give cells or pixels"),
+    ({'crf': 'rnn', 'crf_bilateral': [3]}, 'give two deviations above 0'),
+    ({'crf': 'rnn', 'crf_bilateral': [float('nan'), 3]}, 'give two deviations above 0'),
+    ({'crf': 'rnn', 'crf_iterations': -1}, 'crf_iterations is -1; give a whole number'),
+    ({'crf_grid': 'cells'}, 'crf_grid is of a CRF-RNN; give --crf=rnn too'),
+  ],
+)
+def test_wrong_options(options, words):
+  with pytest.raises(InputError, match=words):
+    models.create('dilation8', 3, **options)

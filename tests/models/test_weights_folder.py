@@ -1,0 +1,276 @@
+"""checkpoints.py: what is saved comes back, and what is damaged is named in one line."""
+
+import dataclasses
+import gc
+import json
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dilated_jax
+from dilated_jax.errors import InputError
+from dilated_jax.models import spec, weights_folder
+from dilated_jax.training import checkpoints, optimizers, stages, step as train_step
+
+# Where one of Orbax's reads fails, the others are never awaited, or find their event loop closed.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+OPTIONS = {
+  'blocks': [1],
+  'width': 1 / 16,
+  'stride': 2,
+  'fc_kernel': 3,
+  'fc_channels': 4,
+  'dilations': [1, 2, 1],
+}
+CARD = spec.Card(
+  'dilation8', OPTIONS, ('a', 'b', 'c'), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), (10.0, 20.0, 30.5),
+  picture_scale=0.5, upsampling='deconvolution', dataset='toys',
+)  # fmt: skip
+
+
+def started(card=CARD, seed=0):
+  model, rng = card.create(), np.random.default_rng(seed)
+  images = jax.ShapeDtypeStruct((1, 2 * model.margin + 2, 2 * model.margin + 2, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  return jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape, np.float32)), shapes)
+
+
+def assert_equal(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def state_of(step):
+  optimizer = optimizers.create(optimizers.Options(), 10)
+  variables = started(seed=step)
+  state = train_step.create_state(variables, stages.STAGES['joint'], optimizer, jax.random.key(3))
+  return state.replace(step=jnp.int32(step))
+
+
+@pytest.fixture(autouse=True, scope='module')
+def leave_nothing_behind():
+  yield
+  time.sleep(0.3)
+  gc.collect()
+
+
+def as_numbers(state):
+  return state.replace(key=jax.random.key_data(state.key))
+
+
+def test_latest_and_best_are_kept(tmp_path):
+  scores = [0.2, 0.7, 0.4, 0.1]
+  with checkpoints.manager(tmp_path / 'run') as manager:
+    for step, score in enumerate(scores, 1):
+      checkpoints.save(manager, step, state_of(step), score)
+      checkpoints.save(manager, step, state_of(step), score)  # A second time is no error.
+    manager.wait_until_finished()
+  with checkpoints.manager(tmp_path / 'run') as manager:
+    assert (manager.latest_step(), manager.best_step()) == (4, 2)
+    assert sorted(manager.all_steps()) == [2, 4]
+    for step in (2, 4):
+      found = checkpoints.restore(manager, step, state_of(0))
+      assert found.key.dtype == state_of(0).key.dtype
+      assert_equal(as_numbers(found), as_numbers(state_of(step)))
+
+
+def test_checkpoint_of_another_network(tmp_path):
+  with checkpoints.manager(tmp_path) as manager:
+    checkpoints.save(manager, 1, state_of(1), 0.5)
+    manager.wait_until_finished()
+    like = state_of(0)
+    like = like.replace(params=jax.tree.map(lambda x: jnp.zeros((*x.shape, 2)), like.params))
+    with pytest.raises(InputError, match='/1: this checkpoint is damaged or of another') as raised:
+      checkpoints.restore(manager, 1, like)
+    assert '\n' not in str(raised.value)
+
+
+def test_weights_come_back(tmp_path):
+  variables = started()
+  weights_folder.save_weights(tmp_path / 'deep/weights', CARD, variables)
+  card, found = weights_folder.load_weights(str(tmp_path / 'deep/weights'))
+  assert card == CARD
+  assert_equal(found, variables)
+  model, found = dilated_jax.load(tmp_path / 'deep/weights')
+  assert model == CARD.create()
+  assert_equal(found, variables)
+  written = json.loads((tmp_path / 'deep/weights/model.json').read_text())
+  assert set(written) == {field.name for field in dataclasses.fields(spec.Card)}
+  assert (written['model'], written['channel_order'], written['classes']) == (
+    'dilation8',
+    'RGB',
+    ['a', 'b', 'c'],
+  )
+  assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['weights']
+
+
+def test_weights_are_replaced_whole(tmp_path, monkeypatch):
+  folder = tmp_path / 'weights'
+  old, new = started(seed=1), started(seed=2)
+  weights_folder.save_weights(folder, CARD, old)
+
+  def full_disk(path, content):
+    raise OSError(28, 'No space left on device', str(path))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(weights_folder, 'write_atomic', full_disk)
+    with pytest.raises(OSError, match='No space'):
+      weights_folder.save_weights(folder, dataclasses.replace(CARD, dataset='new'), new)
+  card, found = weights_folder.load_weights(folder)
+  assert card == CARD
+  assert_equal(found, old)
+
+  weights_folder.save_weights(folder, dataclasses.replace(CARD, dataset='new'), new)
+  card, found = weights_folder.load_weights(folder)
+  assert card.dataset == 'new'
+  assert_equal(found, new)
+  assert [path.name for path in tmp_path.iterdir()] == ['weights']
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('all of it')
+  with pytest.raises(InputError, match='holds other files than weights'):
+    weights_folder.save_weights(tmp_path, CARD, started())
+  assert (tmp_path / 'thesis.tex').read_text() == 'all of it'
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('weights') / 'weights'
+  weights_folder.save_weights(folder, CARD, started())
+  return folder
+
+
+def copied(written, folder):
+  for path in written.rglob('*'):
+    if path.is_file():
+      target = folder / path.relative_to(written)
+      target.parent.mkdir(parents=True, exist_ok=True)
+      target.write_bytes(path.read_bytes())
+  return folder
+
+
+def edited(folder, **changes):
+  content = json.loads((folder / 'model.json').read_text())
+  (folder / 'model.json').write_text(json.dumps({**content, **changes}))
+
+
+def no_card(folder):
+  (folder / 'model.json').unlink()
+
+
+def garbage(folder):
+  (folder / 'model.json').write_bytes(b'\x89PNG\xff\xfe')
+
+
+def no_checkpoint(folder):
+  (folder / 'checkpoint').rename(folder / 'elsewhere')
+
+
+def largest_file(folder):
+  files = (path for path in (folder / 'checkpoint').rglob('*') if path.is_file())
+  return max(files, key=lambda path: path.stat().st_size)
+
+
+def truncated(folder):
+  path = largest_file(folder)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def overwritten(folder):
+  path = largest_file(folder)
+  path.write_bytes(bytes(path.stat().st_size))
+
+
+def emptied(folder):
+  for path in (folder / 'checkpoint').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+
+
+@pytest.mark.parametrize(
+  'harm, words',
+  [
+    (no_card, 'is not a weights folder .it has no model.json.'),
+    (garbage, 'model.json: not a description of weights'),
+    (lambda f: (f / 'model.json').write_text('[1, 2]'), 'model.json: not a description'),
+    (lambda f: (f / 'model.json').write_text('{"model": "x"}'), 'model.json: not a description'),
+    (lambda f: edited(f, taste='sweet'), 'model.json: not a description'),
+    (lambda f: edited(f, options={'wings': 2}), 'wings'),
+    (lambda f: edited(f, options=None), 'model.json'),
+    (lambda f: edited(f, options={'blocks': 'many'}), 'model.json'),
+    (lambda f: edited(f, options={'width': 'wide'}), 'model.json'),
+    (lambda f: edited(f, model='resnet'), 'resnet'),
+    (lambda f: edited(f, options={**OPTIONS, 'width': 1 / 8}), '/checkpoint: these weights are'),
+    (lambda f: edited(f, classes=['a', 'b']), '2 classes and 3 colours'),
+    (lambda f: edited(f, channel_order='BGR'), "is 'BGR', not RGB"),
+    (lambda f: edited(f, upsampling='cubic'), "is 'cubic', not corner"),
+    (lambda f: edited(f, picture_scale=0), 'picture_scale is 0'),
+    (lambda f: edited(f, options={**OPTIONS, 'dilations': [1, 2, 1, 1]}), '/checkpoint: these'),
+    (no_checkpoint, '/checkpoint: these weights are damaged'),
+    (truncated, '/checkpoint: these weights are damaged'),
+    (overwritten, '/checkpoint: these weights are damaged'),
+    (emptied, '/checkpoint: these weights are damaged'),
+  ],
+)  # fmt: skip
+def test_damaged_weights_are_named_in_one_line(written, tmp_path, harm, words):
+  folder = copied(written, tmp_path / 'weights')
+  harm(folder)
+  with pytest.raises(InputError, match=words) as raised:
+    weights_folder.load_weights(folder)
+  assert '\n' not in str(raised.value) and str(folder) in str(raised.value)
+
+
+def test_no_folder():
+  with pytest.raises(InputError, match='/nowhere: is not a weights folder'):
+    weights_folder.load_weights(pathlib.Path('/nowhere'))
+
+
+def test_graft(written):
+  own = started(seed=7)
+  both = weights_folder.graft(own, written)
+  assert_equal(both, started())
+  front_end = {'params': {'front_end': own['params']['front_end']}}
+  part = weights_folder.graft(front_end, written)
+  assert_equal(part, {'params': {'front_end': started()['params']['front_end']}})
+  assert_equal(front_end['params']['front_end'], own['params']['front_end'])
+
+
+def test_graft_of_another_network_takes_the_layers_that_fit(tmp_path, caplog):
+  narrow = {'blocks': [1, 1, 1, 1, 1], 'width': 1 / 32, 'fc_channels': 4}
+
+  def drawn(card, seed):
+    rng = np.random.default_rng(seed)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), 'float32')
+    shapes = jax.eval_shape(card.create().init, jax.random.key(0), images)
+    return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
+
+  coarse = dataclasses.replace(CARD, model='fcn32s', options=narrow)
+  given = drawn(coarse, 1)
+  weights_folder.save_weights(tmp_path / 'fcn32s', coarse, given)
+  for model, fresh in (
+    ('fcn8s', {'score_pool4', 'score_pool3'}),
+    ('deeplab_largefov', {'fc6', 'fc8'}),  # fc6 is 3x3 there, not 7x7.
+  ):
+    own = drawn(dataclasses.replace(coarse, model=model), 2)
+    caplog.clear()
+    with caplog.at_level('INFO', logger='absl'):
+      found = weights_folder.graft(own, tmp_path / 'fcn32s')['params']['front_end']
+    for name, layer in found.items():
+      source = own if name in fresh else given
+      assert_equal(layer, source['params']['front_end'][name])
+    told = {record.getMessage() for record in caplog.records if 'stays' in record.getMessage()}
+    assert {text.split('front_end/')[1].split()[0] for text in told} == fresh
+
+
+def test_graft_of_other_shapes_names_the_array(written):
+  wider = dataclasses.replace(CARD, options={**OPTIONS, 'fc_channels': 5})
+  with pytest.raises(InputError, match=r'front_end/fc6 of this dilation8 has shapes .* wants'):
+    weights_folder.graft(started(wider), written)
+  with pytest.raises(InputError, match='nothing of this dilation8 fits'):
+    weights_folder.graft({'params': {'crf': {}}}, written)

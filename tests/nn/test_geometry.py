@@ -1,0 +1,441 @@
+"""geometry.py: against the sizes, fields and counts of the paper and of the published networks."""
+
+from fractions import Fraction
+import itertools
+
+import hypothesis
+from hypothesis import given, settings, strategies as st
+import jax
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from dilated_jax.nn import geometry, ops, table as tables
+
+FRONT_END = tables.front_end(21)
+RELEASED = {
+  'pascal_voc': ('dilation8', 21, {'context': 'large'}),
+  'camvid': ('dilation8', 11, {}),
+  'kitti': ('dilation7', 11, {}),
+  'cityscapes': ('dilation10', 19, {}),
+}
+
+
+@pytest.mark.parametrize(
+  'size, cells',
+  [
+    (380, 1), (500, 16), (628, 32), (852, 60), (884, 64), (900, 66), (1100, 91), (1396, 128),
+    (1640, 159),  # KITTI's width: 158 if poolings rounded down.
+  ],
+)  # fmt: skip
+def test_front_end_sizes(size, cells):
+  assert geometry.output_size(FRONT_END, size) == cells
+  assert size % 8 != 4 or cells == (size - 372) // 8
+
+
+def test_kitti_has_an_odd_map_before_the_third_pooling():
+  names = [layer.name for layer in FRONT_END]
+  sizes = dict(zip(names, geometry.sizes(FRONT_END, 1640)))
+  assert (sizes['conv3_3'], sizes['pool3']) == (401, 201)
+
+
+def test_front_end_fields():
+  """Receptive field, jump and centre after each layer (VGG-16 with the paper's dilations)."""
+  expected = """
+    conv1_1 3 1 1      conv1_2 5 1 2       pool1 6 2 2.5
+    conv2_1 10 2 4.5   conv2_2 14 2 6.5    pool2 16 4 7.5
+    conv3_1 24 4 11.5  conv3_2 32 4 15.5   conv3_3 40 4 19.5   pool3 44 8 21.5
+    conv4_1 60 8 29.5  conv4_2 76 8 37.5   conv4_3 92 8 45.5
+    conv5_1 124 8 61.5 conv5_2 156 8 77.5  conv5_3 188 8 93.5
+    fc6 380 8 189.5    fc7 380 8 189.5     final 380 8 189.5
+  """
+  words = expected.split()
+  rows = {words[i]: tuple(map(Fraction, words[i + 1 : i + 4])) for i in range(0, len(words), 4)}
+  found = {f.layer.name: (f.size, f.jump, f.center) for f in geometry.fields(FRONT_END)}
+  assert found == rows
+  assert geometry.margin(FRONT_END) == 186 and geometry.stride(FRONT_END) == 8
+
+
+def test_context_fields():
+  sizes = [field.size for field in geometry.fields(tables.context(21))]
+  assert sizes == [3, 5, 9, 17, 33, 65, 67, 67]
+  for kind in ('basic', 'large'):
+    found = [geometry.receptive_field(tables.context(21, layers=n, kind=kind)) for n in (7, 8, 10)]
+    assert found == [35, 67, 259]
+
+
+@pytest.mark.parametrize('padding', ['same', 'buffer'])
+@pytest.mark.parametrize('count', [7, 8, 10])
+def test_context_keeps_size_and_place(count, padding):
+  table = tables.context(5, layers=count, padding=padding)
+  assert geometry.output_size(table, 66) == 66
+  assert geometry.margin(table) == 0 and geometry.stride(table) == 1
+  assert list(geometry.fields(table))[-1].center == 0
+
+
+def test_voc_context_shrinks_back():
+  table = tables.context(21, kind='large')
+  assert table[0].padding * 2 + 66 == 132
+  assert geometry.sizes(table, 66) == [130, 128, 124, 116, 100, 68, 66, 66]
+
+
+@pytest.mark.parametrize(
+  'data, field, height, width, rows, columns',
+  [
+    ('pascal_voc', 908, 900, 900, 66, 66),
+    ('camvid', 908, 900, 1100, 66, 91),
+    ('kitti', 652, 852, 1640, 60, 159),
+    ('cityscapes', 2444, 1396, 1396, 1024, 1024),
+  ],
+)
+def test_released_networks(data, field, height, width, rows, columns):
+  name, classes, options = RELEASED[data]
+  model = models.create(name, classes, **options)
+  assert geometry.receptive_field(model) == geometry.receptive_field(model.table) == field
+  assert geometry.output_size(model, height) == rows
+  assert geometry.output_size(model, width) == columns
+  assert (model.margin, model.stride) == (186, 8)
+
+
+def test_deconvolution_ends_at_the_label_pixels():
+  model = models.create('dilation10', 19)
+  before, after = list(geometry.fields(model))[-2:]
+  # Cell 0 is centred 3.5 pixels into the label area, and output pixel 0 on its first pixel.
+  assert (before.center, before.jump) == (Fraction(379, 2), 8)
+  assert (after.center, after.jump, after.size) == (model.margin, 1, before.size + 8)
+
+
+@pytest.mark.parametrize('stride', [1, 2, 4, 8, 16])
+def test_upsampling_multiplies_the_size(stride):
+  assert geometry.output_size(tables.upsample(stride), 7) == 7 * stride
+
+
+def test_parameters_of_the_paper():
+  conv = sum(
+    geometry.parameters((layer,), before)
+    for layer, before in zip(
+      (layer for layer in FRONT_END if layer.name.startswith('conv')),
+      [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512],
+    )
+  )
+  assert conv == 14_714_688
+  table = {layer.name: layer for layer in FRONT_END}
+  assert geometry.parameters((table['fc6'],), 512) == 102_764_544
+  assert geometry.parameters((table['fc7'],), 4096) == 16_781_312
+  totals = [geometry.parameters(tables.front_end(c)) for c in (21, 11, 19)]
+  assert totals == [134_346_581, 134_305_611, 134_338_387]
+  for c in (2, 11, 21):
+    assert geometry.parameters(tables.context(c), c) == 64 * c * c + 8 * c
+    assert geometry.parameters(tables.context(c, layers=7), c) == 55 * c * c + 7 * c
+    assert geometry.parameters(tables.context(c, layers=10), c) == 82 * c * c + 10 * c
+    assert geometry.parameters(tables.context(c, kind='large'), c) == 15_422 * c * c + 97 * c
+  assert geometry.parameters(tables.context(21, kind='large'), 21) == 6_803_139
+  whole = models.create('dilation8', 21, context='large')
+  assert geometry.parameters(whole) == 141_149_720
+
+
+@pytest.mark.parametrize('norm', ['group', 'batch'])
+def test_parameters_of_normalisations(norm):
+  model = models.create('front_end', 3, norm=norm, blocks=(1, 2), width=1 / 8, stride=4)
+  images = jax.ShapeDtypeStruct((1, 100, 100, 3), 'float32')
+  params = jax.eval_shape(model.init, jax.random.key(0), images)['params']
+  assert geometry.parameters(model) == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def test_flops_count_every_tap_twice():
+  table = tables.front_end(4, blocks=(1,), width=1 / 16, stride=2, fc_kernel=1, fc_channels=5)
+  height, width = 12, 16
+  expected = 2 * (height - 2) * (width - 2) * 9 * 3 * 4  # conv1_1: 4 channels
+  cells = (height - 2) // 2 * ((width - 2) // 2)
+  expected += 2 * cells * (4 * 5 + 5 * 5 + 5 * 4)
+  assert geometry.flops(table, height, width) == expected
+
+
+def test_too_small_an_input_names_the_least():
+  with pytest.raises(InputError, match=r'vanishes in .*; give 380 or more'):
+    geometry.sizes(FRONT_END, 372)
+  # Poolings round up, so a few pixels less than the receptive field still give one cell.
+  assert geometry.output_size(FRONT_END, 373) == 1
+
+
+convolutions = st.builds(
+  tables.Layer,
+  name=st.just('conv'),
+  kernel=st.sampled_from([1, 3, 5]),
+  dilation=st.integers(1, 4),
+  channels=st.just(1),
+)
+poolings = st.just(tables.Layer('pool', 'max_pool', kernel=2, stride=2))
+
+
+@given(st.lists(convolutions | poolings, min_size=1, max_size=7), st.integers(1, 4))
+def test_margin_field_and_center_agree(table, cells):
+  """An input of cells * stride pixels and two margins gives the cells and just their fields."""
+  table = tuple(table)
+  stride, margin = geometry.stride(table), geometry.margin(table)
+  size = cells * stride + 2 * margin
+  assert geometry.output_size(table, size) == cells
+  assert geometry.valid_size(table, size) == size
+  field = list(geometry.fields(table))[-1]
+  # Field of cell 0 begins with the first pixel, and that of the last ends with the last.
+  assert geometry.window(table, 0) == (0, field.size - 1)
+  assert geometry.window(table, cells - 1) == (size - field.size, size - 1)
+  assert field.center == geometry.offset(table) == Fraction(field.size - 1, 2)
+  assert field.jump == stride
+  # Without the margin, cell 0 is in the middle of the first pixels of the picture.
+  assert field.center - margin == Fraction(stride - 1, 2)
+
+
+any_convolutions = st.builds(
+  tables.Layer,
+  name=st.just('conv'),
+  kernel=st.integers(1, 4),
+  stride=st.integers(1, 2),
+  dilation=st.integers(1, 3),
+  padding=st.integers(0, 5),
+  channels=st.just(1),
+)
+any_poolings = st.builds(
+  tables.Layer,
+  name=st.just('pool'),
+  kind=st.just('max_pool'),
+  kernel=st.integers(2, 3),
+  stride=st.integers(1, 2),
+)
+deconvolutions = st.builds(
+  lambda kernel, stride, padding: tables.Layer(
+    'deconv', 'deconv', kernel=kernel, stride=stride, padding=min(padding, kernel - 1)
+  ),
+  kernel=st.integers(1, 5),
+  stride=st.integers(1, 3),
+  padding=st.integers(0, 2),
+).filter(lambda layer: layer.kernel >= layer.stride)  # Else it leaves cells that nothing reaches.
+any_tables = st.lists(any_convolutions | any_poolings | deconvolutions, min_size=1, max_size=4)
+
+
+def sums(table, size):
+  """PyTorch's layers along one axis, all taps 1 and poolings sums: gradients count the paths.
+
+  Returns:
+    the input, the output, and the size after each layer.
+  """
+  x = first = torch.ones(1, 1, size, dtype=torch.float64, requires_grad=True)
+  found = []
+  for layer in table:
+    ones = torch.ones(1, 1, layer.kernel, dtype=torch.float64)
+    options = dict(stride=layer.stride, padding=layer.padding)
+    if layer.kind == 'deconv':
+      x = functional.conv_transpose1d(x, ones, **options)
+    elif layer.kind == 'conv':
+      x = functional.conv1d(x, ones, dilation=layer.dilation, **options)
+    else:
+      size = functional.max_pool1d(x, layer.kernel, ceil_mode=True, **options).shape[-1]
+      rest = (size - 1) * layer.stride + layer.kernel - x.shape[-1]
+      x = functional.conv1d(functional.pad(x, (0, rest)), ones, **options)
+    found.append(x.shape[-1])
+  return first, x[0, 0], found
+
+
+@settings(max_examples=50)
+@given(any_tables)
+def test_paths_windows_fields_and_sizes_are_those_of_pytorch(table):
+  table, side = tuple(table), 1001
+  first, x, found = sums(table, side)
+  assert geometry.sizes(table, side) == found
+  phases = int(np.prod([layer.stride for layer in table if layer.kind == 'deconv']))
+  lengths = []
+  for cell in range(len(x) // 2, len(x) // 2 + phases):
+    (gradient,) = torch.autograd.grad(x[cell], first, retain_graph=True)
+    (pixels,) = np.nonzero(gradient[0, 0].numpy())
+    assert geometry.window(table, cell) == (pixels[0], pixels[-1])
+    start, ways = geometry.paths(table, cell)
+    assert start == pixels[0]
+    assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
+    lengths.append(len(ways))
+  *_, field = geometry.fields(table)
+  assert field.size == max(lengths)
+  ahead = geometry.window(table, len(x) // 2 + phases)
+  start = geometry.window(table, len(x) // 2)
+  assert ahead[0] - start[0] == ahead[1] - start[1] == phases * field.jump
+  if phases == 1:
+    assert field.center == Fraction(sum(geometry.window(table, 0)), 2)
+
+
+@settings(max_examples=50)
+@given(st.lists(any_convolutions | any_poolings, min_size=1, max_size=4), st.integers(1, 99))
+def test_valid_sizes_lose_nothing(table, least):
+  def fits(size):
+    for layer in table:
+      steps, rest = divmod(size + 2 * layer.padding - layer.extent, layer.stride)
+      size = steps + 1
+      if rest or size < 1:
+        return False
+    return True
+
+  table = tuple(table)
+  expected = next(size for size in range(least, 9999) if fits(size))
+  assert geometry.valid_size(table, least) == expected
+  assert geometry.valid_size((*table, *tables.upsample(4)), least) == expected
+
+
+@settings(max_examples=50)
+@given(st.lists(any_convolutions | any_poolings, min_size=1, max_size=4), st.integers(1, 5))
+def test_the_margin_is_enough_for_any_table(table, cells):
+  """Whatever the windows: every cell that the picture needs, and none of them beyond its end."""
+  stride, margin = geometry.stride(table), geometry.margin(table)
+  size = cells * stride + 2 * margin
+  hypothesis.assume(size >= geometry.valid_size(table))  # Else padding alone is seen.
+  assert geometry.output_size(table, size) >= cells
+  assert geometry.offset(table) + (cells - 1) * stride <= margin + cells * stride
+
+
+def test_valid_sizes_of_the_front_end():
+  assert geometry.valid_size(FRONT_END) == 380
+  assert [geometry.valid_size(FRONT_END, n) for n in (380, 381, 388, 512)] == [380, 388, 388, 516]
+  assert geometry.offset(FRONT_END) == Fraction(379, 2)
+
+
+@pytest.mark.parametrize('stride', [1, 2, 4, 8])
+def test_upsampled_cells_are_where_they_are_said_to_be(stride):
+  """Interpolation of the cells' own places gives places."""
+  places = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1)
+  found = np.asarray(ops.deconvolution(places, stride))[0, :, 0, 0]
+  found = found / np.asarray(ops.deconvolution(np.ones_like(places), stride))[0, :, 0, 0]
+  (field,) = geometry.fields(tables.upsample(stride))
+  expected = float(field.center) + float(field.jump) * np.arange(5 * stride)
+  inside = slice(stride // 2, -(stride // 2) or None)
+  np.testing.assert_allclose(found[inside], expected[inside], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'dilations, dense',
+  [((2, 2, 2), False), ((1, 2, 4), True), ((1, 3, 9), True), ((1, 2, 8), False), ((4, 1), False)],
+)
+def test_holes(dilations, dense):
+  """Section 2: doubling leaves none; the paths are the sums of one tap of every layer."""
+  table = tuple(tables.Layer('conv', dilation=d, padding=d, channels=1) for d in dilations)
+  reached = [sum(taps) for taps in itertools.product(*((-d, 0, d) for d in dilations))]
+  first, ways = geometry.paths(table)
+  assert ways.tolist() == [reached.count(first + i) for i in range(len(ways))]
+  assert all(ways) == dense
+
+
+@given(st.integers(2, 9))
+def test_doubling_dilations_square_the_field(count):
+  """Equation 3: the field of F_{i+1} is 2^{i+2} - 1 wide."""
+  table = tuple(tables.Layer(f'{i}', dilation=2**i, channels=1) for i in range(count))
+  found = [field.size for field in geometry.fields(table)]
+  assert found == [2 ** (i + 2) - 1 for i in range(count)]
+
+
+def test_memory_of_the_paper():
+  """conv1_2 has the largest input and output: 898 and 896 pixels square with 64 channels."""
+  expected = 4 * 64 * (898**2 + 896**2)
+  assert geometry.activation_bytes(FRONT_END, 900, 900) == expected
+  assert geometry.activation_bytes(FRONT_END, 900, 900, itemsize=2) == expected // 2
+  # A row of the large context module, on the front end's grid of 66 x 59 cells.
+  row = (tables.Layer('ctx_conv5_1', dilation=16, padding=16, channels=672),)
+  assert geometry.activation_bytes(row, 66, 59, channels=336) == 4 * 66 * 59 * (336 + 672)
+  assert geometry.training_bytes(row, 66, 59, 336, 2) == 2 * 66 * 59 * (336 + 672)
+
+
+@pytest.mark.parametrize('name, side', [('front_end', 404), ('dilation10', 628)])
+def test_memory_that_the_compiler_asks_for(name, side):
+  """What XLA sets aside for intermediate results of the compiled network, against the estimate."""
+  model = models.create(name, 5, width=1 / 8)
+  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  compiled = jax.jit(model.apply).lower(variables, images).compile()
+  found = compiled.memory_analysis().temp_size_in_bytes
+  assert found == pytest.approx(geometry.activation_bytes(model, side, side), rel=0.5)
+
+
+# Branches.
+
+
+@st.composite
+def branched(draw):
+  """Two branches of stride 1 behind a strided layer, joined."""
+
+  def row(name, inputs=(), stride=1):
+    kernel, dilation = draw(st.sampled_from([1, 3, 5])), draw(st.integers(1, 3))
+    options = dict(padding=dilation * (kernel - 1) // 2, channels=1, inputs=inputs, stride=stride)
+    return tables.Layer(name, kernel=kernel, dilation=dilation, **options)
+
+  left = [row(f'left{i}') for i in range(draw(st.integers(1, 3)))]
+  right = [row('right0', ('body',))] + [row(f'right{i}') for i in range(1, draw(st.integers(1, 3)))]
+  joined = tables.join('sum', 'sum', left[-1].name, right[-1].name)
+  return (row('body', stride=draw(st.integers(1, 3))), *left, *right, joined, row('last'))
+
+
+@settings(max_examples=30)
+@given(branched())
+def test_windows_and_paths_of_branches_are_those_of_pytorch(table):
+  side = 301
+  outputs = {}
+  x = first = torch.ones(1, 1, side, dtype=torch.float64, requires_grad=True)
+  for layer in table:
+    if layer.kind == 'sum':
+      x = outputs[layer.inputs[0]] + outputs[layer.inputs[1]]
+    else:
+      x = outputs[layer.inputs[0]] if layer.inputs else x
+      ones = torch.ones(1, 1, layer.kernel, dtype=torch.float64)
+      options = dict(stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
+      x = functional.conv1d(x, ones, **options)
+    outputs[layer.name] = x
+  assert geometry.sizes(table, side) == [outputs[layer.name].shape[-1] for layer in table]
+  cell = x.shape[-1] // 2
+  (gradient,) = torch.autograd.grad(x[0, 0, cell], first)
+  (pixels,) = np.nonzero(gradient[0, 0].numpy())
+  start, ways = geometry.paths(table, cell)
+  assert geometry.window(table, cell) == (start, start + len(ways) - 1) == (pixels[0], pixels[-1])
+  assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
+  *_, field = geometry.fields(table)
+  assert (field.size, field.jump) == (len(ways), geometry.stride(table))
+  assert field.center == Fraction(sum(geometry.window(table, 0)), 2) == geometry.offset(table)
+
+
+def test_costs_of_branches():
+  table = (
+    tables.Layer('a', channels=4, padding=1),
+    tables.Layer('b', kernel=1, channels=6, bias=False, inputs=('input',)),
+    tables.join('c', 'concat', 'a', 'b'),
+    tables.Layer('d', kernel=1, channels=2, norm='batch'),
+    tables.Layer('e', 'bins', kernel=1),
+    tables.join('f', 'resize', 'e', 'd'),
+    tables.join('g', 'sum', 'd', 'f'),
+  )
+  assert geometry.channel_counts(table) == [3, 4, 6, 10, 2, 2, 2, 2]
+  assert geometry.sizes(table, 5) == [5, 5, 5, 5, 1, 5, 5]
+  assert geometry.parameters(table) == (27 + 1) * 4 + 3 * 6 + (10 + 1) * 2 + 2 * 2
+  assert geometry.flops(table, 5, 4) == 2 * 20 * (27 * 4 + 3 * 6 + 10 * 2)
+  # While b is computed the input and a are there; while c is, a and b.
+  assert geometry.activation_bytes(table, 5, 4, itemsize=1) == 20 * (4 + 6 + 10)
+  assert geometry.training_bytes(table, 5, 4, itemsize=1) == 20 * (3 + 4 + 6 + 10 + 2 + 2 + 2) + 2
+  sizes = [field.size for field in geometry.fields(table)]
+  assert sizes == [3, 1, 3, 3, None, None, 3]  # Beside the mean of all, d alone has a field.
+  assert geometry.pads(table) and not geometry.pads(FRONT_END)
+
+
+def test_the_rule_for_dilation_on_strided_convolutions():
+  """ResNet: a stride that is taken out dilates what follows, and a shortcut beside it nothing."""
+  table = (
+    tables.Layer('a', stride=2, padding=1, channels=1),
+    tables.Layer('b', stride=2, padding=1, channels=1),
+    tables.Layer('c', padding=1, channels=1),
+    tables.Layer('d', kernel=1, stride=2, channels=1, inputs=('a',)),
+    tables.join('e', 'sum', 'c', 'd'),
+    tables.Layer('f', dilation=2, padding=2, channels=1),
+  )
+  dense = tables.dilate(table, 2)
+  assert [layer.stride for layer in dense] == [2, 1, 1, 1, 1, 1]
+  assert [layer.dilation for layer in dense] == [1, 1, 2, 1, 1, 4]
+  assert [layer.padding for layer in dense] == [1, 1, 2, 0, 0, 4]
+  assert tables.dilate(table, 4) == table
+  # Every second cell of the dense network is one of the strided one: the same taps.
+  assert geometry.window(dense, 6) == geometry.window(table, 3)
+  with pytest.raises(InputError, match='up to 4'):
+    tables.dilate(table, 8)

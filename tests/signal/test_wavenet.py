@@ -1,0 +1,250 @@
+"""WaveNet: against PyTorch; its field; that it looks back only; fast against slow generation."""
+
+import doctest
+import functools
+import json
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from dilated_jax.models import spec
+from dilated_jax.nn import geometry
+from dilated_jax.signal import wavenet
+
+SMALL = {'dilations': [1, 2, 4, 1, 2, 4], 'channels': 6, 'skip_channels': 10}
+
+
+def drawn(model, seed=0):
+  """Variables of a size at which every gate is in use."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 3), jnp.int32))
+  rng = np.random.default_rng(seed)
+
+  def leaf(path, shape):
+    spread = 0.1 if path[-1].key == 'bias' else 2.5 / np.sqrt(np.prod(shape.shape[:-1]))
+    return rng.normal(0, spread, shape.shape).astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def codes_of(model, *shape, seed=1):
+  return np.random.default_rng(seed).integers(0, model.num_classes, shape, dtype=np.int32)
+
+
+class InPyTorch(nn.Module):
+  """The paper's figure 4, written down once more: filter and gate apart, time last."""
+
+  def __init__(self, classes, dilations, channels, skip_channels):
+    super().__init__()
+    self.start = nn.Conv1d(classes, channels, 1)
+    self.dilations = dilations
+    several = nn.ModuleList
+    self.filters = several(nn.Conv1d(channels, channels, 2, dilation=d) for d in dilations)
+    self.gates = several(nn.Conv1d(channels, channels, 2, dilation=d) for d in dilations)
+    self.residuals = several(nn.Conv1d(channels, channels, 1) for _ in dilations[:-1])
+    self.skips = several(nn.Conv1d(channels, skip_channels, 1) for _ in dilations)
+    self.end1 = nn.Conv1d(skip_channels, skip_channels, 1)
+    self.end2 = nn.Conv1d(skip_channels, classes, 1)
+
+  def forward(self, one_hot):
+    x, total = self.start(one_hot), 0
+    for i, dilation in enumerate(self.dilations):
+      past = functional.pad(x, (dilation, 0))
+      z = torch.tanh(self.filters[i](past)) * torch.sigmoid(self.gates[i](past))
+      total = total + self.skips[i](z)
+      if i < len(self.residuals):
+        x = x + self.residuals[i](z)
+    return self.end2(torch.relu(self.end1(torch.relu(total))))
+
+  def places(self):
+    """Our names -> its layers; of `taps` the filter and the gate."""
+    places = {'input': [self.start], 'head1': [self.end1], 'head2': [self.end2]}
+    for i, (values, gate) in enumerate(zip(self.filters, self.gates)):
+      places[f'unit_{i}/taps'] = [values, gate]
+      places[f'unit_{i}/skip'] = [self.skips[i]]
+    for i, layer in enumerate(self.residuals):
+      places[f'unit_{i}/residual'] = [layer]
+    return places
+
+  def leaves(self, of):
+    """The arrays `of(parameter)` under our names and in our order of axes."""
+    found = {}
+    for name, layers in self.places().items():
+      kernels = [of(layer.weight).numpy().transpose(2, 1, 0)[None] for layer in layers]
+      found[f'{name}/kernel'] = np.concatenate(kernels, axis=-1)
+      found[f'{name}/bias'] = np.concatenate([of(layer.bias).numpy() for layer in layers])
+    return found
+
+
+def close(found, expected):
+  found, expected = np.asarray(found), np.asarray(expected)
+  assert found.shape == expected.shape
+  assert abs(found - expected).max() <= 1e-5 * abs(expected).max()
+
+
+def test_forward_and_gradient_are_those_of_pytorch():
+  torch.manual_seed(0)
+  theirs = InPyTorch(16, SMALL['dilations'], SMALL['channels'], SMALL['skip_channels']).double()
+  for parameter in theirs.parameters():
+    parameter.data *= 2
+  model = models.create('wavenet', 16, **SMALL)
+  leaves = {name: leaf.astype('f4') for name, leaf in theirs.leaves(lambda p: p.data).items()}
+  params = flax.traverse_util.unflatten_dict(leaves, sep='/')
+  codes = codes_of(model, 2, 40)
+
+  one_hot = functional.one_hot(torch.tensor(codes).long(), 16).transpose(1, 2).double()
+  expected = theirs(one_hot[..., :-1])
+  loss = functional.cross_entropy(expected, torch.tensor(codes[:, 1:]).long(), reduction='sum')
+  loss.backward()
+
+  def total(params):
+    logits = model.apply({'params': params}, codes[:, :-1])
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), codes[:, 1:, None], axis=-1)
+    return -chosen.sum(), logits
+
+  (found, logits), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+  close(logits, expected.detach().numpy().transpose(0, 2, 1))
+  close(found, loss.item())
+  gradient = flax.traverse_util.flatten_dict(gradient, sep='/')
+  wanted = theirs.leaves(lambda p: p.grad)
+  assert gradient.keys() == wanted.keys()
+  for name, leaf in wanted.items():
+    close(gradient[name], leaf)
+
+
+@pytest.mark.parametrize('blocks, field', [(1, 1024), (2, 2047), (3, 3070)])
+def test_the_field_is_the_papers(blocks, field):
+  model = models.create('wavenet', 256, blocks=blocks)
+  assert geometry.receptive_field(model) == field
+  _, ways = geometry.paths(model)
+  assert min(ways) > 0  # Without holes.
+  assert blocks > 1 or set(ways) == {1}
+
+
+def test_the_field_is_what_gradients_see_and_they_see_no_future():
+  model = models.create('wavenet', 8, **SMALL)
+  field, length = geometry.receptive_field(model), 40
+  assert field == 15
+  variables, codes = drawn(model), codes_of(model, 1, length)
+
+  def seen(x, at):
+    logits = model.apply(variables, x, method='of_one_hot')
+    return (logits[0, at] * jnp.arange(1.0, 9)).sum()
+
+  x = jax.nn.one_hot(codes, 8)
+  for at in (0, 5, 25, 39):
+    gradient = np.asarray(jax.jit(jax.grad(seen))(x, at))[0]
+    reached = np.flatnonzero(abs(gradient).max(axis=-1))
+    np.testing.assert_array_equal(reached, np.arange(max(0, at - field + 1), at + 1))
+
+
+def test_what_comes_later_changes_nothing_before_it():
+  model = models.create('wavenet', 8, **SMALL)
+  variables, codes = drawn(model), codes_of(model, 2, 30)
+  changed = codes.copy()
+  changed[:, 20:] = (changed[:, 20:] + 3) % 8
+  apply = jax.jit(model.apply)
+  before, after = apply(variables, codes), apply(variables, changed)
+  np.testing.assert_array_equal(before[:, :20], after[:, :20])
+  assert (abs(before - after)[:, 20] > 0).any()
+  # A beginning alone is heard as it is with what follows.
+  np.testing.assert_allclose(apply(variables, codes[:, :7]), before[:, :7], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'options, length', [(SMALL, 40), ({'blocks': 1, 'channels': 4, 'skip_channels': 4}, 1100)]
+)
+def test_steps_give_the_logits_of_the_whole(options, length):
+  """The second is a block of the paper, up to dilation 512, and a sound longer than its field."""
+  model = models.create('wavenet', 8, **options)
+  variables, codes = drawn(model), codes_of(model, 3, length)
+  step = functools.partial(model.apply, variables, method='step')
+  _, found = jax.lax.scan(step, model.queues(3), codes.T)
+  close(found.transpose(1, 0, 2), jax.jit(model.apply)(variables, codes))
+
+
+@pytest.mark.parametrize('length', [3, 60])  # Shorter than the field of 15, and longer.
+@pytest.mark.parametrize('key, temperature', [(None, 1.0), (0, 1.0), (1, 0.5)])
+def test_fast_generation_equals_slow_generation(key, temperature, length):
+  model = models.create('wavenet', 32, **SMALL)
+  variables, prompt = drawn(model, seed=key or 0), codes_of(model, 3, 6)
+  key = None if key is None else jax.random.key(key)
+  fast, slow = (
+    jax.jit(functools.partial(function, model), static_argnums=2)(
+      variables, prompt, length, key=key, temperature=temperature
+    )
+    for function in (wavenet.generate, wavenet.generate_slowly)
+  )
+  assert fast.shape == (3, 6 + length) and fast.dtype == jnp.int32
+  np.testing.assert_array_equal(fast, slow)
+  np.testing.assert_array_equal(fast[:, :6], prompt)
+  if length > 3:
+    assert len(np.unique(fast[:, 6:])) > 4
+
+
+def test_generation_takes_the_likeliest_code():
+  model = models.create('wavenet', 32, **SMALL)
+  variables, prompt = drawn(model), codes_of(model, 1, 4)
+  found = wavenet.generate(model, variables, prompt, 20)
+  logits = model.apply(variables, found)
+  np.testing.assert_array_equal(found[:, 4:], logits.argmax(axis=-1)[:, 3:-1])
+
+
+@jax.numpy_dtype_promotion('standard')
+def test_bfloat16_answers_in_float32():
+  full, half = (
+    models.create('wavenet', 256, **SMALL, dtype=dtype) for dtype in ('float32', 'bfloat16')
+  )
+  variables, codes = drawn(full), codes_of(full, 2, 30)
+  found = jax.jit(half.apply)(variables, codes)
+  assert found.dtype == jnp.float32
+  expected = np.asarray(full.apply(variables, codes))
+  assert abs(found - expected).mean() < 0.05 * expected.std()
+  fast = wavenet.generate(half, variables, codes[:, :3], 9, key=jax.random.key(0))
+  assert fast.shape == (2, 12)
+
+
+@pytest.mark.parametrize(
+  'classes, options, words',
+  [
+    (256, {'width': 2}, "no option 'width'; it has blocks, channels, dilations"),
+    (1, {}, '1 codes; it can have 2'),
+    (256, {'blocks': 0}, r'dilations is \(\)'),
+    (256, {'layers': 99}, 'layers is 99'),
+    (256, {'dilations': [1, 0]}, r'dilations is \(1, 0\)'),
+    (256, {'channels': 0}, r'channels is \(0,\)'),
+    (256, {'dtype': 'float99'}, "'float99'; choose float32 or bfloat16"),
+  ],
+)
+def test_wrong_options(classes, options, words):
+  with pytest.raises(InputError, match=words):
+    models.create('wavenet', classes, **options)
+
+
+def test_wrong_prompts():
+  model = models.create('wavenet', 8, **SMALL)
+  for function in (wavenet.generate, wavenet.generate_slowly):
+    with pytest.raises(InputError, match='P of 1 or more'):
+      function(model, {}, np.zeros((1, 0), np.int32), 5)
+    with pytest.raises(InputError, match='-1 samples'):
+      function(model, {}, np.zeros((1, 2), np.int32), -1)
+
+
+def test_commands_of_pictures_refuse_it(tmp_path):
+  assert 'wavenet' not in models.NAMES  # What --model offers.
+  card = {'model': 'wavenet', 'options': {}, 'classes': ['a', 'b'], 'mean': [0, 0, 0]}
+  card['palette'] = [[0, 0, 0], [1, 1, 1]]
+  (tmp_path / 'model.json').write_text(json.dumps(card))
+  with pytest.raises(InputError, match='a WaveNet hears and labels no pictures'):
+    spec.load_card(tmp_path)
+
+
+def test_the_example_in_the_docstring():
+  assert doctest.testmod(wavenet).failed == 0

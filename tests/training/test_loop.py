@@ -1,0 +1,290 @@
+"""stages.py: runs that are broken off and taken up again, and runs that go wrong."""
+
+import json
+import os
+import signal
+
+from absl import logging
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from dilated_jax.errors import InputError
+from dilated_jax.label_spec import Classes
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import Card
+from dilated_jax.training import checkpoints, loop, optimizers
+from dilated_jax.training.loop import Config
+
+MEAN = (100.0, 110.0, 120.0)
+# Orbax says so when a checkpoint is read without being told for which devices.
+pytestmark = pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning')
+
+CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
+OPTIONS = {
+  'blocks': [1], 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4, 'norm': 'batch',
+  'dilations': [1, 2, 1],
+}  # fmt: skip
+CARD = Card('dilation8', OPTIONS, CLASSES.names, CLASSES.palette, MEAN, dataset='toys')
+
+
+def pictures(count, seed=0):
+  rng = np.random.default_rng(seed)
+  return [
+    {'image': rng.integers(0, 256, (8, 12, 3), dtype=np.uint8),
+     'label': rng.integers(0, 3, (8, 12)).astype(np.uint8), 'name': str(i)}
+    for i in range(count)
+  ]  # fmt: skip
+
+
+TRAIN, VAL = pictures(6), pictures(2, seed=1)
+# Two of the eight devices share a batch.
+COMMON = dict(batch_size=2, crop=(4, 8), eval_every=2, log_every=1, threads=1)
+TWO = [Config('front_end', 5, **COMMON), Config('context', 5, **COMMON)]
+
+
+class Watched(list):
+  """Pictures that call a function before each is read."""
+
+  def __init__(self, call):
+    super().__init__(TRAIN)
+    self.call, self.reads = call, 0
+
+  def __getitem__(self, index):
+    self.reads += 1
+    self.call(self.reads)
+    return super().__getitem__(index)
+
+
+def started():
+  rng = np.random.default_rng(0)
+  model = CARD.create()
+  images = jax.ShapeDtypeStruct((1, 2 * model.margin + 2, 2 * model.margin + 2, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  return jax.tree.map(lambda x: np.abs(0.3 * rng.standard_normal(x.shape, np.float32)), shapes)
+
+
+def run(workdir, configs=TWO, train=TRAIN, val=VAL, card=CARD):
+  return loop.run(configs, card, started(), train, val, CLASSES, workdir)
+
+
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('unbroken')
+  return folder, run(folder)
+
+
+def latest(folder):
+  """Step and numbers of the latest checkpoint of a stage."""
+  with checkpoints.manager(folder / 'checkpoints') as manager:
+    step = manager.latest_step()
+    state = manager.restore(step, args=ocp.args.StandardRestore())
+    best = manager.best_step()
+  state = dict(state, key=jax.random.key_data(state['key']))
+  return step, best, state
+
+
+def lines(folder):
+  entries = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+  return [
+    {k: v for k, v in entry.items() if k not in ('steps_per_second', 'waiting')}
+    for entry in entries
+  ]
+
+
+def assert_equal(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_broken_run_ends_as_the_unbroken_one(unbroken, tmp_path):
+  """Power cut in the first stage, SIGTERM in the second; then the same to the last bit."""
+
+  def cut(reads):
+    if reads > 7:
+      raise RuntimeError('power cut')
+
+  with pytest.raises(RuntimeError, match='power cut'):
+    run(tmp_path, train=Watched(cut))
+  step, _, _ = latest(tmp_path / 'front_end')
+  assert step == 2 and lines(tmp_path)[-1]['step'] > 2
+  assert not (tmp_path / 'weights').exists()
+  with open(tmp_path / 'metrics.jsonl', 'a') as file:
+    file.write('{"stage": "front_e')
+
+  waiting = []
+
+  def terminate(reads):
+    if (tmp_path / 'context/checkpoints').exists():
+      waiting.append(reads)
+      if len(waiting) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(loop.Preempted, match='context is saved after step'):
+    run(tmp_path, train=Watched(terminate))
+  assert signal.getsignal(signal.SIGTERM) is before
+  step, _, _ = latest(tmp_path / 'context')
+  assert 1 <= step < 5
+  (maps,) = (tmp_path / 'context/features').glob('*.npy')
+  made = maps.stat().st_mtime_ns
+  # Weights of what is finished are there to look at.
+  assert set(weights_folder.load_weights(tmp_path / 'weights')[1]['params']) == {'front_end'}
+
+  variables = run(tmp_path)
+  assert maps.stat().st_mtime_ns == made
+  folder, expected = unbroken
+  assert_equal(variables, expected)
+  for stage in ('front_end', 'context'):
+    (step, best, found), (_, expected_best, wanted) = (
+      latest(tmp_path / stage),
+      latest(folder / stage),
+    )
+    assert (step, best) == (5, expected_best)
+    assert_equal(found, wanted)
+  assert lines(tmp_path) == lines(folder)
+
+
+def test_what_a_run_leaves(unbroken):
+  folder, variables = unbroken
+  card, found = weights_folder.load_weights(folder / 'weights')
+  assert card == CARD
+  assert_equal(found, variables)
+  entries = lines(folder)
+  train = [(e['stage'], e['step']) for e in entries if 'loss' in e]
+  assert train == [(stage, k) for stage in ('front_end', 'context') for k in range(1, 6)]
+  val = {(e['stage'], e['step']): e['val_mean_iou'] for e in entries if 'val_mean_iou' in e}
+  assert list(val) == [(stage, k) for stage in ('front_end', 'context') for k in (2, 4, 5)]
+  assert len(entries) == len(train) + len(val)
+  # The weights are those of the best step, and the front end is the context stage's.
+  scores = loop.evaluate(CARD.create(), variables, CARD, VAL, CLASSES)
+  assert scores['mean_iou'] == max(val['context', k] for k in (2, 4, 5))
+  # A stage leaves what it has made: the first one the front end alone.
+  card, front_end = weights_folder.load_weights(folder / 'front_end/weights')
+  assert card == CARD.front_end() and list(front_end['params']) == ['front_end']
+  assert_equal(front_end['params']['front_end'], variables['params']['front_end'])
+
+
+def test_finished_stages_are_not_trained_again(unbroken):
+  folder, variables = unbroken
+  before = lines(folder)
+  assert_equal(run(folder, train=Watched(lambda reads: pytest.fail('read a picture'))), variables)
+  assert lines(folder) == before
+
+
+def test_without_pictures_to_validate_the_latest_weights_are_taken(tmp_path):
+  variables = run(tmp_path, [Config('front_end', 2, **COMMON)], val=[])
+  _, _, state = latest(tmp_path / 'front_end')
+  assert_equal(variables['params']['front_end'], state['params']['front_end'])
+  assert not any('val_mean_iou' in entry for entry in lines(tmp_path))
+
+
+def test_a_signal_in_the_last_step_ends_the_run_before_the_next_stage(tmp_path, monkeypatch):
+  save = checkpoints.save
+
+  def terminate(manager, step, *arguments):
+    save(manager, step, *arguments)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  with (
+    monkeypatch.context() as patch,
+    pytest.raises(loop.Preempted, match='front_end is finished'),
+  ):
+    patch.setattr(checkpoints, 'save', terminate)
+    run(tmp_path, [Config('front_end', 1, **COMMON), TWO[1]])
+  assert (tmp_path / 'front_end/weights').exists() and not (tmp_path / 'context').exists()
+
+
+def test_several_processes_leave_the_signal_to_jax(monkeypatch):
+  before = signal.getsignal(signal.SIGTERM)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with loop._terminated() as terminated:
+    assert signal.getsignal(signal.SIGTERM) is before and not terminated()
+
+
+def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
+  wild = optimizers.Options(learning_rate=1e30)
+  config = Config('front_end', 9, optimizer=wild, **{**COMMON, 'eval_every': 1})
+  with pytest.raises(InputError, match=r'diverged at step 2: the loss is (nan|inf)') as raised:
+    run(tmp_path, [config])
+  message = str(raised.value)
+  assert '\n' not in message and '1e+30' in message and 'keeps step 1' in message
+  with checkpoints.manager(tmp_path / 'front_end/checkpoints') as manager:
+    assert manager.latest_step() == 1
+  assert not (tmp_path / 'weights').exists()
+
+
+@pytest.mark.parametrize(
+  'config, words',
+  [
+    (Config('front_end', 5, crop=(4, 7)), 'crop is 4x7; both must be multiples of 2'),
+    (Config('front_end', 5, batch_size=6, accumulate=4), 'batch_size 6 can not be cut into 4'),
+    (
+      Config('front_end', 5, crop=(6, 8), parallelism='mesh', mesh_height=2),
+      'crop is 6 high: 2 bands of the mesh need 8 or more',
+    ),
+  ],
+)
+def test_a_wrong_stage_is_refused_before_the_first_begins(tmp_path, config, words):
+  first = Config('context', 5, **COMMON)
+  with pytest.raises(InputError, match=words):
+    run(tmp_path, [first, config])
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_context_stage_needs_a_context_module(tmp_path):
+  options = {name: value for name, value in OPTIONS.items() if name != 'dilations'}
+  card = Card('front_end', options, CLASSES.names, CLASSES.palette, MEAN)
+  variables = {kind: {'front_end': parts['front_end']} for kind, parts in started().items()}
+  with pytest.raises(InputError, match='stage context trains a context module; front_end has none'):
+    loop.run(TWO, card, variables, TRAIN, VAL, CLASSES, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_no_pictures(tmp_path):
+  with pytest.raises(InputError, match='no picture to learn from'):
+    run(tmp_path, train=[])
+
+
+def test_feature_folder_of_ones_own(tmp_path):
+  config = Config('context', 1, feature_dir=str(tmp_path / 'maps'), **COMMON)
+  run(tmp_path / 'run', [config], val=[])
+  assert len(list((tmp_path / 'maps').glob('*.npy'))) == 1
+  assert not (tmp_path / 'run/context/features').exists()
+
+
+def test_another_run_in_the_same_folder_is_refused(tmp_path):
+  settings = {'num_steps': [3], 'seed': 0, 'blocks': (1, 1)}
+  loop.remember(tmp_path, settings)
+  assert json.loads((tmp_path / 'config.json').read_text())['seed'] == 0
+  # Nothing is trained yet: a slip of the pen can be mended.
+  loop.remember(tmp_path, {**settings, 'seed': 1})
+  loop.remember(tmp_path, settings)
+  (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
+
+  loop.remember(tmp_path, settings)
+  before = (tmp_path / 'config.json').read_bytes()
+  with pytest.raises(
+    InputError, match=r'another run: num_steps is \[4\] and was \[3\]; seed is 2'
+  ) as raised:
+    loop.remember(tmp_path, {**settings, 'num_steps': [4], 'seed': 2})
+  assert '\n' not in str(raised.value) and 'blocks' not in str(raised.value)
+  assert (tmp_path / 'config.json').read_bytes() == before
+
+
+def test_initialise_is_the_models_own_and_depends_on_the_seed():
+  options = {'blocks': [1], 'width': 1 / 32, 'stride': 1, 'fc_kernel': 1, 'fc_channels': 2}
+  model = Card('front_end', options, CLASSES.names, CLASSES.palette, MEAN).create()
+  kernels = [
+    loop.initialise(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 1, 0)
+  ]
+  assert (kernels[0] == kernels[2]).all() and (kernels[0] != kernels[1]).all()
+
+
+def test_progress_is_logged(unbroken, caplog):
+  logging.set_verbosity(logging.INFO)
+  report = loop.Report(unbroken[0] / 'elsewhere', 'context', 10)
+  with caplog.at_level('INFO', logger='absl'):
+    report(3, loss=0.123456)
+  assert 'context 3/10  loss 0.1235' in caplog.text

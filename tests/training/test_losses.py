@@ -1,0 +1,73 @@
+"""losses.py: against NumPy in float64."""
+
+from hypothesis import given, settings, strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+from dilated_jax.training import losses
+
+C = 4
+
+
+def drawn(seed, void):
+  rng = np.random.default_rng(seed)
+  logits = (5 * rng.standard_normal((2, 3, 5, C))).astype(np.float32)
+  labels = rng.integers(0, C, (2, 3, 5)).astype(np.uint8)
+  labels[rng.random(labels.shape) < void] = 255
+  return logits, labels
+
+
+def cross_entropies(logits, labels):
+  """Of the valid pixels, one by one, and their labels."""
+  each = -scipy.special.log_softmax(logits.astype(np.float64), -1).reshape(-1, C)
+  labels = labels.ravel()
+  return [(each[i, label], label) for i, label in enumerate(labels) if label != 255]
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 999), st.sampled_from([0.0, 0.4, 1.0]))
+def test_sums_and_counts(seed, void):
+  logits, labels = drawn(seed, void)
+  valid = cross_entropies(logits, labels)
+  total, count = losses.cross_entropy(logits, labels)
+  np.testing.assert_allclose(total, sum(loss for loss, _ in valid), rtol=1e-5)
+  assert count == len(valid)
+
+  weights = np.random.default_rng(seed).uniform(0, 3, C).astype(np.float32)
+  total, count = losses.cross_entropy(logits, labels, weights)
+  np.testing.assert_allclose(total, sum(weights[c] * loss for loss, c in valid), rtol=1e-5)
+  np.testing.assert_allclose(count, sum(weights[c] for _, c in valid), rtol=1e-5)
+
+  hits, count = losses.correct(logits, labels)
+  best = logits.argmax(-1)
+  assert hits == sum(best[p] == labels[p] for p in np.ndindex(labels.shape) if labels[p] != 255)
+  assert count == len(valid)
+
+
+def test_void_alone_is_zero_with_a_zero_gradient():
+  logits, labels = drawn(0, 1.0)
+
+  def mean(logits):
+    total, count = losses.cross_entropy(logits, labels)
+    return total / jnp.maximum(count, 1)
+
+  value, grad = jax.value_and_grad(mean)(logits)
+  assert value == 0 and not np.asarray(grad).any()
+
+
+def test_gradient_is_probability_minus_label():
+  logits, labels = drawn(1, 0.3)
+  grad = jax.grad(lambda logits: losses.cross_entropy(logits, labels)[0])(logits)
+  expected = scipy.special.softmax(logits.astype(np.float64), -1)
+  expected -= labels[..., None] == np.arange(C)
+  np.testing.assert_allclose(grad, expected * (labels != 255)[..., None], atol=1e-6)
+
+
+def test_void_pixels_never_count_however_wild():
+  logits, labels = drawn(2, 0.5)
+  wild = np.where((labels == 255)[..., None], 1e30, logits).astype(np.float32)
+  assert losses.cross_entropy(wild, labels)[0] == losses.cross_entropy(logits, labels)[0]
+  # A label 0 in the void's place must not be taken for a hit.
+  assert losses.correct(np.zeros_like(logits), np.full_like(labels, 255)) == (0, 0)

@@ -1,0 +1,121 @@
+"""parallel.py: one device, eight devices, pmap and mesh do the same thing."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from dilated_jax.training import optimizers, parallel, stages, step as train_step
+
+MEAN = (100.0, 110.0, 120.0)
+NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
+STEPS = 3
+
+
+def setup(norm):
+  model = models.create('front_end', 3, dropout=0, norm=norm, **NARROW)
+  rng = np.random.default_rng(0)
+  side = 2 * model.margin + model.stride
+  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+
+  def leaf(path, x):
+    name = path[-1].key
+    if name == 'kernel':
+      return np.float32(0.3) * rng.standard_normal(x.shape, np.float32)
+    return np.full(x.shape, name in ('scale', 'var'), np.float32)
+
+  return model, jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def batches(model):
+  """Batches of eight pictures, of which some have many void pixels and some nothing else."""
+  rng = np.random.default_rng(1)
+  for _ in range(STEPS):
+    image = rng.integers(
+      0, 256, (8, 8 + 2 * model.margin, 12 + 2 * model.margin, 3), dtype=np.uint8
+    )
+    label = rng.integers(0, 3, (8, 8, 12)).astype(np.uint8)
+    label[rng.random(label.shape) < rng.permutation(np.linspace(0, 1, 8))[:, None, None]] = 255
+    yield {'image': image, 'label': label}
+
+
+def trained(norm, way, **options):
+  model, variables = setup(norm)
+  stage = stages.STAGES['front_end']
+  optimizer = optimizers.create(optimizers.Options(learning_rate=0.02), STEPS)
+  make = functools.partial(train_step.make_step, model, stage, optimizer, MEAN)
+  runner = way(make, **options)
+  state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
+  state = runner.put_state(state)
+  seen = []
+  for batch in batches(model):
+    state, metrics = runner.step(state, runner.put(batch))
+    seen.append({name: float(value) for name, value in metrics.items()})
+  assert int(state.step) == STEPS
+  return seen, jax.device_get((state.params, state.batch_stats, state.opt_state))
+
+
+def one(make):
+  return parallel.pmap(make, jax.local_devices()[:1])
+
+
+def assert_same(found, expected):
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize('norm', ['none', 'group', 'batch'])
+def test_eight_devices_are_one(norm):
+  """Also under batch normalisation, whose statistics are those of the whole batch."""
+  assert jax.device_count() == 8
+  expected = trained(norm, one)
+  assert_same(trained(norm, parallel.pmap), expected)
+  if norm == 'batch':
+    assert_same(trained(norm, parallel.mesh), expected)
+    assert_same(trained(norm, parallel.mesh, height=2), expected)
+
+
+def test_mesh_divides_pictures_into_bands():
+  model, variables = setup('none')
+  optimizer = optimizers.create(optimizers.Options(), 1)
+  make = functools.partial(train_step.make_step, model, stages.STAGES['front_end'], optimizer, MEAN)
+  batch = next(batches(model))
+  put = parallel.mesh(make, height=2).put(batch)
+  shards = {shard.data.shape for shard in put['image'].addressable_shards}
+  assert shards == {(2, (8 + 2 * model.margin) // 2, *batch['image'].shape[2:])}
+  np.testing.assert_array_equal(put['label'], batch['label'])
+
+
+def plain(axis_name):
+  return lambda state, batch: (state, batch['x'].sum())
+
+
+def test_what_can_not_be_divided_is_refused():
+  with pytest.raises(InputError, match='12 pictures a process can not be divided among 8 devices'):
+    parallel.pmap(plain).put({'x': np.zeros((12, 4))})
+  with pytest.raises(InputError, match='12 pictures a batch can not be divided among 8 groups'):
+    parallel.mesh(plain).put({'x': np.zeros((12, 4))})
+  with pytest.raises(InputError, match=r'9 rows of the input .* among 4 bands'):
+    parallel.mesh(plain, height=4).put({'x': np.zeros((2, 9))})
+  with pytest.raises(InputError, match='8 devices can not be divided among 3 bands'):
+    parallel.mesh(plain, height=3)
+
+
+def test_local_brings_all_to_one_device():
+  everywhere = jax.device_put(
+    np.arange(3.0, dtype=np.float32),
+    jax.NamedSharding(jax.make_mesh((8,), ('data',)), jax.P()),
+  )
+  last = jax.device_put(np.ones(3, np.float32), jax.devices()[-1])
+  found = parallel.local({'a': everywhere, 'b': last, 'c': np.full(3, 2.0, np.float32)})
+  assert {device for x in found.values() for device in x.devices()} == {jax.devices()[0]}
+  np.testing.assert_array_equal(sum(found.values()), np.arange(3) + 3)
+
+
+def test_gather_sum_of_one_process():
+  array = np.array([[2**40, 1], [0, 7]])
+  np.testing.assert_array_equal(parallel.gather_sum(array), array)

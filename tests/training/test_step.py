@@ -1,0 +1,176 @@
+"""training.py: a step against its definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from dilated_jax.nn import ops
+from dilated_jax.training import optimizers, stages, step as train_step
+
+MEAN = (100.0, 110.0, 120.0)
+NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
+OPTIONS = optimizers.Options('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_rate=1.0)
+
+
+def started(model):
+  rng = np.random.default_rng(0)
+  side = 2 * model.margin + model.stride
+  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  return jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
+
+
+def batch_of(model, size=4, rows=6, columns=8, seed=0):
+  """Pictures with more and more void, down to none that is valid."""
+  rng = np.random.default_rng(seed)
+  shape = (size, rows + 2 * model.margin, columns + 2 * model.margin, 3)
+  label = rng.integers(0, 3, (size, rows, columns)).astype(np.uint8)
+  label[rng.random(label.shape) < np.linspace(0, 1, size)[:, None, None]] = 255
+  return {'image': rng.integers(0, 256, shape, dtype=np.uint8), 'label': label}
+
+
+def stepped(model, variables, batch, stage='front_end', steps=1, options=OPTIONS, **extra):
+  stage = stages.STAGES[stage]
+  optimizer = optimizers.create(options, steps)
+  make = train_step.make_step(model, stage, optimizer, MEAN, **extra)
+  step = jax.jit(make)
+  state = train_step.create_state(variables, stage, optimizer, jax.random.key(1))
+  for _ in range(steps):
+    state, metrics = step(state, batch)
+  return state, {name: float(value) for name, value in metrics.items()}
+
+
+def close(one, other, tolerance=1e-5):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), one, other
+  )
+
+
+@pytest.mark.parametrize('labels', ['grid', 'full'])
+@pytest.mark.parametrize('weights', [None, (1.0, 0.0, 2.5)])
+def test_loss_is_the_mean_over_valid_pixels(labels, weights):
+  model = models.create('front_end', 3, dropout=0, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  _, metrics = stepped(model, variables, batch, labels=labels, class_weights=weights)
+
+  logits = model.apply(variables, batch['image'] - np.array(MEAN, np.float32))
+  if labels == 'full':
+    logits, target = ops.deconvolution(logits, 2), batch['label']
+  else:
+    target = batch['label'][:, ::2, ::2]
+  valid = target != 255
+  log_p = scipy.special.log_softmax(np.asarray(logits, np.float64), -1)[valid]
+  weight = np.ones(3) if weights is None else np.array(weights)
+  weight = weight[target[valid]]
+  each = -log_p[np.arange(len(log_p)), target[valid]]
+  assert metrics['loss'] == pytest.approx((weight * each).sum() / weight.sum(), rel=1e-4)
+  assert metrics['accuracy'] == pytest.approx((log_p.argmax(-1) == target[valid]).mean(), rel=1e-5)
+
+
+def test_a_step_goes_down_the_gradient():
+  model = models.create('front_end', 3, dropout=0, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  images = batch['image'] - np.array(MEAN, np.float32)
+
+  def loss(params):
+    logits = model.apply({'params': params}, images)
+    label = batch['label'][:, ::2, ::2].astype(np.int32)
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, np.where(label == 255, 0, label))
+    return jnp.where(label == 255, 0.0, each).sum() / (label != 255).sum().astype(np.float32)
+
+  grads = jax.jit(jax.grad(loss))(variables['params'])
+  state, metrics = stepped(model, variables, batch)
+  expected = jax.tree.map(lambda w, g: w - 0.05 * g, variables['params'], grads)
+  close(state.params, expected)
+  assert state.step == 1
+  assert metrics['gradient_norm'] == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
+
+
+def test_accumulated_parts_are_the_whole_batch():
+  model = models.create('front_end', 3, dropout=0, norm='group', **NARROW)
+  variables, batch = started(model), batch_of(model)
+  whole = stepped(model, variables, batch, steps=2)
+  pieces = stepped(model, variables, batch, steps=2, accumulate=2)
+  close(whole[0].params, pieces[0].params)
+  close(whole[1], pieces[1])
+
+
+def test_a_batch_of_void_changes_nothing():
+  model = models.create('front_end', 3, dropout=0, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  batch['label'][:] = 255
+  state, metrics = stepped(model, variables, batch)
+  assert metrics == {'loss': 0, 'accuracy': 0, 'gradient_norm': 0}
+  jax.tree.map(np.testing.assert_array_equal, state.params, variables['params'])
+
+
+def test_each_stage_trains_its_part():
+  model = models.create('dilation8', 3, dilations=(1, 1, 1), dropout=0, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  features = model.apply(variables, batch['image'] - np.array(MEAN, np.float32), method='scores')
+  maps = {'features': np.asarray(features), 'label': batch['label']}
+  losses = {}
+  for stage, trained in (
+    ('front_end', {'front_end'}), ('context', {'context'}), ('joint', {'front_end', 'context'}),
+  ):  # fmt: skip
+    given = maps if stage == 'context' else batch
+    before = jax.tree.map(np.copy, variables)
+    state, metrics = stepped(model, variables, given, stage)
+    losses[stage] = metrics['loss']
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+    after = train_step.merge(variables, state)['params']
+    assert set(after) == {'front_end', 'context'} and set(state.params) == trained
+    for part in after:
+      same = jax.tree.map(
+        lambda a, b: bool((np.asarray(a) == b).all()), after[part], variables['params'][part]
+      )
+      assert all(jax.tree.leaves(same)) == (part not in trained)
+  # From the front end's maps or through the front end: the same logits.
+  assert losses['context'] == pytest.approx(losses['joint'], rel=1e-4) != losses['front_end']
+
+
+def test_networks_that_upsample_use_every_label():
+  model = models.create('dilation10', 3, dilations=(1, 1, 1), dropout=0, **NARROW)
+  plain = models.create('dilation8', 3, dilations=(1, 1, 1), dropout=0, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  _, found = stepped(model, variables, batch, 'joint', labels='grid')
+  _, expected = stepped(plain, variables, batch, 'joint', labels='full')
+  assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_dropout_differs_from_step_to_step_and_is_the_same_again():
+  model = models.create('front_end', 3, dropout=0.5, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  stage, still = stages.STAGES['front_end'], optimizers.create(optimizers.Options('sgd', 0.0), 2)
+  step = jax.jit(train_step.make_step(model, stage, still, MEAN))
+  start = train_step.create_state(variables, stage, still, jax.random.key(1))
+  state, first = step(start, batch)
+  losses = [first['loss'], step(start, batch)[1]['loss'], step(state, batch)[1]['loss']]
+  assert losses[0] == losses[1] != losses[2]
+
+
+def test_running_statistics_follow_in_training():
+  model = models.create('front_end', 3, norm='batch', dropout=0, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  state, _ = stepped(model, variables, batch)
+  old = variables['batch_stats']['front_end']['conv1_1_norm']['mean']
+  conv = variables['params']['front_end']['conv1_1']
+  images = batch['image'] - np.array(MEAN, np.float32)
+  mean = np.asarray(ops.dilated_conv(images, conv['kernel']), np.float64)
+  mean = mean.mean((0, 1, 2)) + conv['bias']
+  np.testing.assert_allclose(
+    state.batch_stats['front_end']['conv1_1_norm']['mean'], 0.95 * old + 0.05 * mean, rtol=1e-3
+  )
+  merged = train_step.merge(variables, state)
+  assert merged['batch_stats']['front_end'] is state.batch_stats['front_end']
+
+
+def test_unknown_labels_are_refused():
+  model = models.create('front_end', 3, **NARROW)
+  with pytest.raises(InputError, match="'half'; choose grid or full"):
+    train_step.make_step(model, stages.STAGES['joint'], None, MEAN, labels='half')
