@@ -18,13 +18,13 @@ class Classes:
   Attributes:
     name: of the data set.
     names: of the classes, in the order of their ids.
-    palette: one RGB colour a class, 0..255.
+    palette: one RGB color a class, 0..255.
     mean: RGB mean of the training pictures, 0..255.
     void: values in raw label files that mean 'ignore', besides 255.
     raw_ids: the value of each class in raw label files; empty where that is the class id itself.
-    other_colours: further RGB colours in raw colour masks, each with the name of the class that it
+    other_colors: further RGB colors in raw color masks, each with the name of the class that it
       belongs to, or None for pixels to ignore.
-    stray_colours: the share of a colour mask's pixels that may have yet other colours and are then
+    stray_colors: the share of a color mask's pixels that may have yet other colors and are then
       ignored.
   """
 
@@ -34,24 +34,23 @@ class Classes:
   mean: tuple[float, float, float]
   void: tuple[int, ...] = ()
   raw_ids: tuple[int, ...] = ()
-  other_colours: tuple[tuple[tuple[int, int, int], str | None], ...] = ()
-  stray_colours: float = 0.0
+  other_colors: tuple[tuple[tuple[int, int, int], str | None], ...] = ()
+  stray_colors: float = 0.0
 
   @property
   def num_classes(self) -> int:
     return len(self.names)
 
   @property
-  def colours(self) -> dict[tuple[int, int, int], int]:
-    """What RGB colours mean in masks: class ids, or 255 for pixels to ignore.
+  def colors(self) -> dict[tuple[int, int, int], int]:
+    """What RGB colors mean in masks: class ids, or 255 for pixels to ignore.
 
     Black is ignored where no class has it, because that is how pixels to ignore are painted.
     """
     others = {
-      colour: IGNORE if name is None else self.names.index(name)
-      for colour, name in self.other_colours
+      color: IGNORE if name is None else self.names.index(name) for color, name in self.other_colors
     }
-    palette = {colour: index for index, colour in enumerate(self.palette)}
+    palette = {color: index for index, color in enumerate(self.palette)}
     return {(0, 0, 0): IGNORE} | others | palette
 
   def to_train_ids(self, mask: np.ndarray, path) -> np.ndarray:
@@ -71,7 +70,7 @@ class Classes:
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
       raise InputError(
         f'{path}: a label picture of {self.name} has one channel of class ids, found shape '
-        f'{mask.shape} of {mask.dtype}; store class ids as 8-bit grey or palette PNG'
+        f'{mask.shape} of {mask.dtype}; store class ids as 8-bit gray or palette PNG'
       )
     class_ids = dict.fromkeys((*self.void, IGNORE), IGNORE)
     class_ids |= {raw: index for index, raw in enumerate(self.raw_ids or range(self.num_classes))}
@@ -92,8 +91,8 @@ class Classes:
       table[raw] = index  # -1 is the last element, 255.
     return table[mask]
 
-  def from_colours(self, picture: np.ndarray, path) -> np.ndarray:
-    """Turns a colour mask into class ids; see `colours`.
+  def from_colors(self, picture: np.ndarray, path) -> np.ndarray:
+    """Turns a color mask into class ids; see `colors`.
 
     Args:
       picture: uint8 (H, W, 3) RGB.
@@ -103,9 +102,9 @@ class Classes:
       uint8 (H, W) with values 0..num_classes-1 and 255 for ignored pixels.
 
     Raises:
-      InputError: a colour belongs to no class, on more than `stray_colours` of the pixels.
+      InputError: a color belongs to no class, on more than `stray_colors` of the pixels.
     """
-    class_ids = {_packed(colour): index for colour, index in self.colours.items()}
+    class_ids = {_packed(color): index for color, index in self.colors.items()}
     known = np.array(sorted(class_ids), np.uint32)
     codes = _packed(np.moveaxis(np.asarray(picture, np.uint32), -1, 0))
     places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
@@ -113,15 +112,15 @@ class Classes:
     strange = known[places] != codes
     if strange.any():
       row, column = np.argwhere(strange)[0].tolist()
-      colour = tuple(picture[row, column].tolist())
-      if strange.mean() > self.stray_colours:
+      color = tuple(picture[row, column].tolist())
+      if strange.mean() > self.stray_colors:
         raise InputError(
-          f'{path}: the colour {colour} at row {row}, column {column} belongs to no class of '
-          f'{self.name}; save colour masks without smoothing, or store class ids'
+          f'{path}: the color {color} at row {row}, column {column} belongs to no class of '
+          f'{self.name}; save color masks without smoothing, or store class ids'
         )
       logging.warning(
-        '%s: %d pixels of colours that belong to no class, such as %s, are ignored',
-        path, strange.sum(), colour,
+        '%s: %d pixels of colors that belong to no class, such as %s, are ignored',
+        path, strange.sum(), color,
       )  # fmt: skip
       ids[strange] = IGNORE
     return ids
@@ -151,9 +150,9 @@ class Classes:
     return np.array([ours.index(name) for name in theirs], np.uint8)
 
 
-def _packed(colour):
-  """One number for a colour; works on three arrays too."""
-  red, green, blue = colour
+def _packed(color):
+  """One number for a color; works on three arrays too."""
+  red, green, blue = color
   return (red << 16) | (green << 8) | blue
 
 
@@ -172,9 +171,9 @@ SCENES = Classes(
   mean=(172.63, 192.18, 206.6),
 )
 
-# The 11 classes that the 32 of the raw masks are merged into, with the colours of the members that
-# don't have the colour of the class. Frame Seq05VD_f02610 was saved with smoothed borders.
-_CAMVID_COLOURS = (
+# The 11 classes that the 32 of the raw masks are merged into, with the colors of the members that
+# don't have the color of the class. Frame Seq05VD_f02610 was saved with smoothed borders.
+_CAMVID_COLORS = (
     ((0, 128, 64), 'building'), ((64, 192, 0), 'building'),
     ((64, 0, 64), 'building'), ((192, 0, 128), 'building'),
     ((0, 0, 64), 'pole'),
@@ -202,8 +201,8 @@ CAMVID = Classes(
     ),
     mean=(105.03, 108.41, 110.33),
     void=(11,),
-    other_colours=_CAMVID_COLOURS,
-    stray_colours=0.1,
+    other_colors=_CAMVID_COLORS,
+    stray_colors=0.1,
 )  # fmt: skip
 
 # The order and the mean of the published Dilation8 weights (datasets/camvid.json in
@@ -220,8 +219,8 @@ CAMVID_DILATION8 = Classes(
         (64, 64, 0), (64, 64, 128), (192, 192, 128), (0, 0, 192), (0, 128, 192),
     ),
     mean=(105.41212523, 108.77808759, 110.70313206),
-    other_colours=_CAMVID_COLOURS,
-    stray_colours=0.1,
+    other_colors=_CAMVID_COLORS,
+    stray_colors=0.1,
 )  # fmt: skip
 
 # Ros et al.'s labels of KITTI, in the order of the published Dilation7 weights, which is that of
@@ -234,8 +233,8 @@ KITTI = Classes(
 )
 
 
-def bitwise_colour(index: int) -> tuple[int, int, int]:
-  """The colour of a VOC id: its bits in turn are bits of R, G and B, the highest ones first."""
+def bitwise_color(index: int) -> tuple[int, int, int]:
+  """The color of a VOC id: its bits in turn are bits of R, G and B, the highest ones first."""
   channels = [0, 0, 0]
   for bit in range(8):
     channels[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
@@ -249,9 +248,9 @@ VOC = Classes(
         'chair', 'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant',
         'sheep', 'sofa', 'train', 'tvmonitor',
     ),
-    palette=tuple(map(bitwise_colour, range(21))),
+    palette=tuple(map(bitwise_color, range(21))),
     mean=(116.52, 111.36, 102.93),
-    other_colours=((bitwise_colour(IGNORE), None),),
+    other_colors=((bitwise_color(IGNORE), None),),
 )  # fmt: skip
 
 
@@ -261,7 +260,7 @@ class CityscapesLabel(NamedTuple):
   Attributes:
     id: its value in the *_labelIds.png files.
     name: official name.
-    colour: RGB in the *_color.png files.
+    color: RGB in the *_color.png files.
     category: official category; those of 'void' are never evaluated.
     evaluated: whether it is one of the 19 classes; pixels of the others are ignored.
     instance_size: mean number of pixels of an instance, for iIoU; 0 where there is no iIoU.
@@ -269,7 +268,7 @@ class CityscapesLabel(NamedTuple):
 
   id: int
   name: str
-  colour: tuple[int, int, int]
+  color: tuple[int, int, int]
   category: str
   evaluated: bool = False
   instance_size: float = 0.0
@@ -321,9 +320,9 @@ _IGNORED = tuple(label for label in CITYSCAPES_LABELS if not label.evaluated)
 CITYSCAPES = Classes(
   name='cityscapes',
   names=tuple(label.name for label in _TRAIN),
-  palette=tuple(label.colour for label in _TRAIN),
+  palette=tuple(label.color for label in _TRAIN),
   mean=(73.16, 82.91, 72.39),
   void=tuple(label.id for label in _IGNORED),
   raw_ids=tuple(label.id for label in _TRAIN),
-  other_colours=tuple((label.colour, None) for label in _IGNORED),
+  other_colors=tuple((label.color, None) for label in _IGNORED),
 )

@@ -311,7 +311,7 @@ def sheet(values, workdir, cells):
   chosen = np.linspace(0, len(source) - 1, min(values.pictures, len(source))).astype(int)
   examples = [source[int(index)] for index in chosen]
   rows = [
-    [each['image'], visualization.colourise(each['label'], classes.palette)] for each in examples
+    [each['image'], visualization.colorize(each['label'], classes.palette)] for each in examples
   ]
   for each in cells:
     card, variables = weights_folder.load_weights(each['weights'])
@@ -319,7 +319,7 @@ def sheet(values, workdir, cells):
     model, refine = card.create(), refinement(each['flags'])
     for row, example in zip(rows, examples, strict=True):
       found = inference.predict(model, variables, card, example['image'], refine=refine).labels
-      row.append(visualization.colourise(order[found], classes.palette))
+      row.append(visualization.colorize(order[found], classes.palette))
   page = visualization.sheet(rows, ['picture', 'truth', *map(title, cells)])
   legend = visualization.legend(classes.names, classes.palette, width=page.shape[1])
   write_atomic(workdir / 'sheet.png', image_files.encode_png(np.concatenate([page, legend])))

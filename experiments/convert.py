@@ -52,7 +52,7 @@ def define_flags(values=flags.FLAGS):
     'if not given.', **string,
   )  # fmt: skip
   flags.DEFINE_enum(
-    'normalisation', None, list(conversion.NORMALISATIONS),
+    'normalization', None, list(conversion.NORMALIZATIONS),
     'How a VGG file was trained to see pictures; by its checksum or format if not given.', **string,
   )  # fmt: skip
 
@@ -61,7 +61,7 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   weights_folder.check_weights_folder(output)
   if values.crf_behind:
-    for name in ('dataset', 'mean', 'normalisation', 'fc'):
+    for name in ('dataset', 'mean', 'normalization', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --crf_behind the network is as it was')
     card, variables = weights_folder.load_weights(values.crf_behind)
@@ -76,7 +76,7 @@ def main(values=flags.FLAGS):
     fc=values.fc,
     dataset=values.dataset,
     mean=_mean(values.mean),
-    normalisation=values.normalisation,
+    normalization=values.normalization,
   )
   weights_folder.save_weights(output, result.card, result.variables, result.release)
   print(report(result))

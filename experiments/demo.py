@@ -136,7 +136,7 @@ def report(names, workdir: pathlib.Path):
   shown = range(0, len(images), max(1, len(images) // 6))[:6]
   sheet = visualization.sheet(
     [
-      [images[i], *(visualization.colourise(ids[i], palette) for ids in (labels, *predictions))]
+      [images[i], *(visualization.colorize(ids[i], palette) for ids in (labels, *predictions))]
       for i in shown
     ],
     ['picture', 'truth', *titles],

@@ -10,8 +10,8 @@ beside the labels, or prepared with the split), segnet. --boundaries adds bounda
 and the mean IoU of bands along boundaries.
 
 Predictions are paired with labels by file name, and official suffixes (_leftImg8bit,
-_gtFine_labelIds, _L, ...) are understood. Label pictures hold class ids (8-bit grey or palette
-PNG), colours of the data set, or official ids of Cityscapes: file names, predictions.json (which
+_gtFine_labelIds, _L, ...) are understood. Label pictures hold class ids (8-bit gray or palette
+PNG), colors of the data set, or official ids of Cityscapes: file names, predictions.json (which
 predict leaves behind) and the content of the folder decide, and a line says how they were read.
 """
 
@@ -47,7 +47,7 @@ def define_flags(values=flags.FLAGS):
     flags.DEFINE_enum(
       f'{whose}_are', None, label_files.KINDS,
       f'What the pictures of --{whose} hold, where names and content leave that open: ids of the '
-      'label files of the data set, train_ids (class ids) or colours.', **string,
+      'label files of the data set, train_ids (class ids) or colors.', **string,
     )  # fmt: skip
   flags.DEFINE_enum(
     'prediction_order', None, data.ORDERS,
@@ -62,7 +62,7 @@ def define_flags(values=flags.FLAGS):
     'limit', None, 'Score this many pictures only, the first.', lower_bound=1, **string
   )
   flags.DEFINE_integer(
-    'batch_size', 8, 'Pictures of one size that are labelled together.', lower_bound=1, **string
+    'batch_size', 8, 'Pictures of one size that are labeled together.', lower_bound=1, **string
   )
   predict.define_passes(values)
   for flag in PASSES:  # Defined elsewhere, but --help is to tell of them here.
@@ -177,10 +177,10 @@ def readers(values, classes, pairs):
     order = data.classes(values.prediction_order)
   predicted, true = zip(*pairs, strict=True)
   return (
-    label_files.recognise(
+    label_files.recognize(
       predicted, classes, 'predictions', kind=values.predictions_are, order=order
     ),
-    label_files.recognise(true, classes, 'labels', kind=values.labels_are),
+    label_files.recognize(true, classes, 'labels', kind=values.labels_are),
   )
 
 

@@ -4,7 +4,7 @@
   python -m experiments.explore --model=dilation8 --dilations=2,2,2,2 --input=500x628
   python -m experiments.explore --weights=DIR --json=network.json
 
-For each layer it tells the receptive field of a cell, the jump between neighbouring cells and the
+For each layer it tells the receptive field of a cell, the jump between neighboring cells and the
 offset of the first (in pixels of the input, along one axis), the size of the output, parameters,
 operations (a multiply-add counts as 2), and the memory that its input and output take together.
 --input is what the network is fed, margins included.
@@ -240,7 +240,7 @@ def text(result: dict) -> str:
     '',
     f'receptive field  {whole["field"]} pixels',
     f'stride           {step} pixels',
-    f'margin           {margin} pixels on each side; cell 0 is centred at pixel '
+    f'margin           {margin} pixels on each side; cell 0 is centerd at pixel '
     f'{whole["offset"]:g} of the input, {whole["offset"] - margin:g} of the picture inside',
     f'valid inputs     {step} n {"-" if rest < 0 else "+"} {abs(rest)} pixels for n cells: '
     f'{whole["smallest_input"]}, {whole["next_input"]}, ...',

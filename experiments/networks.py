@@ -33,7 +33,7 @@ def define_flags(values):
   flags.DEFINE_integer('fc_kernel', None, 'Taps per axis of fc6.', lower_bound=1, **into)
   flags.DEFINE_float('dropout', None, 'Share of fc6 and fc7 dropped.', 0.0, 1.0, **into)
   flags.DEFINE_enum(
-    'norm', None, ('none', 'group', 'batch'), 'Normalisation of the front end.', **into
+    'norm', None, ('none', 'group', 'batch'), 'Normalization of the front end.', **into
   )
   flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.', **into)
   flags.DEFINE_enum('crf', None, ('none', 'rnn'), 'CRF-RNN behind the network.', **into)
@@ -42,7 +42,7 @@ def define_flags(values):
     **into,
   )  # fmt: skip
   flags.DEFINE_list(
-    'crf_bilateral', None, 'Its deviations of appearance, in pixels and in colour.', **into
+    'crf_bilateral', None, 'Its deviations of appearance, in pixels and in color.', **into
   )
   flags.DEFINE_integer(
     'crf_train_iterations', None, 'Its iterations in training.', lower_bound=0, **into

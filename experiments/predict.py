@@ -1,15 +1,15 @@
-"""Labels pictures with a network: label maps, colours, overlays and scores.
+"""Labels pictures with a network: label maps, colors, overlays and scores.
 
-  python -m experiments.predict --weights=DIR --inputs=photos --output=labelled
-  python -m experiments.predict --weights=DIR --inputs='a.jpg,more/**/*.png' --output=labelled \
+  python -m experiments.predict --weights=DIR --inputs=photos --output=labeled
+  python -m experiments.predict --weights=DIR --inputs='a.jpg,more/**/*.png' --output=labeled \
       --save=labels,scores --scales=0.75,1,1.25 --flip
 
 Weights converted from published ones are fed tiles of the size that the authors' networks have,
 each by itself, as for the published scores. All others see the whole picture; where it does not fit
 into memory, or into --tile, they are fed overlapping pieces of it that give the same answer.
 
-For a picture STEM.jpg it writes, as --save asks, STEM.png (class ids, 8-bit grey),
-STEM_colours.png, STEM_overlay.png (with a legend of the classes that occur) and STEM.npz (`logits`
+For a picture STEM.jpg it writes, as --save asks, STEM.png (class ids, 8-bit gray),
+STEM_colors.png, STEM_overlay.png (with a legend of the classes that occur) and STEM.npz (`logits`
 and `probabilities`); beside them predictions.json says what the ids mean. A picture that can't be
 read is reported and the others are done.
 """
@@ -36,7 +36,7 @@ from experiments import cli
 # What --save names, and the file that it makes.
 OUTPUTS = {
   'labels': '{}.png',
-  'colours': '{}_colours.png',
+  'colors': '{}_colors.png',
   'overlays': '{}_overlay.png',
   'scores': '{}.npz',
 }
@@ -54,7 +54,7 @@ def define_flags(values=flags.FLAGS):
     required=True, **string,
   )  # fmt: skip
   flags.DEFINE_string('output', None, 'Folder for the results.', required=True, **string)
-  flags.DEFINE_list('save', ['labels', 'colours', 'overlays'],
+  flags.DEFINE_list('save', ['labels', 'colors', 'overlays'],
                     f'What to write: {", ".join(OUTPUTS)}.', **string)  # fmt: skip
   flags.register_validator(
     'save', lambda save: save and set(save) <= set(OUTPUTS),
@@ -94,7 +94,7 @@ def define_passes(values):
   )
   flags.DEFINE_list(
     'crf_bilateral', ['80', '13', '10'],
-    'Its appearance: deviation in pixels and in colour (0..255), weight.', flag_values=values,
+    'Its appearance: deviation in pixels and in color (0..255), weight.', flag_values=values,
   )  # fmt: skip
   for flag, count in (('crf_gaussian', 2), ('crf_bilateral', 3)):
     flags.register_validator(
@@ -187,9 +187,9 @@ def main(values=flags.FLAGS):
     logging.info('%d pictures in %.1f s, %.2f pictures/s', done, seconds, done / seconds)
     order = [index for index in np.argsort(-counts, kind='stable') if counts[index]]
     shares = [f'{card.classes[index]} {counts[index] / counts.sum():.1%}' for index in order]
-    print(f'{done} of {len(inputs)} pictures labelled in {output}: {", ".join(shares)}')
+    print(f'{done} of {len(inputs)} pictures labeled in {output}: {", ".join(shares)}')
   if failed:
-    raise InputError(f'{failed} of {len(inputs)} pictures could not be labelled, see above')
+    raise InputError(f'{failed} of {len(inputs)} pictures could not be labeled, see above')
 
 
 def planned(inputs, output, save) -> dict:
@@ -226,8 +226,8 @@ def content(kind: str, image, prediction, card) -> bytes:
   labels, palette = prediction.labels, card.palette
   if kind == 'labels':
     return image_files.encode_png(labels)
-  if kind == 'colours':
-    return image_files.encode_png(visualization.colourise(labels, palette))
+  if kind == 'colors':
+    return image_files.encode_png(visualization.colorize(labels, palette))
   if kind == 'overlays':
     blended = visualization.overlay(image, labels, palette)
     return image_files.encode_png(visualization.with_legend(blended, labels, card.classes, palette))

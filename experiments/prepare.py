@@ -45,9 +45,9 @@ def describe(name, data_dir) -> str:
   columns = [['', 'pictures', 'pixels', *table.names, 'ignored', 'mean RGB']]
   for split in data.splits(name, data_dir):
     source = data.load(name, split, data_dir)
-    count, colour = statistics.survey(source, table.num_classes)
+    count, color = statistics.survey(source, table.num_classes)
     shares = np.append(count.pixels, count.ignored) / max(1, count.total)
-    mean = ' '.join(f'{value:.0f}' for value in colour)
+    mean = ' '.join(f'{value:.0f}' for value in color)
     sizes = [split, str(len(source)), f'{count.total:,}']
     columns.append([*sizes, *(f'{share:.2%}' for share in shares), mean])
   rows = []

@@ -88,7 +88,7 @@ def define_flags(values=flags.FLAGS):
   )
   flags.DEFINE_bool('mirror', True, 'Mirror every other picture.', **into)
   flags.DEFINE_list('scale', ['1', '1'], 'Range of the random zoom.', **into)
-  flags.DEFINE_float('colour', 0.0, 'Strength of the colour jitter.', 0.0, 1.0, **into)
+  flags.DEFINE_float('color', 0.0, 'Strength of the color jitter.', 0.0, 1.0, **into)
 
   # How it is run
   flags.DEFINE_enum('parallelism', 'pmap', ('pmap', 'mesh'), 'How devices share the work.', **into)
@@ -169,7 +169,7 @@ def main(values=flags.FLAGS):
     upsampling='deconvolution' if values.labels == 'full' else 'corner',
     dataset=values.dataset,
   )
-  variables = loop.initialise(card.create(), values.seed)
+  variables = loop.initialize(card.create(), values.seed)
   for folder in starting_points(values, workdir):
     variables = weights_folder.graft(variables, folder)
   logging.info(

@@ -29,7 +29,7 @@ _VALUES = (
   ('gaussian_sxy', '3', 'Deviations of the smoothness kernel, in pixels.'),
   ('gaussian_compat', '3', 'Weights of the smoothness kernel.'),
   ('sxy', '40,80,160', 'Deviations of the appearance kernel, in pixels.'),
-  ('srgb', '3,5,10', 'Deviations of the appearance kernel, in colour, 0..255.'),
+  ('srgb', '3,5,10', 'Deviations of the appearance kernel, in color, 0..255.'),
   ('compat', '1,3,5', 'Weights of the appearance kernel.'),
   ('iterations', '5,10', 'Iterations of the mean field.'),
 )

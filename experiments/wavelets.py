@@ -3,7 +3,7 @@
   python -m experiments.wavelets --input=dog.jpg --output=scales
   python -m experiments.wavelets --input=dog.jpg --output=scales --scales=5 --noise=20 --denoise=3
 
-Writes STEM_scales.png, a sheet of the photograph, its details from fine to coarse (grey is 0, full
+Writes STEM_scales.png, a sheet of the photograph, its details from fine to coarse (gray is 0, full
 contrast 4 deviations) and what is left; together they add up to the photograph. With --denoise also
 STEM_denoised.png, without the details below that many deviations of the noise. --noise adds noise
 of a known deviation first, so that there is something to remove and to compare with. Each channel

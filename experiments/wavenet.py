@@ -285,10 +285,10 @@ def spectrogram(sound, rate: int, width: int = 640, height: int = 200) -> np.nda
   size = min(512, len(sound))
   _, _, power = signal.spectrogram(sound, rate, nperseg=size, noverlap=size * 3 // 4)
   decibels = 10 * np.log10(power / max(power.max(), 1e-20) + 1e-6)
-  grey = (255 * (1 + decibels[::-1] / 60)).astype(np.uint8)
-  rows = np.arange(height) * grey.shape[0] // height
-  columns = np.arange(width) * grey.shape[1] // width
-  return np.repeat(grey[rows][:, columns, None], 3, axis=-1)
+  gray = (255 * (1 + decibels[::-1] / 60)).astype(np.uint8)
+  rows = np.arange(height) * gray.shape[0] // height
+  columns = np.arange(width) * gray.shape[1] // width
+  return np.repeat(gray[rows][:, columns, None], 3, axis=-1)
 
 
 if __name__ == '__main__':

@@ -139,7 +139,7 @@ def _vgg_convolutions(rng, channels, pad, pools, dilations):
       inputs = outputs
     if block <= pools:
       layers.append(Layer(f'pool{block}', 'Pooling', options={'kernel': 2, 'stride': 2}))
-  # Pixels are some 60 either side of the mean, neighbours much alike.
+  # Pixels are some 60 either side of the mean, neighbors much alike.
   weights, bias = layers[0].blobs
   layers[0] = layers[0]._replace(blobs=(weights / 16, bias))
   return layers, inputs
@@ -194,7 +194,7 @@ def _conv(rng, name, inputs, outputs, kernel, relu=None, middle=1, **options):
 def _weights(rng, shape, middle=1):
   """Weights under which what passes through layers and ReLUs keeps its spread over the picture.
 
-  As in He's initialisation, save that those of an output sum to zero: otherwise the mean that each
+  As in He's initialization, save that those of an output sum to zero: otherwise the mean that each
   ReLU adds prevails, and what differs from place to place fades. For x normal around 0, relu(x) has
   0.341 times its variance. With `middle` above 1 the middle tap weighs more: under large dilations
   the others see little but padding.

@@ -17,7 +17,7 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-# Compiling takes most of the time of most tests: less is optimised, and what one test has compiled
+# Compiling takes most of the time of most tests: less is optimized, and what one test has compiled
 # the next one need not. The fixture `compile_fully` gives all that up.
 jax.config.update('jax_disable_most_optimizations', True)
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # In commands that tests start.

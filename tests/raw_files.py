@@ -18,10 +18,10 @@ def png(array) -> bytes:
   return content.getvalue()
 
 
-def palette_png(ids, colours) -> bytes:
-  """A PNG of indices, uint8 (H, W), with the colours of its palette."""
+def palette_png(ids, colors) -> bytes:
+  """A PNG of indices, uint8 (H, W), with the colors of its palette."""
   content, image = io.BytesIO(), PIL.Image.fromarray(ids)
-  image.putpalette(np.array(colours, np.uint8).tobytes())
+  image.putpalette(np.array(colors, np.uint8).tobytes())
   image.save(content, 'PNG')
   return content.getvalue()
 

@@ -26,11 +26,11 @@ def test_table_is_consistent(name):
   assert table.name == OTHER_PICTURES.get(name, name)
   assert table.num_classes == len(table.names) == len(set(table.names))
   assert len(table.palette) == len(set(table.palette)) == table.num_classes
-  assert all(0 <= value <= 255 for colour in table.palette for value in colour)
+  assert all(0 <= value <= 255 for color in table.palette for value in color)
   assert all(0 < value < 255 for value in table.mean)
-  assert {whose for _, whose in table.other_colours} <= {*table.names, None}
+  assert {whose for _, whose in table.other_colors} <= {*table.names, None}
   painted = np.array(table.palette, np.uint8)[None]
-  assert table.from_colours(painted, 'a.png').tolist() == [list(range(table.num_classes))]
+  assert table.from_colors(painted, 'a.png').tolist() == [list(range(table.num_classes))]
 
 
 def test_names_of_data_sets_and_orders():
@@ -56,14 +56,14 @@ def test_an_order_of_classes_is_no_data_set(tmp_path, call):
 
 
 def test_voc_palette():
-  """The colours that the originals list, and the one that borders of objects have in VOC."""
+  """The colors that the originals list, and the one that borders of objects have in VOC."""
   listed = {
     'background': (0, 0, 0), 'aeroplane': (128, 0, 0), 'boat': (0, 0, 128), 'cat': (64, 0, 0),
     'chair': (192, 0, 0), 'person': (192, 128, 128), 'pottedplant': (0, 64, 0),
     'train': (128, 192, 0), 'tvmonitor': (0, 64, 128),
   }  # fmt: skip
   assert {name: VOC.palette[VOC.names.index(name)] for name in listed} == listed
-  assert VOC.num_classes == 21 and VOC.other_colours == (((224, 224, 192), None),)
+  assert VOC.num_classes == 21 and VOC.other_colors == (((224, 224, 192), None),)
 
 
 def test_published_orders_and_means():
@@ -86,7 +86,7 @@ def test_cityscapes_is_the_official_table():
   assert len(CITYSCAPES_LABELS) == len(official) == 35
   for ours, theirs in zip(CITYSCAPES_LABELS, sorted(official, key=lambda label: label.id)):
     assert (ours.id, ours.name, ours.category) == (theirs.id, theirs.name, theirs.category)
-    assert (ours.colour, ours.evaluated) == (theirs.color, not theirs.ignoreInEval)
+    assert (ours.color, ours.evaluated) == (theirs.color, not theirs.ignoreInEval)
     assert bool(ours.instance_size) == (theirs.hasInstances and not theirs.ignoreInEval)
   by_train_id = sorted((label for label in official if label.trainId in range(19)),
                        key=lambda label: label.trainId)  # fmt: skip
@@ -122,18 +122,18 @@ def test_illegal_value_is_named(value):
     CAMVID.to_train_ids(mask, 'a.png')
 
 
-def test_colours_and_floats_are_no_labels():
+def test_colors_and_floats_are_no_labels():
   with pytest.raises(InputError, match=r'^a\.png: .*\(4, 4, 3\)'):
     CAMVID.to_train_ids(np.zeros((4, 4, 3), np.uint8), 'a.png')
   with pytest.raises(InputError, match='float32'):
     CAMVID.to_train_ids(np.zeros((4, 4), np.float32), 'a.png')
 
 
-# Colour masks.
+# Color masks.
 
 
 @pytest.mark.parametrize(
-  'table, colour, expected',
+  'table, color, expected',
   [
     (CAMVID, (64, 128, 192), 'car'),  # SUVs and pickups.
     (CAMVID_DILATION8, (64, 128, 192), 'car'),
@@ -145,32 +145,32 @@ def test_colours_and_floats_are_no_labels():
     (CITYSCAPES, (0, 0, 142), 'car'),  # And license plates.
   ],
 )
-def test_colours(table, colour, expected):
-  mask = np.full((2, 3, 3), colour, np.uint8)
-  ids = table.from_colours(mask, 'a.png')
+def test_colors(table, color, expected):
+  mask = np.full((2, 3, 3), color, np.uint8)
+  ids = table.from_colors(mask, 'a.png')
   assert ids.dtype == np.uint8
   wanted = 255 if expected is None else table.names.index(expected)
   assert ids.tolist() == [[wanted] * 3] * 2
 
 
 @given(npst.arrays(np.uint8, (6, 5), elements=st.sampled_from([*range(21), 255])))
-def test_colours_undo_painting(ids):
+def test_colors_undo_painting(ids):
   palette = [(0, 0, 0)] * 256
   palette[:21], palette[255] = VOC.palette, (224, 224, 192)
   picture = np.array(palette, np.uint8)[ids]
-  np.testing.assert_array_equal(VOC.from_colours(picture, 'a.png'), ids)
+  np.testing.assert_array_equal(VOC.from_colors(picture, 'a.png'), ids)
 
 
-def test_strange_colours_are_named(caplog):
+def test_strange_colors_are_named(caplog):
   picture = np.full((10, 11, 3), (128, 128, 128), np.uint8)
   picture[3, 4:] = 1, 2, 3
-  with pytest.raises(InputError, match=r'^a\.png: the colour \(1, 2, 3\) at row 3, column 4 '):
-    KITTI.from_colours(picture, 'a.png')
-  ids = CAMVID.from_colours(picture, 'a.png')  # One of its frames was smoothed.
+  with pytest.raises(InputError, match=r'^a\.png: the color \(1, 2, 3\) at row 3, column 4 '):
+    KITTI.from_colors(picture, 'a.png')
+  ids = CAMVID.from_colors(picture, 'a.png')  # One of its frames was smoothed.
   assert (ids == 255).sum() == 7 and ids[3, 4] == 255 and ids[0, 0] == 0
   assert '7 pixels' in caplog.text and '(1, 2, 3)' in caplog.text
   with pytest.raises(InputError, match='belongs to no class of camvid'):
-    CAMVID.from_colours(picture[3:5], 'a.png')
+    CAMVID.from_colors(picture[3:5], 'a.png')
 
 
 def test_names_that_differ():

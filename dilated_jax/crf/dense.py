@@ -9,7 +9,7 @@ or step by step, for those who want to watch it:
   free_energy(problem, marginals)
 
 Source: Krähenbühl and Koltun 2011, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
-Potentials", Algorithm 1; the normalisations are those of their code of 2013.
+Potentials", Algorithm 1; the normalizations are those of their code of 2013.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def dense_crf(
   """Marginals of the dense CRF of a picture, by mean field.
 
   The energy is the sum of unary(x_i) over pixels and of k(i, j) mu(x_i, x_j) over pairs. The kernel
-  k is a Gaussian of the positions (smoothness) plus one of positions and colours (appearance). Each
+  k is a Gaussian of the positions (smoothness) plus one of positions and colors (appearance). Each
   iteration updates all pixels, Q <- softmax(-unary - sum of mu (K Q)), from Q = softmax(-unary).
 
   Inside `jax.jit`, `jax.vmap` and `jax.grad` (reverse mode) it works too, and gives JAX
@@ -52,9 +52,9 @@ def dense_crf(
 
   Args:
     unary: (H, W, C) energies, -log p; any real dtype and memory order.
-    image: (H, W, 3) uint8 RGB; or (H, W, F) numbers, the features that stand for colour.
+    image: (H, W, 3) uint8 RGB; or (H, W, F) numbers, the features that stand for color.
     gaussian: (sxy, compat): standard deviation in pixels, and compatibility; None for no such term.
-    bilateral: (sxy, srgb, compat): the same with the deviation of colour, 0..255; or None. Of
+    bilateral: (sxy, srgb, compat): the same with the deviation of color, 0..255; or None. Of
       compatibilities, see `costs`.
     kernels: further ones: (features, compat) each, features (H, W, d) numbers in units of their
       standard deviations.
@@ -187,7 +187,7 @@ def pose(
       f'unary energies have shape {unary.shape}; they are (H, W, classes), of 2 classes or more'
     )
   if image.ndim == 2:
-    raise InputError(f'the picture has shape {image.shape}, without an axis of colours')
+    raise InputError(f'the picture has shape {image.shape}, without an axis of colors')
   if image.ndim != 3 or image.shape[:2] != unary.shape[:2]:
     raise InputError(
       f'the picture has shape {image.shape} and the unary energies {unary.shape}: height and width '
@@ -204,9 +204,9 @@ def pose(
     matrices.append(costs(gaussian[-1], classes))
   if bilateral is not None:
     _check_term('bilateral', bilateral, '(sxy, srgb, compat)')
-    colours = image.reshape(height * width, -1).astype(np.float32) / np.float32(bilateral[1])
+    colors = image.reshape(height * width, -1).astype(np.float32) / np.float32(bilateral[1])
     places = positions(height, width) / np.float32(bilateral[0])
-    made.append(_kernel((places, colours), method, traced))
+    made.append(_kernel((places, colors), method, traced))
     matrices.append(costs(bilateral[-1], classes))
   for features, compat in kernels:
     features = features if _traced(features) else np.asarray(features)
@@ -221,7 +221,7 @@ def pose(
 
 
 def assemble(unary, kernels: tuple, matrices: tuple, normalizations: tuple) -> Problem:
-  """Puts a problem together from its parts: see `Problem`, and `dense_crf` of normalisations."""
+  """Puts a problem together from its parts: see `Problem`, and `dense_crf` of normalizations."""
   norms = tuple(map(_norms, kernels, normalizations))
   return Problem(unary, kernels, tuple(jnp.asarray(m, jnp.float32) for m in matrices), norms)
 
@@ -296,7 +296,7 @@ def smoothness_kernel(height: int, width: int, sxy: float, method: str, traced: 
   if method == 'exact':
     return exact.Exact(features)
   shared = smoothness(height, width, sxy)
-  return lattices.build_in_graph(features, shared.neighbours.shape[-1]) if traced else shared
+  return lattices.build_in_graph(features, shared.neighbors.shape[-1]) if traced else shared
 
 
 @functools.lru_cache(maxsize=8)
@@ -327,7 +327,7 @@ def _traced(*arrays) -> bool:
 
 def _check_term(name, term, form):
   try:
-    # Neither endless nor so small that colours of 255 couldn't be told in 32 bits.
+    # Neither endless nor so small that colors of 255 couldn't be told in 32 bits.
     fits = len(term) == form.count(',') + 1 and all(1e-4 <= s < math.inf for s in term[:-1])
   except (TypeError, ValueError):
     fits = False

@@ -36,7 +36,7 @@ class Lattice:
     row_pixels: (R, 8) int32, pixels that touch the lattice point of each row.
     row_weights: (R, 8), their weights; 0 where a row has fewer.
     rows: (R,) int32, the lattice point of each row, ascending.
-    neighbours: (d + 1, 2, M) int32, the points before and after each along each axis.
+    neighbors: (d + 1, 2, M) int32, the points before and after each along each axis.
   """
 
   weights: jax.Array
@@ -44,7 +44,7 @@ class Lattice:
   row_pixels: jax.Array
   row_weights: jax.Array
   rows: jax.Array
-  neighbours: jax.Array
+  neighbors: jax.Array
 
 
 def build(features) -> Lattice:
@@ -136,19 +136,17 @@ def build_in_graph(features, size: int | None = None) -> Lattice:
 def stack(lattices) -> Lattice:
   """Puts lattices of pictures of one size, from `build`, along a leading axis."""
   size, num_rows = (
-    max(each) for each in zip(*((x.neighbours.shape[-1], len(x.rows)) for x in lattices))
+    max(each) for each in zip(*((x.neighbors.shape[-1], len(x.rows)) for x in lattices))
   )
 
   def padded(lattice):
-    points, rows = size - lattice.neighbours.shape[-1], num_rows - len(lattice.rows)
+    points, rows = size - lattice.neighbors.shape[-1], num_rows - len(lattice.rows)
     # What is added is none, as is the point that was the last.
     return lattice.replace(
       row_pixels=np.pad(lattice.row_pixels, ((0, rows), (0, 0))),
       row_weights=np.pad(lattice.row_weights, ((0, rows), (0, 0))),
       rows=np.pad(lattice.rows, (0, rows), constant_values=size - 1),
-      neighbours=np.pad(
-        lattice.neighbours, ((0, 0), (0, 0), (0, points)), constant_values=size - 1
-      ),
+      neighbors=np.pad(lattice.neighbors, ((0, 0), (0, 0), (0, points)), constant_values=size - 1),
     )
 
   return jax.tree.map(lambda *arrays: np.stack(arrays), *map(padded, lattices))
@@ -212,18 +210,18 @@ def _splat(lattice, x):
     lattice.row_weights[:, slot, None].astype(x.dtype) * x[lattice.row_pixels[:, slot]]
     for slot in range(SLOTS)
   )
-  size = lattice.neighbours.shape[-1]
+  size = lattice.neighbors.shape[-1]
   return jax.ops.segment_sum(rows, lattice.rows, size, indices_are_sorted=True)
 
 
 def _blur(lattice, values, reverse: bool = False):
-  """Adds half of both neighbours, axis by axis."""
+  """Adds half of both neighbors, axis by axis."""
 
-  # A loop: unrolled, XLA would compute the chain anew for each neighbour.
-  def along(values, neighbours):
-    return values + (values[neighbours[0]] + values[neighbours[1]]) / 2, None
+  # A loop: unrolled, XLA would compute the chain anew for each neighbor.
+  def along(values, neighbors):
+    return values + (values[neighbors[0]] + values[neighbors[1]]) / 2, None
 
-  return jax.lax.scan(along, values, lattice.neighbours, reverse=reverse)[0]
+  return jax.lax.scan(along, values, lattice.neighbors, reverse=reverse)[0]
 
 
 def _slice(lattice, values):

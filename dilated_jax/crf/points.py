@@ -22,7 +22,7 @@ def on_host(cells, ranks, weights):
     weights: (N, d + 1) barycentric.
 
   Returns:
-    points, row_pixels, row_weights, rows and neighbours of a `lattice.Lattice`, M rounded up.
+    points, row_pixels, row_weights, rows and neighbors of a `lattice.Lattice`, M rounded up.
   """
   count, corners = weights.shape
   d = corners - 1
@@ -73,7 +73,7 @@ def on_host(cells, ranks, weights):
   rows[: rows_of.sum()] = np.repeat(np.arange(unique.size, dtype=np.int32), rows_of)
 
   none = size - 1
-  neighbours = np.full((corners, 2, size), none, np.int32)
+  neighbors = np.full((corners, 2, size), none, np.int32)
   remainder = np.empty(unique.size, np.int64)
   remainder[number] = order % corners
   for axis in range(corners):
@@ -83,14 +83,14 @@ def on_host(cells, ranks, weights):
       wanted = unique + np.where(remainder < d, 1 - step, steps.sum() - step - d)
     found = np.minimum(np.searchsorted(unique, wanted), unique.size - 1)
     there = np.flatnonzero(unique[found] == wanted)
-    neighbours[axis, 1, there] = found[there]
-    neighbours[axis, 0, found[there]] = there
+    neighbors[axis, 1, there] = found[there]
+    neighbors[axis, 0, found[there]] = there
   return (
     points.reshape(count, corners),
     row_pixels.reshape(-1, SLOTS),
     row_weights.reshape(-1, SLOTS),
     rows,
-    neighbours,
+    neighbors,
   )
 
 
@@ -117,7 +117,7 @@ def in_graph(cells, ranks, weights, size: int):
   count, corners = weights.shape
   d = corners - 1
   entries = count * corners
-  # Linear hashes: from a point to its neighbour along an axis, they change by a constant.
+  # Linear hashes: from a point to its neighbor along an axis, they change by a constant.
   factors = np.random.default_rng(0).integers(0, 1 << 31, (2, d), np.uint32) * 2 + 1
   wraps = (ranks[:, None, :d] > (d - np.arange(corners, dtype=np.int32))[None, :, None]).astype(
     jnp.int32
@@ -147,7 +147,7 @@ def in_graph(cells, ranks, weights, size: int):
 
   exists = starts < entries
   unique = [jnp.where(exists, h[starts], np.uint32(2**32 - 1)) for h in hashes]
-  neighbours = []
+  neighbors = []
   for axis in range(corners):
     change = np.ones(d, np.int64)
     if axis < d:
@@ -163,13 +163,13 @@ def in_graph(cells, ranks, weights, size: int):
       found = jnp.where(same, at, found)
     before = jnp.full(size, size - 1, jnp.int32).at[found].set(jnp.arange(size, dtype=jnp.int32))
     before = before.at[size - 1].set(size - 1)
-    neighbours.append(jnp.stack([before, found]))
+    neighbors.append(jnp.stack([before, found]))
   return (
     points.reshape(count, corners),
     row_pixels.reshape(-1, SLOTS),
     row_weights.reshape(-1, SLOTS),
     rows,
-    jnp.stack(neighbours),
+    jnp.stack(neighbors),
     number[-1] < size - 1,
   )
 

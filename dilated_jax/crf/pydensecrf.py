@@ -133,8 +133,8 @@ class DenseCRF2D(DenseCRF):
     if image.shape != (*self._size, 3):
       raise InputError(f'the picture has shape {image.shape}; it is {(*self._size, 3)}')
     places = dense.positions(*self._size) / _deviations(sxy, 2)
-    colours = image.reshape(-1, 3).astype(np.float32) / _deviations(srgb, 3)
-    self._add(lattice.build(np.concatenate([places, colours], 1)), compat, normalization)
+    colors = image.reshape(-1, 3).astype(np.float32) / _deviations(srgb, 3)
+    self._add(lattice.build(np.concatenate([places, colors], 1)), compat, normalization)
 
 
 def unary_from_labels(labels, n_labels: int, gt_prob: float, zero_unsure: bool = True):

@@ -25,7 +25,7 @@ class CrfRnn(nn.Module):
     iterations: of the mean field in training.
     test_iterations: otherwise.
     gaussian: standard deviation of the smoothness kernel in pixels.
-    bilateral: those of the appearance kernel, in pixels and in colour, 0..255.
+    bilateral: those of the appearance kernel, in pixels and in color, 0..255.
     cell: pixels of the picture along a side of a cell of the scores; they are averaged.
     method: of filtering: 'lattice', or 'exact', N^2 operations for N cells, for coarse scores and
       for devices that gather slowly (TPUs).
@@ -33,7 +33,7 @@ class CrfRnn(nn.Module):
       of factors.
 
   Source: Zheng et al. 2015, "Conditional Random Fields as Recurrent Neural Networks", Algorithm 1
-  and sections 4 to 7: normalisation 'after', 5 iterations in training and 10 in testing; initial
+  and sections 4 to 7: normalization 'after', 5 iterations in training and 10 in testing; initial
   values of their published network.
   """
 
@@ -52,7 +52,7 @@ class CrfRnn(nn.Module):
 
     Args:
       logits: (N, H, W, C) floats.
-      images: (N, H cell, W cell, 3), RGB; only differences of colours count, so that a mean may
+      images: (N, H cell, W cell, 3), RGB; only differences of colors count, so that a mean may
         have been subtracted.
       train: how many iterations, see the attributes.
       kernels: from `kernels`, where the lattices have been made before; None makes them here.
@@ -110,11 +110,11 @@ class CrfRnn(nn.Module):
     return dense.smoothness(height, width, self.gaussian / self.cell), lattice.stack(made)
 
   def _features(self, image, factors):
-    """(H W, 5) places and colours, in deviations."""
-    wide, colour = self.bilateral
+    """(H W, 5) places and colors, in deviations."""
+    wide, color = self.bilateral
     places = dense.positions(*image.shape[:2]) / (wide / self.cell * factors[0])
-    colours = image.reshape(-1, image.shape[-1]) / (colour * factors[1])
-    return jnp.concatenate([places, colours], 1)
+    colors = image.reshape(-1, image.shape[-1]) / (color * factors[1])
+    return jnp.concatenate([places, colors], 1)
 
   def _smoothness(self, size, factor):
     sxy = self.gaussian / self.cell

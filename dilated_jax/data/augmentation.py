@@ -20,14 +20,14 @@ class Augmentation:
     margin: pixels of context on every side of it that the network consumes.
     mirror: whether every other picture is turned left to right.
     scale: smallest and largest zoom; drawn evenly in its logarithm.
-    colour: strength of the jitter of brightness, contrast and saturation, 0 (none) to 1.
+    color: strength of the jitter of brightness, contrast and saturation, 0 (none) to 1.
   """
 
   crop: tuple[int, int]
   margin: int = 0
   mirror: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
-  colour: float = 0.0
+  color: float = 0.0
 
   def __post_init__(self):
     low, high = self.scale
@@ -35,16 +35,16 @@ class Augmentation:
       raise InputError(f'crop {self.crop} must be 1x1 or more, margin {self.margin} 0 or more')
     if not 0 < low <= high:
       raise InputError(f'scale {self.scale} must be two numbers above 0, the smaller first')
-    if not 0 <= self.colour <= 1:
-      raise InputError(f'colour {self.colour} must be between 0 and 1')
+    if not 0 <= self.color <= 1:
+      raise InputError(f'color {self.color} must be between 0 and 1')
 
 
 def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> dict:
-  """Zooms, crops, mirrors and colours one picture, and mirrors what lies beyond its borders.
+  """Zooms, crops, mirrors and colors one picture, and mirrors what lies beyond its borders.
 
   As the paper's data layer (image_label_data_layer of the authors' Caffe): what the network sees
   outside the picture is its reflection without the border pixel (reflection-101), as often as
-  needed; labels there are 255. A picture smaller than the crop stands in its centre.
+  needed; labels there are 255. A picture smaller than the crop stands in its center.
 
   Args:
     example: 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
@@ -75,12 +75,12 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
     y, x = label.shape[0] / height, label.shape[1] / width
     size, box = (right - left, bottom - top), (left * x, top * y, right * x, bottom * y)
     part = part.resize(size, PIL.Image.Resampling.BILINEAR, box)
-  if options.colour:
-    part = _colour(part, rng, options.colour)
+  if options.color:
+    part = _color(part, rng, options.color)
   seen = _gather(np.asarray(part), image_rows - top, image_columns - left)
 
   inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
-  # Nearest pixel: its centre (i + 1/2) is carried over, as Pillow does.
+  # Nearest pixel: its center (i + 1/2) is carried over, as Pillow does.
   rows = np.clip((2 * rows + 1) * label.shape[0] // (2 * height), 0, label.shape[0] - 1)
   columns = np.clip((2 * columns + 1) * label.shape[1] // (2 * width), 0, label.shape[1] - 1)
   known = np.where(inside, label[rows[:, None], columns], np.uint8(IGNORE))
@@ -88,7 +88,7 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
 
 
 def _window(rng, length, crop):
-  """Coordinates of a random crop; of the centred one where the picture is smaller."""
+  """Coordinates of a random crop; of the centerd one where the picture is smaller."""
   start = rng.integers(length - crop + 1) if length >= crop else -((crop - length) // 2)
   return start + np.arange(crop)
 
@@ -106,12 +106,12 @@ def _gather(image, rows, columns):
   return wide.reshape(len(rows), -1, 3)
 
 
-def _colour(picture, rng, strength):
+def _color(picture, rng, strength):
   """Changes brightness, contrast and saturation by factors of 1 - strength to 1 + strength."""
   brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
-  grey = np.array([0.299, 0.587, 0.114])
+  gray = np.array([0.299, 0.587, 0.114])
   histogram = np.reshape(picture.histogram(), (3, 256))  # The quickest way to an exact mean.
-  middle = grey @ histogram @ np.arange(256) / histogram[0].sum()
-  matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+  middle = gray @ histogram @ np.arange(256) / histogram[0].sum()
+  matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * gray)
   offset = np.full((3, 1), brightness * (1 - contrast) * middle)
   return picture.convert('RGB', tuple(np.hstack([matrix, offset]).ravel().tolist()))

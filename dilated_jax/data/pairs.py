@@ -126,7 +126,7 @@ def check(
   for split, found in splits.items():
     if not found:
       raise InputError(f'{tree.place}: no {split} pictures here; get the data set again')
-  examples, labelled, problems = {split: [] for split in splits}, set(), []
+  examples, labeled, problems = {split: [] for split in splits}, set(), []
   work = [(split, pair) for split, found in splits.items() for pair in found]
   for split, pair in progress.track(work, what='pictures'):
     try:
@@ -139,7 +139,7 @@ def check(
         )
       examples[split].append(Example(pair.name, pair.picture, _png(ids), instances))
       if (ids != IGNORE).any():
-        labelled.add(split)
+        labeled.add(split)
     except InputError as error:
       problems.append(str(error))
   if len(problems) > 1:
@@ -152,7 +152,7 @@ def check(
         '%s: %d %s pictures, the full release has %d: scores will not compare',
         tree.place, len(found), split, official[split],
       )  # fmt: skip
-    if split not in labelled:
+    if split not in labeled:
       logging.warning(
         '%s: the %s pictures have no labels: all their pixels are ignored, and nothing can be '
         'scored on them',
@@ -201,14 +201,14 @@ def generate(
 
 
 def read_ids(tree: Tree, file: str) -> np.ndarray:
-  """Returns the numbers that a label picture stores: grey values, or indices of its palette.
+  """Returns the numbers that a label picture stores: gray values, or indices of its palette.
 
   Args:
     tree: that holds it.
     file: its name in the tree.
 
   Returns:
-    (H, W) integers; three dimensions if these are colours.
+    (H, W) integers; three dimensions if these are colors.
 
   Raises:
     InputError: the file is damaged.
@@ -221,8 +221,8 @@ def read_ids(tree: Tree, file: str) -> np.ndarray:
   return ids.astype(np.uint8) if ids.dtype == bool else ids
 
 
-def read_colours(tree: Tree, file: str) -> np.ndarray:
-  """Returns the colours of a label picture.
+def read_colors(tree: Tree, file: str) -> np.ndarray:
+  """Returns the colors of a label picture.
 
   Args:
     tree: that holds it.
@@ -232,12 +232,12 @@ def read_colours(tree: Tree, file: str) -> np.ndarray:
     uint8 (H, W, 3), RGB.
 
   Raises:
-    InputError: the file is damaged, or has no colours, or transparent ones.
+    InputError: the file is damaged, or has no colors, or transparent ones.
   """
   with _opened(tree, file, tree.read(file)) as picture:
     if picture.mode not in ('P', 'RGB', 'RGBA'):
       raise InputError(
-        f'{tree.where(file)}: the labels of this data set are colours, and this is a picture of '
+        f'{tree.where(file)}: the labels of this data set are colors, and this is a picture of '
         f'mode {picture.mode}'
       )
     if picture.mode == 'RGBA' and picture.getextrema()[3] != (255, 255):

@@ -85,7 +85,7 @@ def weigh(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
     counts: from `label_counts`.
     kind: 'median', the median class frequency by that of the class, where the frequency of a
       class is its share of all pixels of the pictures it occurs in (SegNet, after Eigen & Fergus
-      2015); 'log', 1 / ln(1.02 + share of all labelled pixels) (ENet); or 'sqrt_log', the square
+      2015); 'log', 1 / ln(1.02 + share of all labeled pixels) (ENet); or 'sqrt_log', the square
       root of that: rare classes are found, and less is taken for them that is not.
 
   Returns:
@@ -108,15 +108,15 @@ def weigh(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
   return weights.astype(np.float32)
 
 
-def mean_colour(source: Sequence) -> tuple[float, float, float]:
+def mean_color(source: Sequence) -> tuple[float, float, float]:
   """Returns the mean RGB over all pixels of a source, 0..255."""
   return survey(source, IGNORE)[1]
 
 
 def survey(source: Sequence, num_classes: int) -> tuple[LabelCounts, tuple[float, float, float]]:
-  """Returns what `label_counts` and `mean_colour` do, in one pass over the pictures."""
-  counts, colours = LabelCounts.none(num_classes), np.zeros(3, np.int64)
+  """Returns what `label_counts` and `mean_color` do, in one pass over the pictures."""
+  counts, colors = LabelCounts.none(num_classes), np.zeros(3, np.int64)
   for example in read_ahead(source):
     counts += _count(example, num_classes)
-    colours += example['image'].sum((0, 1), dtype=np.int64)
-  return counts, tuple((colours / max(counts.total, 1)).tolist())
+    colors += example['image'].sum((0, 1), dtype=np.int64)
+  return counts, tuple((colors / max(counts.total, 1)).tolist())

@@ -23,7 +23,7 @@ class Boundaries:
   * Boundary IoU of a class: intersection over union of the pixels of the class, in truth and in
     prediction, that another label or the frame of the picture has within d rows and d columns; d is
     `ratio` of the diagonal.
-  * Boundary F1: a pixel is on the contour of its class if one of its eight neighbours has another
+  * Boundary F1: a pixel is on the contour of its class if one of its eight neighbors has another
     label. Precision is the share of predicted contour pixels no farther than `TOLERANCE` of the
     diagonal from the true contour of their class, recall the same the other way round. The F1 of
     the classes that have a contour in the truth are averaged for each picture, then the pictures.
@@ -133,7 +133,7 @@ def distance(ids) -> np.ndarray:
     ids: (H, W) integers.
 
   Returns:
-    (H, W) int32, 1 where one of the eight neighbours has another label; the largest number if the
+    (H, W) int32, 1 where one of the eight neighbors has another label; the largest number if the
     picture has one label only.
   """
   meets = np.zeros(ids.shape, bool)

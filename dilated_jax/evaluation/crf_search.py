@@ -26,8 +26,8 @@ from dilated_jax.files import write_atomic
 def grid(gaussian_sxy, gaussian_compat, sxy, srgb, compat, iterations) -> list[DenseCrf]:
   """All combinations of the values given; those that share a lattice stand together."""
   return [
-    DenseCrf((near, weight), (wide, colour, strength), count)
-    for near, wide, colour, weight, strength, count in itertools.product(
+    DenseCrf((near, weight), (wide, color, strength), count)
+    for near, wide, color, weight, strength, count in itertools.product(
       gaussian_sxy, sxy, srgb, gaussian_compat, compat, sorted(iterations)
     )
   ]

@@ -1,6 +1,6 @@
 """What the label pictures of a folder hold, and reading them as the labels of a data set.
 
-Label pictures hold numbers (grey, or indices of a palette) or colours. The numbers are class ids,
+Label pictures hold numbers (gray, or indices of a palette) or colors. The numbers are class ids,
 in the order of the data set or of whatever made them; for Cityscapes they may be official ids. A
 folder tells which by file names, by `predictions.json`, or by its content as a whole; where none of
 them decides, nothing is guessed.
@@ -17,7 +17,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files, matching
 from dilated_jax.label_spec import IGNORE, Classes
 
-KINDS = ('ids', 'train_ids', 'colours')
+KINDS = ('ids', 'train_ids', 'colors')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Reader:
     classes: of the data set.
     order: the same classes in the order in which the pictures have them.
     kinds: one of `KINDS` for each path: 'ids' are the official ids of a data set that tells them
-      from class ids, 'train_ids' class ids, 'colours' RGB colours.
+      from class ids, 'train_ids' class ids, 'colors' RGB colors.
     how: says in words how the pictures are read.
   """
 
@@ -53,8 +53,8 @@ class Reader:
     kind = self.kinds[path]
     if kind == 'ids':
       return image_files.read_label(path)
-    if kind == 'colours':
-      ids = self.order.from_colours(image_files.read_colours(path), path)
+    if kind == 'colors':
+      ids = self.order.from_colors(image_files.read_colors(path), path)
     else:
       ids = _without_official_ids(self.order).to_train_ids(image_files.read_label(path), path)
     places = self.classes.order_of(self.order.names, 'the pictures')
@@ -63,7 +63,7 @@ class Reader:
     return values[ids]
 
 
-def recognise(
+def recognize(
   paths, classes: Classes, whose: str, *, kind: str | None = None, order: Classes | None = None
 ) -> Reader:
   """Finds out how the label pictures of a folder are to be read.
@@ -105,7 +105,7 @@ def recognise(
     raise InputError(
       f'the {whose} hold official ids ({reasons[0]}), and {order.name} gives them another order'
     )
-  words = {'ids': 'official ids', 'colours': 'colours'}
+  words = {'ids': 'official ids', 'colors': 'colors'}
   words['train_ids'] = 'train ids' if official else 'class ids'
   how = f'{whose}: {" and ".join(words[each] for each in found)}, {" and ".join(reasons)}'
   if order:
@@ -133,9 +133,9 @@ def order_beside(folder) -> Classes | None:
     names = tuple(map(str, content['classes']))
     palette = tuple((int(red), int(green), int(blue)) for red, green, blue in content['palette'])
     if len(names) != len(palette) or not 0 < len(names) < IGNORE:
-      raise ValueError(f'{len(names)} classes and {len(palette)} colours')
-    if any(not 0 <= value <= 255 for colour in palette for value in colour):
-      raise ValueError('colours beyond 0..255')
+      raise ValueError(f'{len(names)} classes and {len(palette)} colors')
+    if any(not 0 <= value <= 255 for color in palette for value in color):
+      raise ValueError('colors beyond 0..255')
   except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
     raise InputError(
       f'{path}: holds no classes and palette ({type(error).__name__}: {error}); delete it or let '
@@ -155,8 +155,8 @@ def _by_name(path, official: bool) -> str | None:
   kinds = {
     'labelIds': 'ids',
     'labelTrainIds': 'train_ids',
-    'color': 'colours',
-    'colours': 'colours',
+    'color': 'colors',
+    'colors': 'colors',
   }
   kind = kinds.get(suffix)
   return 'train_ids' if kind == 'ids' and not official else kind
@@ -165,39 +165,39 @@ def _by_name(path, official: bool) -> str | None:
 def _by_content(paths, classes, whose, order) -> tuple[str, str]:
   """Kind of pictures whose names say nothing, and how it was found."""
   stored = {path: image_files.stored_as(path) for path in paths}
-  coloured = [path for path in paths if stored[path][0] == 'colours']
-  if coloured and len(coloured) < len(paths):
-    other = next(path for path in paths if stored[path][0] != 'colours')
+  colored = [path for path in paths if stored[path][0] == 'colors']
+  if colored and len(colored) < len(paths):
+    other = next(path for path in paths if stored[path][0] != 'colors')
     raise InputError(
-      f'{coloured[0]} is a colour mask and {other} is none; a folder of {whose} holds one kind'
+      f'{colored[0]} is a color mask and {other} is none; a folder of {whose} holds one kind'
     )
-  if coloured:
-    return 'colours', 'as the pictures are RGB'
+  if colored:
+    return 'colors', 'as the pictures are RGB'
   if order:
     return 'train_ids', 'as their order is given'
   palettes = [palette for form, palette in stored.values() if form == 'palette']
   if len(palettes) == len(paths):
     listed = [list(map(tuple, palette[: classes.num_classes].tolist())) for palette in palettes]
-    if all(colours == list(classes.palette) for colours in listed):
+    if all(colors == list(classes.palette) for colors in listed):
       return 'train_ids', f'as the palette of {classes.name} says'
-    if _all_known(zip(paths, palettes, strict=True), classes.colours):
-      return 'colours', f'as their palettes hold colours of {classes.name} in an order of their own'
+    if _all_known(zip(paths, palettes, strict=True), classes.colors):
+      return 'colors', f'as their palettes hold colors of {classes.name} in an order of their own'
   if not classes.raw_ids:
     return 'train_ids', 'as the pictures hold numbers'
   return _by_values(paths, classes, whose)
 
 
-def _all_known(pictures_and_palettes, colours) -> bool:
-  """Whether palette pictures use colours of the data set only, and not just those to ignore."""
+def _all_known(pictures_and_palettes, colors) -> bool:
+  """Whether palette pictures use colors of the data set only, and not just those to ignore."""
   found = set()
   for path, palette in pictures_and_palettes:
     used = np.unique(image_files.read_label(path))
     if used[-1] >= len(palette):
       return False
     found.update(map(tuple, palette[used].tolist()))
-    if not found <= set(colours):
+    if not found <= set(colors):
       return False
-  return any(colours[colour] != IGNORE for colour in found)
+  return any(colors[color] != IGNORE for color in found)
 
 
 def _by_values(paths, classes, whose) -> tuple[str, str]:

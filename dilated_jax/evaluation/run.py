@@ -39,7 +39,7 @@ def evaluate(
       `protocols.Cityscapes`.
     classes: the data set's `Classes`; the same names as the card's, in any order.
     measures: what to count, from `protocols` and `boundaries`; None for the default protocol.
-    batch_size: pictures of one size that are labelled together.
+    batch_size: pictures of one size that are labeled together.
     scales: as for `predict`.
     flip: as for `predict`.
     tile: as for `predict`.

@@ -45,8 +45,8 @@ class Head(NamedTuple):
 def read_image(path) -> np.ndarray:
   """Reads a photograph, whatever its mode, the way a viewer shows it.
 
-  Grey becomes RGB; 16-bit grey is divided by 257; transparent pixels (RGBA, or a palette or grey
-  picture with a transparent colour) are laid over white; EXIF rotation is applied; of an animation
+  Gray becomes RGB; 16-bit gray is divided by 257; transparent pixels (RGBA, or a palette or gray
+  picture with a transparent color) are laid over white; EXIF rotation is applied; of an animation
   the first frame counts.
 
   Args:
@@ -71,14 +71,14 @@ def read_image_and_head(path) -> tuple[np.ndarray, Head]:
     head = Head(image.format, image.mode, bits, orientation, False)
     rotated = ImageOps.exif_transpose(image)
     if rotated.mode == 'F' or rotated.mode.startswith('I'):
-      grey = np.asarray(rotated)
-      if grey.dtype.kind == 'f' or grey.min() < 0 or grey.max() > 65535:
+      gray = np.asarray(rotated)
+      if gray.dtype.kind == 'f' or gray.min() < 0 or gray.max() > 65535:
         raise InputError(
-          f'{path}: holds grey values of {grey.dtype} from {grey.min()} to {grey.max()}; '
+          f'{path}: holds gray values of {gray.dtype} from {gray.min()} to {gray.max()}; '
           'save it as 8- or 16-bit'
         )
-      grey = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
-      return np.repeat(grey[..., None], 3, axis=-1), head
+      gray = ((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)
+      return np.repeat(gray[..., None], 3, axis=-1), head
     if rotated.has_transparency_data:
       rotated = rotated.convert('RGBA')
       head = head._replace(transparent=rotated.getextrema()[-1][0] < 255)
@@ -88,9 +88,9 @@ def read_image_and_head(path) -> tuple[np.ndarray, Head]:
 
 
 def read_label(path) -> np.ndarray:
-  """Reads a label picture as it is stored: the numbers in the file, no colours.
+  """Reads a label picture as it is stored: the numbers in the file, no colors.
 
-  A palette picture gives its indices, a grey one its values (1 to 16 bits, if none is above 255).
+  A palette picture gives its indices, a gray one its values (1 to 16 bits, if none is above 255).
 
   Args:
     path: picture file, as a rule PNG.
@@ -99,10 +99,10 @@ def read_label(path) -> np.ndarray:
     (H, W) uint8 raw ids.
 
   Raises:
-    InputError: the file is missing or damaged, holds colours instead of ids, values above 255, or
+    InputError: the file is missing or damaged, holds colors instead of ids, values above 255, or
       was compressed with loss.
   """
-  wanted = 'store class ids as 8-bit grey or palette PNG'
+  wanted = 'store class ids as 8-bit gray or palette PNG'
   with opened(path) as image:
     _refuse_loss(image, path)
     if image.mode in ('1', 'P', 'L', 'F') or image.mode.startswith('I'):
@@ -110,7 +110,7 @@ def read_label(path) -> np.ndarray:
     elif image.mode == 'LA':
       ids = np.asarray(_opaque(image, path))[..., 0]
     else:
-      raise InputError(f'{path}: is a colour mask (mode {image.mode}), not a label map; {wanted}')
+      raise InputError(f'{path}: is a color mask (mode {image.mode}), not a label map; {wanted}')
     if ids.dtype.kind == 'f':
       raise InputError(f'{path}: holds {ids.dtype} values; {wanted}')
     if ids.dtype.kind != 'b' and (ids.min() < 0 or ids.max() > 255):
@@ -120,8 +120,8 @@ def read_label(path) -> np.ndarray:
     return ids.astype(np.uint8)
 
 
-def read_colours(path) -> np.ndarray:
-  """Reads a colour mask: the exact colours, of a palette picture those of its palette.
+def read_colors(path) -> np.ndarray:
+  """Reads a color mask: the exact colors, of a palette picture those of its palette.
 
   Args:
     path: picture file, as a rule PNG.
@@ -130,18 +130,18 @@ def read_colours(path) -> np.ndarray:
     (H, W, 3) uint8 RGB.
 
   Raises:
-    InputError: the file is missing or damaged, has no colours or transparent ones, or was
+    InputError: the file is missing or damaged, has no colors or transparent ones, or was
       compressed with loss.
   """
   with opened(path) as image:
     _refuse_loss(image, path)
     if image.mode not in ('P', 'RGB', 'RGBA'):
-      raise InputError(f'{path}: is no colour mask but a grey picture (mode {image.mode})')
+      raise InputError(f'{path}: is no color mask but a gray picture (mode {image.mode})')
     return np.array(_opaque(image, path).convert('RGB'))
 
 
 def read_instances(path) -> np.ndarray:
-  """Reads an instance map of Cityscapes, as a rule a 16-bit grey PNG.
+  """Reads an instance map of Cityscapes, as a rule a 16-bit gray PNG.
 
   Args:
     path: picture file.
@@ -154,7 +154,7 @@ def read_instances(path) -> np.ndarray:
   """
   with opened(path) as image:
     if image.mode != 'L' and not image.mode.startswith('I'):
-      raise InputError(f'{path}: is no instance map (mode {image.mode}): those are 16-bit grey PNG')
+      raise InputError(f'{path}: is no instance map (mode {image.mode}): those are 16-bit gray PNG')
     return np.asarray(image).astype(np.int32)
 
 
@@ -165,7 +165,7 @@ def stored_as(path) -> tuple[str, np.ndarray | None]:
     path: picture file.
 
   Returns:
-    ('grey', None), ('colours', None), or ('palette', the palette as (n, 3) uint8).
+    ('gray', None), ('colors', None), or ('palette', the palette as (n, 3) uint8).
 
   Raises:
     InputError: the file is missing or not a picture.
@@ -173,13 +173,13 @@ def stored_as(path) -> tuple[str, np.ndarray | None]:
   with opened(path, decode=False) as image:
     if image.mode == 'P':
       return 'palette', np.reshape(image.getpalette('RGB'), (-1, 3)).astype(np.uint8)
-    return ('colours' if image.mode in ('RGB', 'RGBA') else 'grey'), None
+    return ('colors' if image.mode in ('RGB', 'RGBA') else 'gray'), None
 
 
 def _refuse_loss(image, path):
   if image.format == 'JPEG':
     raise InputError(
-      f'{path}: JPEG changes label values; store class ids as 8-bit grey or palette PNG'
+      f'{path}: JPEG changes label values; store class ids as 8-bit gray or palette PNG'
     )
 
 
@@ -193,9 +193,9 @@ def _opaque(image, path):
   return image
 
 
-def unstretched(grey, bits: int) -> np.ndarray:
-  """Grey values of a PNG with 2 or 4 bits as stored; Pillow stretches them to fill 0..255."""
-  return grey // (255 // (2**bits - 1)) if bits < 8 else grey
+def unstretched(gray, bits: int) -> np.ndarray:
+  """Gray values of a PNG with 2 or 4 bits as stored; Pillow stretches them to fill 0..255."""
+  return gray // (255 // (2**bits - 1)) if bits < 8 else gray
 
 
 def png_bits(start: bytes) -> int:
@@ -259,7 +259,7 @@ def encode_png(array) -> bytes:
   """Packs a picture or a label map as PNG.
 
   Args:
-    array: uint8, (H, W) for grey or (H, W, 3) for RGB.
+    array: uint8, (H, W) for gray or (H, W, 3) for RGB.
 
   Returns:
     the content of a PNG file.

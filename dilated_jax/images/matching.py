@@ -12,9 +12,9 @@ SUFFIXES = (
 )  # fmt: skip
 
 # What official tools append to a picture's name: Cityscapes (leftImg8bit, gtFine, gtCoarse) and
-# CamVid (_L); and what `predict` appends to colour masks. The kinds are in the order of preference
+# CamVid (_L); and what `predict` appends to color masks. The kinds are in the order of preference
 # where several stand side by side.
-KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color', 'colours')
+KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color', 'colors')
 _OFFICIAL = re.compile(
   rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(KINDS[:4])})|(?P<ours>{KINDS[4]}))$'
 )
@@ -73,8 +73,8 @@ def pairs(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathlib.Path]
   Subfolders are searched too. Names are equal when their stems are, without the suffixes that
   official tools append: Cityscapes `_leftImg8bit`, `_gtFine_labelIds`, `_gtFine_labelTrainIds`,
   `_gtFine_instanceIds`, `_gtFine_color` (and gtCoarse) or, as in the official evaluation, whatever
-  follows CITY_123456_123456; CamVid `_L`; and `_colours`, the masks that `predict` writes. Where a
-  folder holds several of these for one picture, label maps go before colours, and labelIds before
+  follows CITY_123456_123456; CamVid `_L`; and `_colors`, the masks that `predict` writes. Where a
+  folder holds several of these for one picture, label maps go before colors, and labelIds before
   labelTrainIds. Overlays of `predict` are passed over.
 
   Args:
@@ -114,7 +114,7 @@ def _by_name(folder) -> dict:
   ranked = {}
   for file in files:
     pure = file.stem.removesuffix('_overlay')
-    if pure != file.stem and {pure, f'{pure}_colours'} & stems:
+    if pure != file.stem and {pure, f'{pure}_colors'} & stems:
       continue
     name, kind = _split(file.stem)
     ranked.setdefault(name, []).append((KINDS.index(kind) if kind else 0, file))

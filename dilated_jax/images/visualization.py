@@ -7,54 +7,54 @@ from dilated_jax.errors import InputError
 from dilated_jax.label_spec import IGNORE
 
 
-def colourise(ids, palette) -> np.ndarray:
+def colorize(ids, palette) -> np.ndarray:
   """Paints a label map.
 
   Args:
     ids: (H, W) uint8 class ids; 255 (ignore) becomes black.
-    palette: C RGB colours, 0..255.
+    palette: C RGB colors, 0..255.
 
   Returns:
     (H, W, 3) uint8.
 
   Raises:
-    InputError: an id has no colour.
+    InputError: an id has no color.
   """
   ids = np.asarray(ids)
-  colours = np.zeros((256, 3), np.uint8)
-  colours[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
-  colours[IGNORE] = 0
+  colors = np.zeros((256, 3), np.uint8)
+  colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
+  colors[IGNORE] = 0
   strange = np.unique(ids[(ids >= len(palette)) & (ids != IGNORE)])
   if strange.size:
-    raise InputError(f'class id {strange[0]} has no colour: the palette has {len(palette)}')
-  return colours[ids]
+    raise InputError(f'class id {strange[0]} has no color: the palette has {len(palette)}')
+  return colors[ids]
 
 
 def overlay(image, ids, palette, alpha: float = 0.5) -> np.ndarray:
-  """Blends a picture with the colours of its label map; ignored pixels stay as they are.
+  """Blends a picture with the colors of its label map; ignored pixels stay as they are.
 
   Args:
     image: (H, W, 3) uint8.
     ids: (H, W) uint8 class ids, 255 = ignore.
-    palette: C RGB colours.
-    alpha: weight of the colours, 0..1.
+    palette: C RGB colors.
+    alpha: weight of the colors, 0..1.
 
   Returns:
     (H, W, 3) uint8.
   """
-  image, colours = np.asarray(image), colourise(ids, palette)
-  if image.shape != colours.shape:
-    raise InputError(f'a picture {image.shape[:2]} and a label map {colours.shape[:2]} do not fit')
-  mixed = np.rint((1 - alpha) * image.astype(np.float32) + alpha * colours.astype(np.float32))
+  image, colors = np.asarray(image), colorize(ids, palette)
+  if image.shape != colors.shape:
+    raise InputError(f'a picture {image.shape[:2]} and a label map {colors.shape[:2]} do not fit')
+  mixed = np.rint((1 - alpha) * image.astype(np.float32) + alpha * colors.astype(np.float32))
   return np.where((np.asarray(ids) == IGNORE)[..., None], image, mixed.astype(np.uint8))
 
 
 def legend(names, palette, width: int = 640, size: int = 14) -> np.ndarray:
-  """Draws a strip of colour swatches with class names, on white, in as many rows as they need.
+  """Draws a strip of color swatches with class names, on white, in as many rows as they need.
 
   Args:
     names: the texts.
-    palette: as many RGB colours.
+    palette: as many RGB colors.
     width: of the strip in pixels; it grows where a single name is wider.
     size: of the letters in pixels.
 
@@ -72,10 +72,10 @@ def legend(names, palette, width: int = 640, size: int = 14) -> np.ndarray:
     x += length + 2 * gap
   strip = Image.new('RGB', (width, y + row + gap), 'white')
   draw = ImageDraw.Draw(strip)
-  for name, colour, (x, y) in zip(names, palette, places, strict=True):
+  for name, color, (x, y) in zip(names, palette, places, strict=True):
     top = y + (row + gap - swatch) // 2
     box = (x, top, x + swatch - 1, top + swatch - 1)
-    draw.rectangle(box, fill=tuple(int(c) for c in colour), outline='grey')
+    draw.rectangle(box, fill=tuple(int(c) for c in color), outline='gray')
     draw.text((x + swatch + gap, top + swatch / 2), name, 'black', font, anchor='lm')
   return np.asarray(strip)
 
@@ -87,7 +87,7 @@ def with_legend(image, ids, names, palette) -> np.ndarray:
     image: (H, W, 3) uint8, as a rule an overlay.
     ids: (H, W) uint8 class ids, 255 = ignore.
     names: C class names.
-    palette: C RGB colours.
+    palette: C RGB colors.
 
   Returns:
     (H + legend, W or more, 3) uint8: the picture at the top left on white, then the legend with the

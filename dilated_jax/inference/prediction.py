@@ -72,7 +72,7 @@ def predict(
     variables: its parameters.
     card: the weights' `checkpoints.Card`; `mean`, `picture_scale` and `upsampling` count here.
     image: (H, W, 3) uint8 RGB.
-    scales: the picture is labelled at each of these sizes and the probabilities averaged.
+    scales: the picture is labeled at each of these sizes and the probabilities averaged.
     flip: whether mirrored pictures take part in the average too.
     tile: (height, width) of what the network is fed at a time; 'whole' for the whole picture at
       once; 'auto' for the whole picture, in pieces if memory demands it; None for `card.input`, and
@@ -170,8 +170,8 @@ def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None
     logits = logits[:, : fed[0], : fed[1]]
   if model is not network and not np.isfinite(logits).all():
     raise InputError(
-      'the CRF-RNN has no room for a picture of so many colours in so little space: smooth it, or '
-      'train with a larger deviation of colour (--crf_bilateral)'
+      'the CRF-RNN has no room for a picture of so many colors in so little space: smooth it, or '
+      'train with a larger deviation of color (--crf_bilateral)'
     )
   return Prediction(labels, probabilities, logits)
 

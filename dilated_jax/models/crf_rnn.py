@@ -21,7 +21,7 @@ class Structured(nn.Module):
     upsampling: for 'pixels', the way the network was trained for: 'corner' or 'deconvolution'.
     iterations: of the mean field in training.
     test_iterations: otherwise.
-    bilateral: standard deviations of the appearance kernel, in pixels and in colour.
+    bilateral: standard deviations of the appearance kernel, in pixels and in color.
     train_bandwidths: whether the deviations are trained too.
 
   Source: paper, section 5 (context module and CRF-RNN); Zheng et al. 2015.

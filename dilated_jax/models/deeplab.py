@@ -96,7 +96,7 @@ def _branch(
 ) -> list[Layer]:
   """fc6, fc7 and the scores."""
   if kernel % 2 == 0:
-    raise InputError(f'fc_kernel is {kernel}; it must be odd, to have a centre')
+    raise InputError(f'fc_kernel is {kernel}; it must be odd, to have a center')
   hidden = dict(channels=channels, activation='relu', dropout=0.5, norm=norm)
   padding = dilation * (kernel - 1) // 2
   spatial = dict(kernel=kernel, dilation=dilation, padding=padding, inputs=inputs)
@@ -183,7 +183,7 @@ def v3(
     stride: 16 or 8 (or any power of two from 4 to 32); dilations of the pyramid are 6, 12 and 18 at
       16, twice that at 8.
     width: factor on all channels.
-    norm: normalisation, 'batch' or 'group'.
+    norm: normalization, 'batch' or 'group'.
     multi_grid: see `resnet.backbone`; None: 1, 2, 4, or 1 for torchvision.
     auxiliary: whether the third group of ResNet answers too in training.
     **resnet_options: `backbone` and `blocks`, see `resnet.backbone`.

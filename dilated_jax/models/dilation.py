@@ -35,7 +35,7 @@ class Dilation(nn.Module):
 
   `model.init(key, images) -> variables`, `model.apply(variables, images, train=False) -> logits`.
   With `train=True` pass `rngs={'dropout': key}`, and `mutable=['batch_stats']` where the tables
-  have batch normalisation. Parameters: `front_end/conv1_1/kernel`, `context/ctx_conv1_1/kernel`.
+  have batch normalization. Parameters: `front_end/conv1_1/kernel`, `context/ctx_conv1_1/kernel`.
 
   Attributes:
     num_classes: channels of the logits.
@@ -47,7 +47,7 @@ class Dilation(nn.Module):
       first's, the largest counts (DeepLab v2). Fields and costs are told of the first.
     dtype: of the computation (`jnp.float32` or `jnp.bfloat16`); logits are float32.
     remat: recompute activations in the backward pass, not keep them.
-    axis_name: devices over which batch normalisation averages in training.
+    axis_name: devices over which batch normalization averages in training.
   """
 
   num_classes: int
@@ -70,7 +70,7 @@ class Dilation(nn.Module):
 
     Args:
       images: (N, H + 2 margin, W + 2 margin, 3) float32, RGB of 0..255 minus the RGB mean.
-      train: dropout on, batch normalisation by the statistics of the batch.
+      train: dropout on, batch normalization by the statistics of the batch.
 
     Returns:
       (N, H / stride, W / stride, num_classes) float32 logits; (N, H, W, num_classes) where the

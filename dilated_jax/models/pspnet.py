@@ -28,7 +28,7 @@ def pspnet(
   Args:
     num_classes: output channels.
     stride: input pixels between output cells.
-    norm: normalisation, 'batch' or 'group'.
+    norm: normalization, 'batch' or 'group'.
     auxiliary: whether the third group of ResNet answers too in training (section 3.3).
     dropout: share of the outputs of the last hidden layer dropped in training.
     **resnet_options: `backbone`, `blocks` and `width`, see `resnet.backbone`.

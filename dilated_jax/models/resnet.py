@@ -30,7 +30,7 @@ def backbone(
     backbone: 'resnet50' or 'resnet101'.
     blocks: residual units in each of the four groups, instead of those of `backbone`.
     width: factor on all channels.
-    norm: normalisation: 'batch', or 'group'.
+    norm: normalization: 'batch', or 'group'.
     stride: input pixels between output cells, 4 to 32; the strides beyond are taken out by the
       paper's rule (`layers.dilate`).
     strided: which convolution of a unit has the stride, and so which are dilated behind it: the
@@ -89,7 +89,7 @@ def backbone(
 
 
 def normed(name: str, channels: int, norm: str = 'batch', **options) -> Layer:
-  """A convolution without bias, normalised; 1x1 and with ReLU unless told otherwise."""
+  """A convolution without bias, normalized; 1x1 and with ReLU unless told otherwise."""
   options = dict(kernel=1, activation='relu') | options
   return Layer(name, channels=channels, norm=norm, bias=False, **options)
 
@@ -104,7 +104,7 @@ def head(body: Table, num_classes: int, *, group: int, norm: str = 'batch') -> T
     body: from `backbone`.
     num_classes: output channels.
     group: 4, or 3 for the auxiliary one.
-    norm: normalisation.
+    norm: normalization.
 
   Returns:
     The rows behind those of the body: head and final, or aux and aux_final.

@@ -16,7 +16,7 @@ class Card:
     model: name for `models.create`.
     options: its options.
     classes: names of the classes, in the order of the logits.
-    palette: their RGB colours.
+    palette: their RGB colors.
     mean: RGB mean that is subtracted from pictures, 0..255.
     channel_order: 'RGB'.
     picture_scale: size at which the network sees pictures, relative to theirs.
@@ -68,7 +68,7 @@ def load_card(folder) -> Card:
   try:
     content = json.loads(path.read_text())
     content['classes'] = tuple(content['classes'])
-    content['palette'] = tuple(tuple(colour) for colour in content['palette'])
+    content['palette'] = tuple(tuple(color) for color in content['palette'])
     content['mean'] = tuple(content['mean'])
     if content.get('input') is not None:
       content['input'] = tuple(content['input'])
@@ -90,10 +90,10 @@ def _check(card) -> None:
   if not all(isinstance(name, str) for name in card.classes):
     raise ValueError('a class has no name')
   if len(card.palette) != len(card.classes):
-    raise ValueError(f'{len(card.classes)} classes and {len(card.palette)} colours')
-  for colour in card.palette:
-    if len(colour) != 3 or not all(value in range(256) for value in colour):
-      raise ValueError(f'{colour} is no RGB colour')
+    raise ValueError(f'{len(card.classes)} classes and {len(card.palette)} colors')
+  for color in card.palette:
+    if len(color) != 3 or not all(value in range(256) for value in color):
+      raise ValueError(f'{color} is no RGB color')
   if len(card.mean) != 3 or not all(0 <= value <= 255 for value in card.mean):
     raise ValueError(f'mean is {card.mean}, not three numbers of 0 to 255')
   if card.model == 'wavenet':

@@ -1,7 +1,7 @@
 """Sizes, receptive fields and costs, all derived from a table of layers.
 
 Positions are counted from 0 along one axis; all tables are square, so one axis says it all. `jump`
-is the distance between neighbouring cells of a layer's output in input pixels. Wherever a table is
+is the distance between neighboring cells of a layer's output in input pixels. Wherever a table is
 asked for, a model that has one will do.
 
 Where a network averages over windows of the whole picture ('bins'), each cell sees all of it. What
@@ -36,7 +36,7 @@ class Field:
     size: receptive field: input pixels from the first to the last that a cell reads. After an
       upsampling layer cells differ, and the largest field counts. None where each cell sees the
       whole picture, and nothing by other ways.
-    jump: input pixels between neighbouring cells; below 1 after an upsampling layer.
+    jump: input pixels between neighboring cells; below 1 after an upsampling layer.
     center: offset: where cell 0 lies, in input pixels. That is the middle of its field, except
       after an upsampling layer, whose cells lie anywhere between the coarse cells that they blend.
   """
@@ -216,7 +216,7 @@ def stride(table: Table) -> int:
 
 
 def offset(table: Table) -> Fraction:
-  """Input pixel in which cell 0 of a network's grid is centred: 189.5 for the front end.
+  """Input pixel in which cell 0 of a network's grid is centerd: 189.5 for the front end.
 
   In a picture around which `margin` pixels are reflected it is offset - margin: 3.5, the middle of
   the first `stride` pixels.
@@ -317,7 +317,7 @@ def convolutions(table: Table, channels: int = 3) -> Iterator[tuple[int, Layer, 
 
 
 def parameters(table: Table, channels: int = 3) -> int:
-  """Number of learned values: kernels and biases, scales and biases of normalisations.
+  """Number of learned values: kernels and biases, scales and biases of normalizations.
 
   Args:
     table: the layers.
@@ -383,7 +383,7 @@ def training_bytes(
   """Memory for the activations of one picture in training, where the backward pass needs them all.
 
   A compiled step takes two to three times that: there are their gradients too, and what ReLU,
-  pooling and normalisation remember.
+  pooling and normalization remember.
 
   Args:
     table: the layers.

@@ -1,4 +1,4 @@
-"""Initialisers of kernels, HWIO, in the form of `jax.nn.initializers`."""
+"""Initializers of kernels, HWIO, in the form of `jax.nn.initializers`."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from dilated_jax.errors import InputError
 he = jax.nn.initializers.he_normal()
 
 # The same for a first layer that sees 0..255 minus the mean, whose spread is about 64: without
-# normalisation that factor would come out at the class scores, and the first loss be far off ln C.
+# normalization that factor would come out at the class scores, and the first loss be far off ln C.
 he_image = jax.nn.initializers.variance_scaling(2.0 / 64**2, 'fan_in', 'truncated_normal')
 
 # The class scores, from almost nothing (authors' network.py: Gaussian filler of 0.001).
@@ -17,9 +17,9 @@ classifier = jax.nn.initializers.normal(0.001)
 
 
 def identity(groups: int, std: float = 0.01):
-  """The identity initialisation of the context module (paper, equations 4 and 5).
+  """The identity initialization of the context module (paper, equations 4 and 5).
 
-  Input and output channels are divided into `groups` equal groups, one a class. The centre tap of
+  Input and output channels are divided into `groups` equal groups, one a class. The center tap of
   every pair of channels of the same group is groups / outputs, and all else is noise, which breaks
   ties between channels of one group. Without noise a stack of such layers passes on non-negative
   maps unchanged, whatever the widths between; equation 4 is the case of equal widths and no noise.
@@ -30,7 +30,7 @@ def identity(groups: int, std: float = 0.01):
       divided by the widening outputs / groups, since a wider layer starts from smaller weights.
 
   Returns:
-    An initialiser (key, shape (kh, kw, in, out), dtype) -> kernel, of odd kh and kw. It raises
+    An initializer (key, shape (kh, kw, in, out), dtype) -> kernel, of odd kh and kw. It raises
     InputError where `groups` does not divide the channels.
   """
 
@@ -39,7 +39,7 @@ def identity(groups: int, std: float = 0.01):
     height, width, inputs, outputs = shape
     if inputs % groups or outputs % groups:
       raise InputError(
-        f'identity initialisation of {groups} classes; it must divide the {inputs} input '
+        f'identity initialization of {groups} classes; it must divide the {inputs} input '
         f'and {outputs} output channels'
       )
     kernel = std * groups / outputs * jax.random.normal(key, shape, dtype)

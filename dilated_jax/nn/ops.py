@@ -176,7 +176,7 @@ def resize(x, size, *, corners: bool):
   Args:
     x: (N, H, W, C).
     size: (height, width) of the result.
-    corners: True lays the centres of the corner cells on each other, False the outer edges.
+    corners: True lays the centers of the corner cells on each other, False the outer edges.
 
   Returns:
     (N, *size, C).
@@ -196,7 +196,7 @@ def _grid(x, top, left, stride, outs):
 def deconvolution(x, stride, padding=None):
   """Bilinear upsampling by a transposed convolution: the authors' `ctx_upsample`, n -> stride n.
 
-  Kernel 2 * stride, padding stride / 2, one kernel for every channel, no bias. Cell i is centred at
+  Kernel 2 * stride, padding stride / 2, one kernel for every channel, no bias. Cell i is centerd at
   stride i + (stride - 1) / 2. Beyond the border the input is zero, so the outermost stride / 2 rows
   fade; all channels alike, which leaves the argmax as it is.
 
@@ -237,7 +237,7 @@ def _along_both(x, matrix, matrix_of_columns=None):
 
 
 def _tent_matrix(n, stride, padding):
-  """Weights of a tent of half-width `stride` around each cell's centre: (pixels, n)."""
+  """Weights of a tent of half-width `stride` around each cell's center: (pixels, n)."""
   cut = stride / 2 if padding is None else padding
   total = n * stride if padding is None else (n + 1) * stride - 2 * padding
   pixels = np.arange(total)[:, None]

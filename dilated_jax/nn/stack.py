@@ -48,10 +48,10 @@ class Stack(nn.Module):
     table: the layers.
     auxiliary: rows that follow those of the table in training, and whose last is a second answer:
       it is sown as 'auxiliary' into the collection of that name.
-    dtype: of the computation; parameters, normalisation statistics and logits stay float32.
+    dtype: of the computation; parameters, normalization statistics and logits stay float32.
     remat: recompute the activations of a block (up to a pooling or a sum) in the backward pass, not
       keep them; saves memory, costs about a third more time.
-    axis_name: devices over which batch normalisation averages (the axis of `jax.pmap`).
+    axis_name: devices over which batch normalization averages (the axis of `jax.pmap`).
   """
 
   table: Table
@@ -105,7 +105,7 @@ def _layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   x = inputs[0]
   if layer.kind == 'conv':
     x = Conv(layer, stack.dtype, name=layer.name)(x)
-    x = _normalise(stack, layer, x, train)
+    x = _normalize(stack, layer, x, train)
   elif layer.kind == 'max_pool':
     x = ops.max_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
   elif layer.kind == 'avg_pool':
@@ -130,7 +130,7 @@ def _layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   return x
 
 
-def _normalise(stack: Stack, layer: Layer, x, train: bool):
+def _normalize(stack: Stack, layer: Layer, x, train: bool):
   if layer.norm == 'batch':
     return nn.BatchNorm(
       use_running_average=not train,

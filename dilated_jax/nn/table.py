@@ -33,11 +33,11 @@ class Layer:
     padding: zeros added on each side.
     channels: output channels; None keeps the number of input channels.
     activation: 'relu' or None.
-    norm: normalisation between convolution and activation: 'none' (the paper), 'group', 'batch'.
+    norm: normalization between convolution and activation: 'none' (the paper), 'group', 'batch'.
     dropout: share of outputs dropped in training.
     init: 'he', 'he_image' (of a first layer), 'classifier' (Gaussian of 0.001), 'zeros' or
       'identity' (paper, equations 4 and 5).
-    groups: class groups of the identity initialisation.
+    groups: class groups of the identity initialization.
     inputs: names of the rows that it reads, 'input' for what the network is fed; none: the row
       before it.
     bias: whether a convolution has one.
@@ -107,7 +107,7 @@ def vgg(
     num_classes: output channels of the last layer.
     blocks: 3x3 convolutions in each block; a 2x2 pooling of stride 2 follows every block.
     width: factor on the channels 64, 128, 256, 512, 512 of the blocks and 4096 of fc6 and fc7.
-    norm: normalisation of all layers but the last: 'none' (VGG-16), 'group' or 'batch'.
+    norm: normalization of all layers but the last: 'none' (VGG-16), 'group' or 'batch'.
     fc_channels: channels of fc6 and fc7, instead of 4096 * width.
     fc_kernel: taps per axis of fc6.
     channels: output channels of each layer from conv1_1 to fc7, instead of all that `width` says.
@@ -123,7 +123,7 @@ def vgg(
   if not 0 < width <= 1000:
     raise InputError(f'width is {width}; it must be above 0 and at most 1000')
   if fc_kernel < 1 or fc_kernel % 2 == 0:
-    raise InputError(f'fc_kernel is {fc_kernel}; it must be odd, to have a centre')
+    raise InputError(f'fc_kernel is {fc_kernel}; it must be odd, to have a center')
   if norm not in ('none', 'group', 'batch'):
     raise InputError(f'norm is {norm!r}; choose none, group or batch')
   if channels is None:
@@ -231,7 +231,7 @@ def context(
       two differ near the border. Default: as published, 'same' for basic, 'buffer' for large.
     dilations: dilations of the 3x3 layers, instead of 1, 1, 2, 4, ..., 1.
     context_channels: output channels of the 3x3 layers, instead of those of `kind`. A layer between
-      channels that C doesn't divide has no identity initialisation, and starts as others do.
+      channels that C doesn't divide has no identity initialization, and starts as others do.
 
   Returns:
     The table, from ctx_conv1_1 to ctx_final.

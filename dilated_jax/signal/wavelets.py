@@ -4,7 +4,7 @@
 footnote 1) takes care to tell the two apart, and so does the code. The operator is the one that the
 networks use, `ops.dilated_conv`, and knows nothing of wavelets. The algorithm is what is done with
 it: one fixed low-pass filter, dilated twice as much from scale to scale, and the differences
-between neighbouring scales, which are wavelet coefficients and add up to the signal.
+between neighboring scales, which are wavelet coefficients and add up to the signal.
 
 >>> import jax.numpy as jnp
 >>> from dilated_jax import ops
@@ -25,7 +25,7 @@ cites them. Names, filter, both generations and thresholds are those of Starck, 
 
 All functions are pure and work under `jit`, `vmap` and `grad`, their options being Python values.
 They take one signal (T,) or one picture (H, W); `jax.vmap` takes several, or the channels of a
-colour picture.
+color picture.
 """
 
 import math

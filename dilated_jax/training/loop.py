@@ -55,7 +55,7 @@ class Config:
     labels: 'grid' or 'full', see `training.make_step`.
     class_weights: 'none', or a kind of `input.class_weights`.
     accumulate: parts into which a batch is cut to save memory.
-    mirror, scale, colour: augmentation, see `input.Augmentation`; feature maps are only mirrored.
+    mirror, scale, color: augmentation, see `input.Augmentation`; feature maps are only mirrored.
     seed: of the weights, the order of the pictures, augmentation and dropout.
     parallelism: 'pmap' or 'mesh', see `parallel`.
     mesh_height: bands of rows into which 'mesh' divides a picture.
@@ -75,7 +75,7 @@ class Config:
   accumulate: int = 1
   mirror: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
-  colour: float = 0.0
+  color: float = 0.0
   seed: int = 0
   parallelism: str = 'pmap'
   mesh_height: int = 1
@@ -89,7 +89,7 @@ class Preempted(Exception):
   """The run was asked to end (SIGTERM); its state is saved, the same command goes on with it."""
 
 
-def initialise(model, seed: int):
+def initialize(model, seed: int):
   """Fresh variables of a network, made in one compiled program.
 
   Args:
@@ -287,7 +287,7 @@ def _sheet(model, variables, card, examples):
   rows = []
   for example in examples:
     labels = inference.label_maps(model, variables, card, example['image'][None])[0]
-    maps = (visualization.colourise(ids, card.palette) for ids in (example['label'], labels))
+    maps = (visualization.colorize(ids, card.palette) for ids in (example['label'], labels))
     rows.append([example['image'], *maps])
   return visualization.sheet(rows, ['picture', 'truth', 'prediction'])
 
@@ -332,9 +332,7 @@ def _examples(config, model, stage, card, variables, train, folder):
   # The whole picture where no crop is asked for: the next multiple of the stride.
   if not any(config.crop):
     crop = tuple(-(-side // model.stride) * model.stride for side in crop)
-  options = augmentation.Augmentation(
-    crop, model.margin, config.mirror, config.scale, config.colour
-  )
+  options = augmentation.Augmentation(crop, model.margin, config.mirror, config.scale, config.color)
   return train, functools.partial(augmentation.augment, options=options)
 
 

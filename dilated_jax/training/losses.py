@@ -9,7 +9,7 @@ from dilated_jax.label_spec import IGNORE
 def cross_entropy(logits, labels, class_weights=None):
   """Sum of the softmax cross entropies over valid pixels, and the number of valid pixels.
 
-  The loss of a batch is sum / max(count, 1) (Caffe's VALID normalisation), with both summed over
+  The loss of a batch is sum / max(count, 1) (Caffe's VALID normalization), with both summed over
   all devices, hosts and accumulated parts first: a mean of means would weigh pixels unequally.
 
   Args:

@@ -22,7 +22,7 @@ class Options:
       (1 - k / steps)^power; 'cosine', down to 0 in half a period.
     warmup: steps in which the rate rises from 0.
     momentum: of 'sgd' and 'caffe'.
-    weight_decay: L2 on kernels (not on biases and normalisation); the authors take 5e-4.
+    weight_decay: L2 on kernels (not on biases and normalization); the authors take 5e-4.
     bias_rate: factor on the rate of biases; the authors take 2.
     gamma, step_size: of the schedule 'step'.
     power: of the schedule 'poly'.

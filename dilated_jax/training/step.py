@@ -21,7 +21,7 @@ class State:
   Attributes:
     step: int32 scalar, steps done.
     params: weights of the parts that are trained.
-    batch_stats: running statistics of batch normalisation of these parts; may be empty.
+    batch_stats: running statistics of batch normalization of these parts; may be empty.
     opt_state: of the optimizer.
     key: PRNG key of the run; every step folds in its number.
   """
@@ -90,7 +90,7 @@ def make_step(
       the network is compared likewise, and its loss counts 0.4 (Zhao et al., PSPNet, section 3.3).
     class_weights: (C,) weights of the classes in the loss, or None.
     accumulate: parts into which the batch is cut to save memory; divides the batch. Batch
-      normalisation sees each part alone.
+      normalization sees each part alone.
     axis_name: axis of `jax.pmap` over which batches are spread, or None.
 
   Returns:

@@ -16,7 +16,7 @@ import numpy as np
 
 from dilated_jax.data import registry as datasets
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_colour
+from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_color
 from dilated_jax.models.spec import Card
 from dilated_jax.nn import geometry, initializers
 from dilated_jax.weights import layouts, structure
@@ -32,7 +32,7 @@ class Conversion(NamedTuple):
     variables: of `card.create()`; NumPy arrays, as far as possible views of the file.
     moved: of each array of the file its name there, its shape as ours, and its name in the network
       or, in brackets, why it has none.
-    notes: what was recognised, and what was decided without the file.
+    notes: what was recognized, and what was decided without the file.
     release: lets go of the file's pages in memory, see `Mapped.release`.
   """
 
@@ -55,7 +55,7 @@ _BY_COUNT = {21: VOC, 19: CITYSCAPES, 11: CAMVID_DILATION8}  # Of a front end al
 _DATA_SETS = {CAMVID_DILATION8.name: 'camvid'}  # Of which a table is another order.
 
 # How VGG was trained to see RGB values v of 0..255: (v / scale - mean) / std.
-NORMALISATIONS = {
+NORMALIZATIONS = {
   'caffe': (1, (123.68, 116.779, 103.939), (1, 1, 1)),
   'torchvision': (255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
   'features': (255, (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
@@ -81,7 +81,7 @@ def convert(
   fc: str = 'auto',
   dataset: str | None = None,
   mean: tuple[float, float, float] | None = None,
-  normalisation: str | None = None,
+  normalization: str | None = None,
 ) -> Conversion:
   """Reads a file of published weights.
 
@@ -94,7 +94,7 @@ def convert(
     dataset: one of `datasets.ORDERS`, whose classes the network tells apart; None: as published. A
       VGG gets an untrained last layer for them (None: voc).
     mean: RGB mean, 0..255, that the network wants subtracted from pictures; None: as published.
-    normalisation: of a VGG file, a key of `NORMALISATIONS`; None: by checksum, else by format.
+    normalization: of a VGG file, a key of `NORMALIZATIONS`; None: by checksum, else by format.
 
   Returns:
     The Conversion.
@@ -117,20 +117,20 @@ def convert(
     if any(layer.startswith('layer') for layer in kernels):
       if fc != 'auto':
         raise file.fail('is a whole network; fc is for VGG files')
-      normalisation = normalisation or 'torchvision'
-      card, fresh = _residual(file, kernels, dataset, normalisation, notes), ()
+      normalization = normalization or 'torchvision'
+      card, fresh = _residual(file, kernels, dataset, normalization, notes), ()
     elif 'score_fr' in kernels:
-      if fc != 'auto' or normalisation:
-        raise file.fail('is a whole network; fc and normalisation are for VGG files')
+      if fc != 'auto' or normalization:
+        raise file.fail('is a whole network; fc and normalization are for VGG files')
       card, fresh = _fcn(file, contents, kernels, dataset, notes), ()
     elif 'final' in kernels:
-      if fc != 'auto' or normalisation:
-        raise file.fail('is a whole network; fc and normalisation are for VGG files')
+      if fc != 'auto' or normalization:
+        raise file.fail('is a whole network; fc and normalization are for VGG files')
       card, fresh = _network(file, contents, kernels, dataset, notes), ()
     else:
       card, fresh = _vgg(file, kernels, fc, dataset, notes)
-      normalisation = normalisation or trained_with or _usual(contents, notes)
-      card = dataclasses.replace(card, mean=_mean(normalisation))
+      normalization = normalization or trained_with or _usual(contents, notes)
+      card = dataclasses.replace(card, mean=_mean(normalization))
     model = card.create()
   except InputError as error:
     known = str(error).startswith(f'{file.path}: ')
@@ -146,7 +146,7 @@ def convert(
     if layer in fresh:
       array = _fresh(layer, part, shape, number)
     else:
-      array = _array(file, key, parts[key], contents.bgr, normalisation or 'caffe')
+      array = _array(file, key, parts[key], contents.bgr, normalization or 'caffe')
     variables.setdefault(kind, {}).setdefault(module, {}).setdefault(layer, {})[part] = array
   places = {blob.source: '/'.join(_path(*key)[1:]) for key, blob in parts.items()}
   moved = [
@@ -245,7 +245,7 @@ def _classes(file, num_classes, chosen, published, notes) -> dict:
   )
   return dict(
     classes=tuple(f'class {index}' for index in range(num_classes)),
-    palette=tuple(map(bitwise_colour, range(num_classes))),
+    palette=tuple(map(bitwise_color, range(num_classes))),
     mean=table.mean,
   )
 
@@ -303,7 +303,7 @@ def _fcn(file, contents, kernels, dataset, notes) -> Card:
 _FCN_MEAN = (122.67892, 116.66877, 104.00699)
 
 
-def _residual(file, kernels, dataset, normalisation, notes) -> Card:
+def _residual(file, kernels, dataset, normalization, notes) -> Card:
   """The card of a segmentation network of torchvision."""
   model, options = structure.residual_options(file, kernels)
   if 'final' not in kernels:
@@ -316,13 +316,13 @@ def _residual(file, kernels, dataset, normalisation, notes) -> Card:
     model=model,
     options=options,
     upsampling='deconvolution',
-    **about | {'mean': _mean(normalisation)},
+    **about | {'mean': _mean(normalization)},
   )
 
 
-def _mean(normalisation: str) -> tuple[float, ...]:
-  """RGB mean, 0..255, of a normalisation."""
-  scale, mean, _ = NORMALISATIONS[normalisation]
+def _mean(normalization: str) -> tuple[float, ...]:
+  """RGB mean, 0..255, of a normalization."""
+  scale, mean, _ = NORMALIZATIONS[normalization]
   return tuple(round(scale * value, 5) for value in mean)
 
 
@@ -332,7 +332,7 @@ def _usual(contents, notes) -> str:
     return 'caffe'
   if any(np.isnan(blob.array).any() for blob in contents.blobs if not blob.layer):
     return 'features'  # torchvision's file of this kind has no valid classifier.
-  notes.append('normalisation: that of torchvision, (v / 255 - mean) / std')
+  notes.append('normalization: that of torchvision, (v / 255 - mean) / std')
   return 'torchvision'
 
 
@@ -380,12 +380,12 @@ def _path(layer: str, part: str) -> tuple[str, str, str, str]:
   return kind, 'context' if layer.startswith('ctx_') else 'front_end', layer, part
 
 
-def _array(file, key, blob, bgr, normalisation) -> np.ndarray:
+def _array(file, key, blob, bgr, normalization) -> np.ndarray:
   """An array of the file as float32, for RGB of 0..255."""
   array = blob.array
   with np.errstate(over='ignore', invalid='ignore'):  # What is not finite is found below.
     if key in (('conv1_1', 'kernel'), ('conv1', 'kernel')):
-      array = _for_rgb(array, bgr, normalisation)
+      array = _for_rgb(array, bgr, normalization)
     if array.dtype != np.float32:
       array = array.astype(np.float32)
   for start in range(0, array.shape[-1], 256):  # Piece by piece, to let go of what was read.
@@ -395,12 +395,12 @@ def _array(file, key, blob, bgr, normalisation) -> np.ndarray:
   return array
 
 
-def _for_rgb(kernel, bgr, normalisation):
+def _for_rgb(kernel, bgr, normalization):
   """The first kernel for RGB of 0..255 minus a mean.
 
   Exact, because no other zero than that of the mean is ever padded.
   """
-  scale, _, std = NORMALISATIONS[normalisation]
+  scale, _, std = NORMALIZATIONS[normalization]
   factor = 1 / (scale * np.asarray(std, np.float64))
   kernel = kernel[:, :, ::-1] if bgr else kernel
   return kernel if np.allclose(factor, 1, 0, 1e-12) else kernel * factor[:, None]

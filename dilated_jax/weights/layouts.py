@@ -18,7 +18,7 @@ class Blob(NamedTuple):
   Attributes:
     source: what the file calls it.
     layer: our name of the layer; '' where it has no place in our networks.
-    part: 'kernel' or 'bias'; of a normalisation 'scale', 'bias', 'mean' or 'var'; where `layer` is
+    part: 'kernel' or 'bias'; of a normalization 'scale', 'bias', 'mean' or 'var'; where `layer` is
       '', why it has no place.
     array: the kernel as (height, width, in, out), or another part (out,); a view of the file.
   """
@@ -123,7 +123,7 @@ def _of_torch(file, tensors) -> list[Blob]:
   for source, array in tensors.items():
     module, _, part = source.rpartition('.')
     if part not in ('weight', 'bias'):
-      raise file.fail(f'{source} has no place in VGG; batch normalisation is not supported')
+      raise file.fail(f'{source} has no place in VGG; batch normalization is not supported')
     if module not in known:
       raise file.fail(f'{source} has no place in VGG: neither features.N nor a classifier')
     name = known[module]
@@ -136,7 +136,7 @@ def _of_torch(file, tensors) -> list[Blob]:
   return _with_unfolded_fc6(file, blobs, 'CHW')
 
 
-# Modules of torchvision's segmentation networks: our layers, and the normalisations behind them.
+# Modules of torchvision's segmentation networks: our layers, and the normalizations behind them.
 _RESNET = {
   r'backbone\.conv1': 'conv1',
   r'backbone\.bn1': 'conv1_norm',
@@ -191,7 +191,7 @@ def _of_keras(file, datasets) -> list[Blob]:
     name, part = counted.get(source) or _keras_name(source)
     array = array[None, None] if array.ndim == 2 else array
     if source.startswith('optimizer'):
-      blobs.append(Blob(source, '', 'state of an optimiser', array))
+      blobs.append(Blob(source, '', 'state of an optimizer', array))
     elif not name:
       raise file.fail(f'{source} has no place in VGG as Keras names its layers (block1_conv1, fc1)')
     elif name == 'fc8':

@@ -81,7 +81,7 @@ def test_without_terms_it_is_the_softmax(reference):
     ({'gaussian': ('a', 3)}, r"gaussian is \('a', 3\)"),
     ({'gaussian': (3, 'a')}, "compatibility 'a' is neither"),
     ({'bilateral': (1e-30, 3, 3)}, 'deviations above 0'),
-    ({'image': np.zeros((4, 5), np.uint8)}, 'without an axis of colours'),
+    ({'image': np.zeros((4, 5), np.uint8)}, 'without an axis of colors'),
     ({'image': np.full((4, 5, 3), np.inf), 'method': 'exact'}, 'the picture hold NaN'),
     ({'unary': np.zeros((0, 5, 2)), 'image': np.zeros((0, 5, 3))}, r'have shape \(0, 5, 2\)'),
     ({'unary': np.full((4, 5, 2), 'x')}, 'no real number'),
@@ -98,12 +98,12 @@ def test_further_kernels(reference):
   unary, image = reference['unary'][:20, :30], reference['image'][:20, :30]
   rows, columns = np.mgrid[:20, :30]
   places = np.stack([columns, rows], -1) / 3
-  colours = np.concatenate([places * 3 / 80, image / 13.0], -1)
+  colors = np.concatenate([places * 3 / 80, image / 13.0], -1)
   together = dense_crf(
-    unary, image, gaussian=None, bilateral=None, kernels=[(places, 3), (colours, 10)]
+    unary, image, gaussian=None, bilateral=None, kernels=[(places, 3), (colors, 10)]
   )
   np.testing.assert_allclose(together, dense_crf(unary, image), atol=1e-5)
-  # Other numbers than colours, in any number of dimensions.
+  # Other numbers than colors, in any number of dimensions.
   depth = image[..., :1].astype(np.float64)
   np.testing.assert_allclose(
     dense_crf(unary, depth, bilateral=(80, 13, 10)),

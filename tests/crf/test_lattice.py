@@ -41,7 +41,7 @@ def test_close_to_the_gaussian():
   apart = ((features[:, None] - features) ** 2).sum(-1)
   exact = np.exp(-apart / 2) @ abs(q)
   found = lattices.apply(lattices.build(features), abs(q))
-  # Over its whole field; the lattice's Gaussian is known up to a factor that normalisation removes.
+  # Over its whole field; the lattice's Gaussian is known up to a factor that normalization removes.
   ratio = found / exact
   assert np.std(ratio) / np.mean(ratio) < 0.1
 
@@ -51,7 +51,7 @@ def test_pictures_of_a_size_share_shapes():
   shapes = set()
   for seed, spread in enumerate(np.linspace(0.1, 30, 40)):
     lattice = lattices.build(some(400, 5, 1, seed, spread)[0])
-    shapes.add((lattice.neighbours.shape, lattice.rows.shape))
+    shapes.add((lattice.neighbors.shape, lattice.rows.shape))
   assert len(shapes) <= 3
 
 

@@ -57,9 +57,9 @@ def test_features_of_arrays(reference):
   np.testing.assert_allclose(features[0], rows.ravel() / 80, rtol=1e-6)
   np.testing.assert_allclose(features[1], columns.ravel() / 80, rtol=1e-6)
   np.testing.assert_allclose(features[2:], image.reshape(-1, 3).T / 13, rtol=1e-6)
-  grey = dcrf.create_pairwise_bilateral((2, 4, 8), (5,), np.ones((2, 3, 4)))
-  np.testing.assert_allclose(grey[:, -1], [1 / 2, 2 / 4, 3 / 8, 1 / 5])
-  np.testing.assert_array_equal(dcrf.create_pairwise_gaussian((2, 4, 8), (2, 3, 4)), grey[:3])
+  gray = dcrf.create_pairwise_bilateral((2, 4, 8), (5,), np.ones((2, 3, 4)))
+  np.testing.assert_allclose(gray[:, -1], [1 / 2, 2 / 4, 3 / 8, 1 / 5])
+  np.testing.assert_array_equal(dcrf.create_pairwise_gaussian((2, 4, 8), (2, 3, 4)), gray[:3])
 
 
 def test_energies_other_than_of_pictures(reference):

@@ -21,14 +21,14 @@ def tree_of(root, files):
 
 
 @pytest.mark.parametrize('bits', [1, 2, 4, 8])
-def test_grey_of_any_depth_is_read_as_it_is_stored(tmp_path, bits):
+def test_gray_of_any_depth_is_read_as_it_is_stored(tmp_path, bits):
   ids = np.random.default_rng(0).integers(0, 2**bits, (5, 7), np.uint8)
-  tree = tree_of(tmp_path, {'a.png': grey_png(ids, bits)})
+  tree = tree_of(tmp_path, {'a.png': gray_png(ids, bits)})
   np.testing.assert_array_equal(pairs.read_ids(tree, 'kit/a.png'), ids)
 
 
-def grey_png(ids, bits) -> bytes:
-  """A grey PNG of so many bits a pixel, as tools that shrink PNG files make it."""
+def gray_png(ids, bits) -> bytes:
+  """A gray PNG of so many bits a pixel, as tools that shrink PNG files make it."""
 
   def chunk(kind, content):
     check = struct.pack('>I', zlib.crc32(kind + content))
@@ -49,9 +49,9 @@ def test_palettes_and_16_bits_are_read_as_they_are_stored(tmp_path):
   tree = tree_of(tmp_path, {'a.png': palette, 'b.png': raw_files.png(many)})
   np.testing.assert_array_equal(pairs.read_ids(tree, 'kit/a.png'), ids)
   np.testing.assert_array_equal(pairs.read_ids(tree, 'kit/b.png'), many)
-  assert pairs.read_colours(tree, 'kit/a.png')[ids == 2].tolist()[0] == [200, 0, 0]
-  with pytest.raises(InputError, match=r'kit/b\.png: the labels of this data set are colours'):
-    pairs.read_colours(tree, 'kit/b.png')
+  assert pairs.read_colors(tree, 'kit/a.png')[ids == 2].tolist()[0] == [200, 0, 0]
+  with pytest.raises(InputError, match=r'kit/b\.png: the labels of this data set are colors'):
+    pairs.read_colors(tree, 'kit/b.png')
 
 
 def jpeg(array) -> bytes:

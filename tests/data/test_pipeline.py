@@ -166,12 +166,12 @@ def test_identity_is_the_reflected_picture(height, width, margin):
   margin=st.integers(0, 30),
   mirror=st.booleans(),
   scale=st.sampled_from([(1.0, 1.0), (0.5, 2.0), (0.7, 0.7), (3.0, 3.0)]),
-  colour=st.sampled_from([0.0, 0.4]),
+  color=st.sampled_from([0.0, 0.4]),
   seed=st.integers(0, 999),
 )
-def test_shapes_and_determinism(size, crop, margin, mirror, scale, colour, seed):
+def test_shapes_and_determinism(size, crop, margin, mirror, scale, color, seed):
   example = coded(*size)
-  options = augmentation.Augmentation(crop, margin, mirror, scale, colour)
+  options = augmentation.Augmentation(crop, margin, mirror, scale, color)
   first, again = (
     augmentation.augment(example, np.random.default_rng(seed), options) for _ in range(2)
   )
@@ -270,17 +270,17 @@ def test_zoom_is_even_in_its_logarithm():
 
 @given(st.integers(0, 99))
 @settings(max_examples=20)
-def test_colour_follows_its_formula(seed):
+def test_color_follows_its_formula(seed):
   example, strength = coded(8, 8), 0.5
-  options = augmentation.Augmentation((8, 8), mirror=False, colour=strength)
+  options = augmentation.Augmentation((8, 8), mirror=False, color=strength)
   result = augmentation.augment(example, np.random.default_rng(seed), options)
   rng = np.random.default_rng(seed)
   rng.uniform(), rng.integers(1), rng.integers(1)  # Zoom and crop come first.
   brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
   image = example['image'].astype(np.float64)
-  grey = image @ [0.299, 0.587, 0.114]
-  middle = grey.mean()
-  image = saturation * image + (1 - saturation) * grey[..., None]
+  gray = image @ [0.299, 0.587, 0.114]
+  middle = gray.mean()
+  image = saturation * image + (1 - saturation) * gray[..., None]
   image = brightness * (middle + contrast * (image - middle))
   np.testing.assert_allclose(result['image'], np.clip(image, 0, 255), atol=0.51)
   np.testing.assert_array_equal(result['label'], example['label'])
@@ -288,7 +288,7 @@ def test_colour_follows_its_formula(seed):
 
 @pytest.mark.parametrize(
   'options', [{'crop': (0, 3)}, {'margin': -1}, {'scale': (2, 1)}, {'scale': (0, 1)},
-              {'colour': 1.5}]
+              {'color': 1.5}]
 )  # fmt: skip
 def test_senseless_options_are_refused(options):
   with pytest.raises(InputError):
@@ -366,7 +366,7 @@ def test_class_weights_follow_their_definitions():
   assert statistics.class_weights(nothing, 3).tolist() == [0, 0, 0]
 
 
-def test_mean_colour_weighs_pixels_not_pictures():
+def test_mean_color_weighs_pixels_not_pictures():
   source = [coded(4, 6), coded(16, 10)]
   pixels = np.concatenate([example['image'].reshape(-1, 3) for example in source])
-  np.testing.assert_allclose(statistics.mean_colour(source), pixels.mean(0))
+  np.testing.assert_allclose(statistics.mean_color(source), pixels.mean(0))

@@ -135,7 +135,7 @@ def contour(mask):
 
 
 def picture_f1(labels, predictions):
-  """Distances by a transform for each class; the code looks for neighbours among points."""
+  """Distances by a transform for each class; the code looks for neighbors among points."""
   tolerance = 0.75 / 100 * np.hypot(*labels.shape)
   predictions = np.where(labels == 255, 255, predictions)
   values = []

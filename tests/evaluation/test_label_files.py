@@ -59,7 +59,7 @@ def with_palette(array, palette):
 
 def check(paths, classes, expected, words, whose='predictions', **options):
   """Reads all paths; `expected` are class ids and 255."""
-  reader = label_files.recognise(paths, classes, whose, **options)
+  reader = label_files.recognize(paths, classes, whose, **options)
   assert reader.how.startswith(f'{whose}: ') and words in reader.how
   for path, array in zip(paths, expected, strict=True):
     read = reader.read(path)
@@ -69,55 +69,55 @@ def check(paths, classes, expected, words, whose='predictions', **options):
 
 def fails(paths, classes, words, whose='predictions', **options):
   with pytest.raises(InputError, match=words) as raised:
-    reader = label_files.recognise(paths, classes, whose, **options)
+    reader = label_files.recognize(paths, classes, whose, **options)
     for path in paths:
       classes.to_train_ids(reader.read(path), path)
   assert '\n' not in str(raised.value)
 
 
-# Numbers and colours.
+# Numbers and colors.
 
 
-def test_grey_numbers(folder):
+def test_gray_numbers(folder):
   a, b = ids(*range(11)), ids(0, 11, 255)
   ignored = np.where(b == 0, 0, 255)
   check(folder(a=a, b=b), CAMVID, [a, ignored], 'class ids, as the pictures hold numbers')
 
 
-def test_colours_of_the_data_set(folder):
+def test_colors_of_the_data_set(folder):
   a, b = ids(*range(11)), ids(3, 255)
   paths = folder(a=painted(a, KITTI), b=painted(b, KITTI))
-  check(paths, KITTI, [a, b], 'colours, as the pictures are RGB')
+  check(paths, KITTI, [a, b], 'colors, as the pictures are RGB')
   opaque = np.dstack([painted(a, KITTI), np.full_like(a, 255)])
   check(folder(a=opaque), KITTI, [a], 'RGB')
   opaque[0, 0, 3] = 0
   fails(folder(a=opaque), KITTI, r'a\.png: has an alpha channel')
   strange = painted(a, KITTI)
   strange[2, 3] = 7, 8, 9
-  fails(folder(a=strange), KITTI, r'a\.png: the colour \(7, 8, 9\) at row 2, column 3')
+  fails(folder(a=strange), KITTI, r'a\.png: the color \(7, 8, 9\) at row 2, column 3')
 
 
-def test_raw_colours_of_camvid(folder):
+def test_raw_colors_of_camvid(folder):
   mask = np.full((20, 20, 3), (192, 128, 192), np.uint8)  # Trucks and buses.
   mask[3, :5] = 193, 130, 190  # A smoothed border.
   expected = np.full((20, 20), CAMVID.names.index('car'))
   expected[3, :5] = IGNORE
-  check(folder(a_L=mask), CAMVID, [expected], 'colours', 'labels')
+  check(folder(a_L=mask), CAMVID, [expected], 'colors', 'labels')
 
 
 def test_palette_of_voc(folder):
-  """As the devkit has it; and with other colours, which say nothing."""
+  """As the devkit has it; and with other colors, which say nothing."""
   a = ids(*range(21), 255)
   devkit = np.zeros((256, 3), int)
   devkit[:21], devkit[255] = VOC.palette, (224, 224, 192)
   check(folder(a=with_palette(a, devkit)), VOC, [a], 'the palette of voc')
-  grey = np.repeat(np.arange(256)[:, None], 3, axis=1)
-  check(folder(a=with_palette(a, grey)), VOC, [a], 'numbers')
+  gray = np.repeat(np.arange(256)[:, None], 3, axis=1)
+  check(folder(a=with_palette(a, gray)), VOC, [a], 'numbers')
   check(folder(a=with_palette(a, devkit), b=a), VOC, [a, a], 'numbers')
 
 
 def test_palettes_in_an_order_of_their_own(folder):
-  """What is left of colour masks when a program has shrunk them: any number for any colour."""
+  """What is left of color masks when a program has shrunk them: any number for any color."""
   a, b = ids(2, 5, 7), ids(0, 7, 255)
   indices_a = np.searchsorted([2, 5, 7], a).astype(np.uint8)
   indices_b = np.searchsorted([0, 7, 255], b).astype(np.uint8)
@@ -133,7 +133,7 @@ def test_palettes_in_an_order_of_their_own(folder):
 def test_folders_of_two_kinds(folder):
   a = ids(*range(11))
   paths = folder(a=a, b=painted(a, KITTI))
-  fails(paths, KITTI, r'b\.png is a colour mask and .*a\.png is none')
+  fails(paths, KITTI, r'b\.png is a color mask and .*a\.png is none')
 
 
 # Cityscapes.
@@ -146,7 +146,7 @@ def test_official_names(folder):
   paths = folder(
     a_gtFine_labelIds=OFFICIAL[a], b_gtFine_labelTrainIds=a, c_gtCoarse_color=painted(a, CITYSCAPES)
   )
-  check(paths, CITYSCAPES, [a] * 3, 'official ids and train ids and colours, by their names')
+  check(paths, CITYSCAPES, [a] * 3, 'official ids and train ids and colors, by their names')
   check(paths[:1], CITYSCAPES, [a], 'official ids, by their names', kind='ids')
   fails(paths[:1], CITYSCAPES, 'its name says ids and --labels_are=train_ids contra', 'labels',
         kind='train_ids')  # fmt: skip
@@ -154,11 +154,11 @@ def test_official_names(folder):
   fails(instances, CITYSCAPES, 'is an instance map')
 
 
-def test_colours_of_labels_that_are_not_evaluated(folder):
-  colours = np.array([[label.colour for label in CITYSCAPES_LABELS]], np.uint8)
-  by_colour = {colour: index for index, colour in enumerate(CITYSCAPES.palette)}
-  expected = [[by_colour.get(label.colour, IGNORE) for label in CITYSCAPES_LABELS]]
-  check(folder(a_gtFine_color=colours), CITYSCAPES, [expected], 'colours')
+def test_colors_of_labels_that_are_not_evaluated(folder):
+  colors = np.array([[label.color for label in CITYSCAPES_LABELS]], np.uint8)
+  by_color = {color: index for index, color in enumerate(CITYSCAPES.palette)}
+  expected = [[by_color.get(label.color, IGNORE) for label in CITYSCAPES_LABELS]]
+  check(folder(a_gtFine_color=colors), CITYSCAPES, [expected], 'colors')
 
 
 def test_values_that_are_no_train_ids(folder):
@@ -192,7 +192,7 @@ def test_official_ids_survive(folder):
   """Those that aren't evaluated too: the official protocol knows a caravan from a trailer."""
   raw = ids(*range(34), 255)
   [path] = folder(a=raw)
-  reader = label_files.recognise([path], CITYSCAPES, 'labels')
+  reader = label_files.recognize([path], CITYSCAPES, 'labels')
   np.testing.assert_array_equal(reader.read(path), raw)
 
 
@@ -207,7 +207,7 @@ def test_order_of_published_weights(folder, kind):
   assert expected[sky] == 0
   check(folder(a=a), CAMVID, [expected[a]], 'by name from camvid_dilation8 (building, tree, sky',
         order=CAMVID_DILATION8, kind=kind)  # fmt: skip
-  check(folder(a=painted(a, KITTI)), CAMVID, [expected[a]], 'colours', order=CAMVID_DILATION8)
+  check(folder(a=painted(a, KITTI)), CAMVID, [expected[a]], 'colors', order=CAMVID_DILATION8)
 
 
 def test_orders_that_do_not_fit(folder):

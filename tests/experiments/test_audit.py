@@ -174,11 +174,11 @@ def test_a_folder_end_to_end(tmp_path):
   done = start('evaluate', f'--weights={workdir}/weights', f'--data_dir={own}', **quick)
   assert done.returncode == 0 and 'folder val: 1 pictures' in done.stdout, done.stderr
   done = start('predict', f'--weights={workdir}/weights', f'--inputs={own}/images',
-               f'--output={tmp_path}/labelled', **quick)  # fmt: skip
+               f'--output={tmp_path}/labeled', **quick)  # fmt: skip
   assert done.returncode == 0, done.stderr
   for name, size in (('0x', (128, 160)), ('1x', (108, 160))):
-    assert np.asarray(Image.open(tmp_path / f'labelled/{name}.png')).shape == size
-    assert (tmp_path / f'labelled/{name}_overlay.png').exists()
+    assert np.asarray(Image.open(tmp_path / f'labeled/{name}.png')).shape == size
+    assert (tmp_path / f'labeled/{name}_overlay.png').exists()
 
   draw(own, 9, crop=20)  # One picture more: not the same run any more.
   done = start('train', *arguments, **quick)

@@ -88,8 +88,8 @@ def test_other_folders_are_not_touched(source, tmp_path):
     ('--mean=1,2', 'give three numbers'),
     ('--mean=a,b,c', 'give three numbers'),
     ('--mean=1,2,300', 'give three numbers'),
-    ('--fc=random', 'fc and normalisation are for VGG files'),
-    ('--normalisation=caffe', 'fc and normalisation are for VGG files'),
+    ('--fc=random', 'fc and normalization are for VGG files'),
+    ('--normalization=caffe', 'fc and normalization are for VGG files'),
     ('--dataset=voc', 'tells 19 classes apart, and voc has 21'),
   ],
 )

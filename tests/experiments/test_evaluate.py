@@ -83,7 +83,7 @@ def test_bad_pictures_are_named(folders):
   broken('said/0001TP_1.png', np.full_like(said, 11), 'predicted as none of the classes')
   broken('said/0001TP_1.png', np.full_like(said, 99), 'illegal label values 99')
   broken('said/0001TP_1.png', said[:3], '3 x 8')
-  broken('said/0001TP_1.png', visualization.colourise(said, CAMVID.palette), 'colour mask and')
+  broken('said/0001TP_1.png', visualization.colorize(said, CAMVID.palette), 'color mask and')
   broken('labels/0001TP_1_L.png', np.full_like(label, 77), '77')
   (folder / 'said/0001TP_0.png').unlink()
   with pytest.raises(InputError, match='no prediction for 1 of 3 files: 0001TP_0_L'):
@@ -179,18 +179,18 @@ def test_predictions_in_the_order_of_published_weights(folders, capsys):
 
 
 def test_segnet_protocol(folders):
-  """Predicted void is left out; labels may be colours."""
+  """Predicted void is left out; labels may be colors."""
   folder, kept = folders
   for index, (label, said) in enumerate(kept):
     said[0] = 11
     save(folder / 'said', **{f'0001TP_{index}': said})
-    colours = visualization.colourise(CAMVID.to_train_ids(label, 'x'), CAMVID.palette)
-    save(folder / 'labels', **{f'0001TP_{index}_L': colours})
+    colors = visualization.colorize(CAMVID.to_train_ids(label, 'x'), CAMVID.palette)
+    save(folder / 'labels', **{f'0001TP_{index}_L': colors})
   report = scores_of(
     folder, f'--predictions={folder}/said', f'--labels={folder}/labels', '--dataset=camvid',
     '--protocol=segnet', '--boundaries',
   )  # fmt: skip
-  assert report['read_as'][0] == 'labels: colours, as the pictures are RGB'
+  assert report['read_as'][0] == 'labels: colors, as the pictures are RGB'
   valid = sum(np.sum(label < 11) for label, _ in kept)
   right = sum(np.sum((label < 11) & (label == said)) for label, said in kept)
   assert report['pixel_accuracy'] == pytest.approx(right / valid)
@@ -219,14 +219,14 @@ def test_voc_protocol(tmp_path, capsys):
     run(*common, '--protocol=voc')
 
 
-def test_alpha_and_strange_colours_are_named(tmp_path):
+def test_alpha_and_strange_colors_are_named(tmp_path):
   mask = np.full((4, 5, 3), VOC.palette[3], np.uint8)
   save(tmp_path / 'labels', a=mask, b=mask)
   common = [f'--predictions={tmp_path}/said', f'--labels={tmp_path}/labels', '--dataset=voc']
   save(tmp_path / 'said', a=mask, b=mask)
   assert scores_of(tmp_path, *common)['mean_iou'] == 1
   save(tmp_path / 'said', b=mask + 1)
-  with pytest.raises(InputError, match=r'said/b\.png: the colour \(129, 129, 1\) at row 0'):
+  with pytest.raises(InputError, match=r'said/b\.png: the color \(129, 129, 1\) at row 0'):
     run(*common)
   Image.fromarray(np.dstack([mask, np.arange(20, dtype=np.uint8).reshape(4, 5)])).save(
     tmp_path / 'said/b.png'

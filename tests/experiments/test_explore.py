@@ -42,7 +42,7 @@ def test_the_published_voc_network(capsys):
   for line in (
     'dilation8: 21 classes, input 900x900, context large',
     'receptive field  908 pixels',
-    'margin           186 pixels on each side; cell 0 is centred at pixel 189.5 of the input, '
+    'margin           186 pixels on each side; cell 0 is centerd at pixel 189.5 of the input, '
     '3.5 of the picture inside',
     'valid inputs     8 n + 372 pixels for n cells: 380, 388, ...',
     'parameters       141,149,720 (538.4 MiB in float32)',

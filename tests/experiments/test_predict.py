@@ -85,13 +85,13 @@ def test_wrong_crf_flags(flag):
 def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
   out = tmp_path / 'out'
   common = [f'--weights={weights}', f'--inputs={photos}', f'--output={out}']
-  run(*common, '--save=labels,colours,overlays,scores', '--flip', '--scales=1,0.5')
-  endings = ('.npz', '.png', '_colours.png', '_overlay.png')
+  run(*common, '--save=labels,colors,overlays,scores', '--flip', '--scales=1,0.5')
+  endings = ('.npz', '.png', '_colors.png', '_overlay.png')
   made = [stem + ending for stem in 'abc' for ending in endings]
   assert names(out) == sorted([*made, 'predictions.json'])
   about = json.loads((out / 'predictions.json').read_text())
   assert (about['classes'], about['dataset']) == (list(NAMES), 'toys')
-  assert '3 of 3 pictures labelled' in capsys.readouterr().out
+  assert '3 of 3 pictures labeled' in capsys.readouterr().out
 
   card, variables = weights_folder.load_weights(weights)
   model = card.create()
@@ -101,8 +101,8 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
     with Image.open(out / f'{stem}.png') as labels:
       assert labels.mode == 'L'
       np.testing.assert_array_equal(np.asarray(labels), expected.labels)
-    colours = image_files.read_image(out / f'{stem}_colours.png')
-    np.testing.assert_array_equal(colours, np.array(PALETTE)[expected.labels])
+    colors = image_files.read_image(out / f'{stem}_colors.png')
+    np.testing.assert_array_equal(colors, np.array(PALETTE)[expected.labels])
     overlay = image_files.read_image(out / f'{stem}_overlay.png')
     height, width = expected.labels.shape
     mixed = (image + np.array(PALETTE)[expected.labels]) / 2

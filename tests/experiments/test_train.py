@@ -141,7 +141,7 @@ def test_wrong_flags_from_outside(tmp_path):
   ],
 )
 def test_wrong_flags_are_one_line(data_dir, tmp_path, monkeypatch, arguments, words):
-  monkeypatch.setattr(train.stages, 'initialise', zeros)
+  monkeypatch.setattr(train.stages, 'initialize', zeros)
   settings = {
     'workdir': str(tmp_path / 'run'), 'data_dir': str(data_dir), 'model': 'dilation8',
     'blocks': ['1'], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
@@ -163,7 +163,7 @@ def zeros(model, seed):
 
 
 def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(train.stages, 'initialise', zeros)
+  monkeypatch.setattr(train.stages, 'initialize', zeros)
   seen = []
 
   def preempted(configs, card, variables, *arguments, **options):

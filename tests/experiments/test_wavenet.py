@@ -85,7 +85,7 @@ def test_bits_per_sample():
   assert abs(wavenet.bits_by_histogram(np.tile(codes, 100), codes) - 1) < 0.01
 
 
-def test_notes_are_recognised():
+def test_notes_are_recognized():
   sound = wavenet.melodies(3, beats=20)['melody']
   assert sound.shape == (40_000,) and abs(sound).max() < 1
   assert wavenet.on_a_note(sound, 8000) == 1

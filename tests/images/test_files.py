@@ -10,8 +10,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files, matching, visualization
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+COLOR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -28,50 +28,50 @@ def save(tmp_path):
 # Reading photographs.
 
 
-def test_rgb_and_grey(save):
-  np.testing.assert_array_equal(image_files.read_image(save(COLOUR)), COLOUR)
+def test_rgb_and_gray(save):
+  np.testing.assert_array_equal(image_files.read_image(save(COLOR)), COLOR)
   np.testing.assert_array_equal(
-    image_files.read_image(save(GREY)), np.repeat(GREY[..., None], 3, axis=-1)
+    image_files.read_image(save(GRAY)), np.repeat(GRAY[..., None], 3, axis=-1)
   )
 
 
 def test_one_bit(save):
-  image = image_files.read_image(save(Image.fromarray(GREY > 128)))
-  np.testing.assert_array_equal(image[..., 0], np.where(GREY > 128, 255, 0))
+  image = image_files.read_image(save(Image.fromarray(GRAY > 128)))
+  np.testing.assert_array_equal(image[..., 0], np.where(GRAY > 128, 255, 0))
 
 
-def test_sixteen_bit_grey(save):
-  deep = GREY.astype(np.uint16) * 257
+def test_sixteen_bit_gray(save):
+  deep = GRAY.astype(np.uint16) * 257
   for name in ('deep.png', 'deep.tif'):
     image = image_files.read_image(save(deep, name))
-    np.testing.assert_array_equal(image, np.repeat(GREY[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(image, np.repeat(GRAY[..., None], 3, axis=-1))
 
 
 def test_transparency_is_laid_over_white(save):
   alpha = np.full((5, 7, 1), 255, np.uint8)
   alpha[0, 0], alpha[1, 1] = 0, 51
-  image = image_files.read_image(save(np.concatenate([COLOUR, alpha], axis=-1)))
+  image = image_files.read_image(save(np.concatenate([COLOR, alpha], axis=-1)))
   part = alpha / 255.0
-  np.testing.assert_allclose(image, part * COLOUR + (1 - part) * 255, atol=1)
+  np.testing.assert_allclose(image, part * COLOR + (1 - part) * 255, atol=1)
   assert image[0, 0].tolist() == [255, 255, 255]
-  np.testing.assert_array_equal(image[2:], COLOUR[2:])
+  np.testing.assert_array_equal(image[2:], COLOR[2:])
 
 
-def test_grey_with_alpha(save):
-  alpha = np.where(GREY > 128, 255, 0).astype(np.uint8)
-  image = image_files.read_image(save(np.stack([GREY, alpha], axis=-1)))
-  np.testing.assert_array_equal(image[..., 1], np.where(alpha, GREY, 255))
+def test_gray_with_alpha(save):
+  alpha = np.where(GRAY > 128, 255, 0).astype(np.uint8)
+  image = image_files.read_image(save(np.stack([GRAY, alpha], axis=-1)))
+  np.testing.assert_array_equal(image[..., 1], np.where(alpha, GRAY, 255))
 
 
 def test_palette_with_and_without_transparency(save):
-  ids = Image.fromarray(GREY % 3).convert('P')
-  ids.putdata((GREY % 3).ravel().tolist())
+  ids = Image.fromarray(GRAY % 3).convert('P')
+  ids.putdata((GRAY % 3).ravel().tolist())
   ids.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
   table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
-  np.testing.assert_array_equal(image_files.read_image(save(ids)), table[GREY % 3])
+  np.testing.assert_array_equal(image_files.read_image(save(ids)), table[GRAY % 3])
   table[1] = 255
   image = image_files.read_image(save(ids, transparency=1))
-  np.testing.assert_array_equal(image, table[GREY % 3])
+  np.testing.assert_array_equal(image, table[GRAY % 3])
 
 
 def test_cmyk_and_jpeg(save):
@@ -86,15 +86,15 @@ def test_cmyk_and_jpeg(save):
 @pytest.mark.parametrize(
   'array, name, options, expected',
   [
-    (COLOUR, 'a.png', {}, ('PNG', 'RGB', 8, 1, False)),
-    (COLOUR, 'a.jpg', {}, ('JPEG', 'RGB', 8, 1, False)),
-    (COLOUR, 'a.bmp', {}, ('BMP', 'RGB', 8, 1, False)),
-    (GREY, 'a.png', {}, ('PNG', 'L', 8, 1, False)),
-    (GREY.astype(np.uint16) * 257, 'a.png', {}, ('PNG', 'I;16', 16, 1, False)),
-    (np.concatenate([COLOUR, GREY[..., None]], -1), 'a.png', {}, ('PNG', 'RGBA', 8, 1, True)),
-    (np.dstack([COLOUR, 255 + 0 * GREY]), 'a.png', {}, ('PNG', 'RGBA', 8, 1, False)),
-    (COLOUR, 'a.png', {'transparency': tuple(COLOUR[0, 0].tolist())}, ('PNG', 'RGB', 8, 1, True)),
-    (COLOUR, 'turned.jpg', {'exif': b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01'
+    (COLOR, 'a.png', {}, ('PNG', 'RGB', 8, 1, False)),
+    (COLOR, 'a.jpg', {}, ('JPEG', 'RGB', 8, 1, False)),
+    (COLOR, 'a.bmp', {}, ('BMP', 'RGB', 8, 1, False)),
+    (GRAY, 'a.png', {}, ('PNG', 'L', 8, 1, False)),
+    (GRAY.astype(np.uint16) * 257, 'a.png', {}, ('PNG', 'I;16', 16, 1, False)),
+    (np.concatenate([COLOR, GRAY[..., None]], -1), 'a.png', {}, ('PNG', 'RGBA', 8, 1, True)),
+    (np.dstack([COLOR, 255 + 0 * GRAY]), 'a.png', {}, ('PNG', 'RGBA', 8, 1, False)),
+    (COLOR, 'a.png', {'transparency': tuple(COLOR[0, 0].tolist())}, ('PNG', 'RGB', 8, 1, True)),
+    (COLOR, 'turned.jpg', {'exif': b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01'
                                     b'\0\x06\0\0\0\0\0\0'}, ('JPEG', 'RGB', 8, 6, False)),
   ],
 )  # fmt: skip
@@ -112,16 +112,16 @@ def test_exif_rotation(save, orientation):
   """Orientation by the Exif standard: which side of the scene the first row and column are."""
   exif = Image.Exif()
   exif[0x0112] = orientation
-  image = image_files.read_image(save(COLOUR, exif=exif))
+  image = image_files.read_image(save(COLOR, exif=exif))
   expected = {
-    1: COLOUR,
-    2: COLOUR[:, ::-1],
-    3: COLOUR[::-1, ::-1],
-    4: COLOUR[::-1],
-    5: COLOUR.swapaxes(0, 1),
-    6: np.rot90(COLOUR, -1),
-    7: np.rot90(COLOUR, 2).swapaxes(0, 1),
-    8: np.rot90(COLOUR),
+    1: COLOR,
+    2: COLOR[:, ::-1],
+    3: COLOR[::-1, ::-1],
+    4: COLOR[::-1],
+    5: COLOR.swapaxes(0, 1),
+    6: np.rot90(COLOR, -1),
+    7: np.rot90(COLOR, 2).swapaxes(0, 1),
+    8: np.rot90(COLOR),
   }[orientation]
   np.testing.assert_array_equal(image, expected)
 
@@ -131,7 +131,7 @@ def test_bad_pictures_get_one_line(save, tmp_path, monkeypatch):
   content = whole.read_bytes()
   files = {
     'cut.png': content[: len(content) // 2],
-    'cut.jpg': save(np.resize(COLOUR, (64, 64, 3)), 'whole.jpg').read_bytes()[:700],
+    'cut.jpg': save(np.resize(COLOR, (64, 64, 3)), 'whole.jpg').read_bytes()[:700],
     'flipped.png': content[:40] + b'garbage' + content[47:],
     'text.png': b'this is no picture',
     'empty.png': b'',
@@ -153,19 +153,19 @@ def test_bad_pictures_get_one_line(save, tmp_path, monkeypatch):
 
 def test_float_pictures_are_refused(save):
   with pytest.raises(InputError, match='8- or 16-bit'):
-    image_files.read_image(save(GREY.astype(np.float32) + 1e6, 'float.tif'))
+    image_files.read_image(save(GRAY.astype(np.float32) + 1e6, 'float.tif'))
 
 
 # Reading labels.
 
 
 def test_labels_are_the_stored_numbers(save):
-  ids = GREY % 12
+  ids = GRAY % 12
   palette = Image.fromarray(ids).convert('P')
   palette.putdata(ids.ravel().tolist())
   palette.putpalette(RNG.integers(0, 256, 36, dtype=np.uint8).tolist())
   for name, image, options in (
-    ('grey.png', ids, {}),
+    ('gray.png', ids, {}),
     ('palette.png', palette, {}),
     ('palette4.png', palette, {'bits': 4}),
     ('transparent.png', palette, {'transparency': 3}),
@@ -180,7 +180,7 @@ def test_labels_are_the_stored_numbers(save):
 
 
 @pytest.mark.parametrize('bits', [2, 4])
-def test_grey_png_of_few_bits_is_not_stretched(tmp_path, bits):
+def test_gray_png_of_few_bits_is_not_stretched(tmp_path, bits):
   """Written by hand, since Pillow doesn't write such files but stretches them when it reads."""
   import struct
   import zlib
@@ -202,58 +202,58 @@ def test_grey_png_of_few_bits_is_not_stretched(tmp_path, bits):
 
 def test_labels_that_are_none(save):
   for image, name, words in (
-    (COLOUR, 'colour.png', 'colour mask'),
-    (np.dstack([COLOUR, GREY]), 'rgba.png', 'colour mask'),
-    (np.dstack([GREY, GREY]), 'la.png', 'alpha channel'),
-    (GREY.astype(np.uint16) + 200, 'deep.png', 'above 255'),
-    (GREY, 'lossy.jpg', 'JPEG'),
-    (GREY.astype(np.float32), 'float.tif', 'float32'),
+    (COLOR, 'color.png', 'color mask'),
+    (np.dstack([COLOR, GRAY]), 'rgba.png', 'color mask'),
+    (np.dstack([GRAY, GRAY]), 'la.png', 'alpha channel'),
+    (GRAY.astype(np.uint16) + 200, 'deep.png', 'above 255'),
+    (GRAY, 'lossy.jpg', 'JPEG'),
+    (GRAY.astype(np.float32), 'float.tif', 'float32'),
   ):
     with pytest.raises(InputError, match=words) as raised:
       image_files.read_label(save(image, name))
     assert name in str(raised.value)
 
 
-def test_grey_with_an_alpha_channel_that_hides_nothing(save):
-  ids = np.dstack([GREY, np.full_like(GREY, 255)])
-  np.testing.assert_array_equal(image_files.read_label(save(ids)), GREY)
+def test_gray_with_an_alpha_channel_that_hides_nothing(save):
+  ids = np.dstack([GRAY, np.full_like(GRAY, 255)])
+  np.testing.assert_array_equal(image_files.read_label(save(ids)), GRAY)
 
 
-def test_colour_masks(save):
-  opaque = np.dstack([COLOUR, np.full_like(GREY, 255)])
-  for name, image in (('rgb.png', COLOUR), ('rgba.png', opaque)):
-    colours = image_files.read_colours(save(image, name))
-    assert colours.dtype == np.uint8
-    np.testing.assert_array_equal(colours, COLOUR)
-  indices = Image.fromarray(GREY % 3).convert('P')
-  indices.putdata((GREY % 3).ravel().tolist())
+def test_color_masks(save):
+  opaque = np.dstack([COLOR, np.full_like(GRAY, 255)])
+  for name, image in (('rgb.png', COLOR), ('rgba.png', opaque)):
+    colors = image_files.read_colors(save(image, name))
+    assert colors.dtype == np.uint8
+    np.testing.assert_array_equal(colors, COLOR)
+  indices = Image.fromarray(GRAY % 3).convert('P')
+  indices.putdata((GRAY % 3).ravel().tolist())
   indices.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
   table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
   path = save(indices, 'palette.png')
-  np.testing.assert_array_equal(image_files.read_colours(path), table[GREY % 3])
+  np.testing.assert_array_equal(image_files.read_colors(path), table[GRAY % 3])
   form, palette = image_files.stored_as(path)
   assert form == 'palette' and palette[:3].tolist() == table.tolist()
-  assert image_files.stored_as(save(COLOUR, 'rgb.png')) == ('colours', None)
-  assert image_files.stored_as(save(GREY, 'grey.png')) == ('grey', None)
+  assert image_files.stored_as(save(COLOR, 'rgb.png')) == ('colors', None)
+  assert image_files.stored_as(save(GRAY, 'gray.png')) == ('gray', None)
   for image, name, words in (
-    (np.dstack([COLOUR, GREY]), 'rgba.png', 'alpha channel'),
-    (GREY, 'grey.png', 'no colour mask'),
-    (COLOUR, 'lossy.jpg', 'JPEG'),
+    (np.dstack([COLOR, GRAY]), 'rgba.png', 'alpha channel'),
+    (GRAY, 'gray.png', 'no color mask'),
+    (COLOR, 'lossy.jpg', 'JPEG'),
   ):
     with pytest.raises(InputError, match=words) as raised:
-      image_files.read_colours(save(image, name))
+      image_files.read_colors(save(image, name))
     assert name in str(raised.value) and '\n' not in str(raised.value)
 
 
 def test_instance_maps(save):
-  ids = GREY.astype(np.uint16) + 26000
+  ids = GRAY.astype(np.uint16) + 26000
   for name, image in (('16.png', ids), ('32.tif', ids.astype(np.int32))):
     instances = image_files.read_instances(save(image, name))
     assert instances.dtype == np.int32
     np.testing.assert_array_equal(instances, ids)
-  np.testing.assert_array_equal(image_files.read_instances(save(GREY)), GREY)
+  np.testing.assert_array_equal(image_files.read_instances(save(GRAY)), GRAY)
   with pytest.raises(InputError, match='no instance map'):
-    image_files.read_instances(save(COLOUR))
+    image_files.read_instances(save(COLOR))
 
 
 # Drawing.
@@ -276,12 +276,12 @@ def test_encode_png_refuses_other_arrays():
 PALETTE = ((10, 20, 30), (200, 100, 0), (0, 0, 255))
 
 
-def test_colourise():
+def test_colorize():
   ids = np.array([[0, 1], [2, 255]], np.uint8)
   expected = [[PALETTE[0], PALETTE[1]], [PALETTE[2], (0, 0, 0)]]
-  np.testing.assert_array_equal(visualization.colourise(ids, PALETTE), expected)
+  np.testing.assert_array_equal(visualization.colorize(ids, PALETTE), expected)
   with pytest.raises(InputError, match='class id 3'):
-    visualization.colourise(ids + 1, PALETTE)
+    visualization.colorize(ids + 1, PALETTE)
 
 
 def test_overlay_leaves_ignored_pixels():
@@ -292,8 +292,8 @@ def test_overlay_leaves_ignored_pixels():
     visualization.overlay(image, np.zeros((3, 3), np.uint8), PALETTE)
 
 
-def colours_in(picture):
-  return {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
+def colors_in(picture):
+  return {tuple(color) for color in picture.reshape(-1, 3).tolist()}
 
 
 def test_legend_has_swatches_and_grows_in_rows():
@@ -301,7 +301,7 @@ def test_legend_has_swatches_and_grows_in_rows():
   narrow = visualization.legend(['one', 'two', 'three'], PALETTE, width=70)
   assert wide.shape[1] == 400 and narrow.shape[1] == 70
   assert narrow.shape[0] > wide.shape[0]
-  assert set(PALETTE) <= colours_in(wide) & colours_in(narrow)
+  assert set(PALETTE) <= colors_in(wide) & colors_in(narrow)
   assert visualization.legend(['a name too long for it'], PALETTE[:1], width=10).shape[1] > 50
   assert visualization.legend([], [], width=10).shape[1] == 10
 
@@ -312,13 +312,13 @@ def test_with_legend_names_only_what_occurs():
   image = np.zeros((30, 40, 3), np.uint8)
   result = visualization.with_legend(image, ids, ['a', 'b', 'c'], PALETTE)
   np.testing.assert_array_equal(result[:30, :40], image)
-  assert PALETTE[2] in colours_in(result[30:])
-  assert not {PALETTE[0], PALETTE[1]} & colours_in(result[30:])
+  assert PALETTE[2] in colors_in(result[30:])
+  assert not {PALETTE[0], PALETTE[1]} & colors_in(result[30:])
   assert visualization.with_legend(image, ids * 0 + 255, ['a', 'b', 'c'], PALETTE).shape[0] > 30
 
 
 def test_sheet_keeps_pixels_square():
-  small, large = COLOUR, np.full((300, 100, 3), 7, np.uint8)
+  small, large = COLOR, np.full((300, 100, 3), 7, np.uint8)
   page = visualization.sheet([[small, large], [small]], ['picture', 'other'], side=35, gap=4)
   five = np.repeat(np.repeat(small, 5, axis=0), 5, axis=1)
   top = 32
@@ -375,7 +375,7 @@ def touch(folder, *files):
 def test_pairs_strip_official_suffixes(tmp_path):
   said = touch(
     tmp_path / 'said', 'x2_leftImg8bit.png', 'x10_leftImg8bit.png', 'x10_leftImg8bit_overlay.png',
-    'x10_leftImg8bit_colours.png', '0016E5_1.png', 'plain.png',
+    'x10_leftImg8bit_colors.png', '0016E5_1.png', 'plain.png',
   )  # fmt: skip
   true = touch(
     tmp_path / 'true', 'city/x2_gtFine_labelIds.png', 'city/x2_gtFine_color.png',
@@ -405,7 +405,7 @@ def test_names_and_pictures_below(tmp_path):
 def test_kinds_and_instances_by_name(tmp_path):
   touch(tmp_path, 'x_gtFine_labelIds.png', 'x_gtFine_instanceIds.png', 'y_gtFine_labelIds.png')
   assert matching.kind('a/x_gtCoarse_labelTrainIds.png') == 'labelTrainIds'
-  assert matching.kind('x_leftImg8bit_colours.png') == 'colours'
+  assert matching.kind('x_leftImg8bit_colors.png') == 'colors'
   assert matching.kind('x_leftImg8bit.png') is None and matching.kind('x_L.png') is None
   found = matching.instances_of(tmp_path / 'x_gtFine_labelIds.png')
   assert found == tmp_path / 'x_gtFine_instanceIds.png'
@@ -425,11 +425,11 @@ def test_pairs_by_frames_of_cityscapes(tmp_path):
     matching.pairs(said, true)
 
 
-def test_pairs_of_colour_masks_alone(tmp_path):
-  said = touch(tmp_path / 'said', 'a_colours.png', 'a_overlay.png', 'b.png', 'b_colours.png')
+def test_pairs_of_color_masks_alone(tmp_path):
+  said = touch(tmp_path / 'said', 'a_colors.png', 'a_overlay.png', 'b.png', 'b_colors.png')
   true = touch(tmp_path / 'true', 'a_L.png', 'b.png')
   assert [(a.name, b.name) for a, b in matching.pairs(said, true)] == [
-    ('a_colours.png', 'a_L.png'),
+    ('a_colors.png', 'a_L.png'),
     ('b.png', 'b.png'),
   ]
 

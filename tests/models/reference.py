@@ -50,7 +50,7 @@ class Weights:
     return self.relu(x, name, padding=dilation, dilation=dilation)
 
   def normed(self, x, name, **options):
-    """Convolution and batch normalisation by the running statistics."""
+    """Convolution and batch normalization by the running statistics."""
     x, norm = self.conv(x, name, **options), f'{name}_norm'
     mean, var, scale, bias = (self.of[norm, part] for part in ('mean', 'var', 'scale', 'bias'))
     return functional.batch_norm(x, mean, var, scale, bias)

@@ -53,7 +53,7 @@ def pictures(count, height=24, width=37):
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_a_picture_of_odd_size_is_labelled(name):
+def test_a_picture_of_odd_size_is_labeled(name):
   upsampling = 'corner' if name == 'deeplab_largefov' else 'deconvolution'
   card = card_of(name, upsampling, **SHORT)
   model = card.create()
@@ -163,7 +163,7 @@ def test_without_context():
   assert plain == models.create('front_end', 5)
 
 
-@jax.numpy_dtype_promotion('standard')  # Flax's normalisation mixes dtypes.
+@jax.numpy_dtype_promotion('standard')  # Flax's normalization mixes dtypes.
 @pytest.mark.parametrize('name', NETWORKS)
 def test_bfloat16_and_remat_change_no_shape(name):
   plain, half = (

@@ -27,7 +27,7 @@ def image_of(model, rows=1, columns=1):
 
 
 def started(model):
-  """Variables drawn by NumPy, as He's initialisation: compiling `model.init` takes many seconds."""
+  """Variables drawn by NumPy, as He's initialization: compiling `model.init` takes many seconds."""
   rng = np.random.default_rng(0)
 
   def leaf(path, shape):
@@ -119,7 +119,7 @@ def test_dilation10_ends_in_the_deconvolution():
   np.testing.assert_allclose(found, ops.deconvolution(plain.apply(variables, images), 4), atol=1e-4)
 
 
-@jax.numpy_dtype_promotion('standard')  # Flax's normalisation mixes dtypes.
+@jax.numpy_dtype_promotion('standard')  # Flax's normalization mixes dtypes.
 @pytest.mark.parametrize('norm', ['none', 'batch', 'group'])
 def test_bfloat16_answers_in_float32(norm):
   full = models.create(

@@ -197,7 +197,7 @@ def check_leaves(found, expected, share):
 
 @pytest.mark.parametrize('train', [True, False])
 @pytest.mark.parametrize('norm', ['batch', 'group'])
-def test_normalisation(norm, train):
+def test_normalization(norm, train):
   """After a convolution and before its ReLU: values, running statistics, all gradients."""
   layer = Layer('conv', dilation=2, padding=2, channels=16, norm=norm, activation='relu')
   stack, x = Stack((layer,)), normal(0, 3, 5, 6, 4).astype(np.float32)
@@ -226,7 +226,7 @@ def test_normalisation(norm, train):
   dparams, dx = pull(jnp.asarray(weights))
   close(dx, images(given.grad), 1e-5)
   if norm == 'batch' and train:
-    # Before a normalisation a bias does nothing, and its gradient is rounding.
+    # Before a normalization a bias does nothing, and its gradient is rounding.
     assert np.abs(dparams['conv'].pop('bias')).max() < 1e-4
     del parameters['conv', 'bias']
   check_leaves({'': dparams}, {key: p.grad for key, p in parameters.items()}, 1e-5)
@@ -342,7 +342,7 @@ def test_the_published_network_forward_and_backward():
 
 @pytest.mark.parametrize('optimizer', ['caffe', 'sgd'])
 def test_training_steps(optimizer):
-  """Steps of a narrow network with batch normalisation on pictures of bytes, as `train` runs them.
+  """Steps of a narrow network with batch normalization on pictures of bytes, as `train` runs them.
 
   At a constant rate Caffe's velocity is PyTorch's times the rate, so weights are the same. Biases
   learn twice as fast, and kernels alone decay.
@@ -401,5 +401,5 @@ def test_training_steps(optimizer):
     for kind, value in leaves.items()
     if np.abs(value - variables['params'][part][name][kind]).max() < 1e-3
   }
-  # All have moved but the biases that a normalisation takes away again.
+  # All have moved but the biases that a normalization takes away again.
   assert still == {(name, 'bias') for name in ('conv1_1', 'conv2_1', 'fc6', 'fc7')}

@@ -207,7 +207,7 @@ def emptied(folder):
     (lambda f: edited(f, options={'width': 'wide'}), 'model.json'),
     (lambda f: edited(f, model='resnet'), 'resnet'),
     (lambda f: edited(f, options={**OPTIONS, 'width': 1 / 8}), '/checkpoint: these weights are'),
-    (lambda f: edited(f, classes=['a', 'b']), '2 classes and 3 colours'),
+    (lambda f: edited(f, classes=['a', 'b']), '2 classes and 3 colors'),
     (lambda f: edited(f, channel_order='BGR'), "is 'BGR', not RGB"),
     (lambda f: edited(f, upsampling='cubic'), "is 'cubic', not corner"),
     (lambda f: edited(f, picture_scale=0), 'picture_scale is 0'),

@@ -43,7 +43,7 @@ def test_kitti_has_an_odd_map_before_the_third_pooling():
 
 
 def test_front_end_fields():
-  """Receptive field, jump and centre after each layer (VGG-16 with the paper's dilations)."""
+  """Receptive field, jump and center after each layer (VGG-16 with the paper's dilations)."""
   expected = """
     conv1_1 3 1 1      conv1_2 5 1 2       pool1 6 2 2.5
     conv2_1 10 2 4.5   conv2_2 14 2 6.5    pool2 16 4 7.5
@@ -103,7 +103,7 @@ def test_released_networks(data, field, height, width, rows, columns):
 def test_deconvolution_ends_at_the_label_pixels():
   model = models.create('dilation10', 19)
   before, after = list(geometry.fields(model))[-2:]
-  # Cell 0 is centred 3.5 pixels into the label area, and output pixel 0 on its first pixel.
+  # Cell 0 is centerd 3.5 pixels into the label area, and output pixel 0 on its first pixel.
   assert (before.center, before.jump) == (Fraction(379, 2), 8)
   assert (after.center, after.jump, after.size) == (model.margin, 1, before.size + 8)
 
@@ -138,7 +138,7 @@ def test_parameters_of_the_paper():
 
 
 @pytest.mark.parametrize('norm', ['group', 'batch'])
-def test_parameters_of_normalisations(norm):
+def test_parameters_of_normalizations(norm):
   model = models.create('front_end', 3, norm=norm, blocks=(1, 2), width=1 / 8, stride=4)
   images = jax.ShapeDtypeStruct((1, 100, 100, 3), 'float32')
   params = jax.eval_shape(model.init, jax.random.key(0), images)['params']

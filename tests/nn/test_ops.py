@@ -185,7 +185,7 @@ def test_deconvolution_kernel():
 def test_deconvolution_inside_and_at_the_border():
   x = normal(0, 1, 4, 5, 2)
   found = np.asarray(ops.deconvolution(x, 8))
-  resized = np.asarray(jax.image.resize(x, (1, 32, 40, 2), 'bilinear'))  # Half-pixel centres.
+  resized = np.asarray(jax.image.resize(x, (1, 32, 40, 2), 'bilinear'))  # Half-pixel centers.
   np.testing.assert_allclose(found[:, 4:-4, 4:-4], resized[:, 4:-4, 4:-4], atol=1e-5)
   # Beyond the border is zero, where the resize repeats the outermost cell.
   fade = np.array([9, 11, 13, 15]) / 16

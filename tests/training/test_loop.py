@@ -273,11 +273,11 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
   assert (tmp_path / 'config.json').read_bytes() == before
 
 
-def test_initialise_is_the_models_own_and_depends_on_the_seed():
+def test_initialize_is_the_models_own_and_depends_on_the_seed():
   options = {'blocks': [1], 'width': 1 / 32, 'stride': 1, 'fc_kernel': 1, 'fc_channels': 2}
   model = Card('front_end', options, CLASSES.names, CLASSES.palette, MEAN).create()
   kernels = [
-    loop.initialise(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 1, 0)
+    loop.initialize(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 1, 0)
   ]
   assert (kernels[0] == kernels[2]).all() and (kernels[0] != kernels[1]).all()
 

@@ -70,7 +70,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize('norm', ['none', 'group', 'batch'])
 def test_eight_devices_are_one(norm):
-  """Also under batch normalisation, whose statistics are those of the whole batch."""
+  """Also under batch normalization, whose statistics are those of the whole batch."""
   assert jax.device_count() == 8
   expected = trained(norm, one)
   assert_same(trained(norm, parallel.pmap), expected)

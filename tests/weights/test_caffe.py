@@ -349,14 +349,14 @@ def test_every_cut_is_noticed_or_harmless(read):
 
 
 @pytest.mark.parametrize('style', [{}, {'version': 1}, {'version': 0}, {'packing': 'unpacked'}])
-def test_recognised(mapped, style):
+def test_recognized(mapped, style):
   data = caffe_files.caffemodel(for_v0(), **style)
   assert caffe.matches(mapped(data))
   # Also when cut, so that the message is about this format.
   assert caffe.matches(mapped(data[: len(data) // 2]))
 
 
-def test_recognised_without_a_head(mapped):
+def test_recognized_without_a_head(mapped):
   assert caffe.matches(mapped(message(100, message(1, b'conv1_1'))))
   assert caffe.matches(mapped(message(2, message(2, b'data'))))
 
@@ -378,7 +378,7 @@ def test_recognised_without_a_head(mapped):
   ],
   ids=lambda data: data[:4].hex(),
 )
-def test_other_files_are_not_recognised(mapped, data):
+def test_other_files_are_not_recognized(mapped, data):
   assert not caffe.matches(mapped(data))
 
 

@@ -473,10 +473,10 @@ def test_features_of_torchvision(tmp_path):
   np.testing.assert_array_equal(kernel, arrays['conv1_1'][0].transpose(2, 3, 1, 0))
 
 
-def test_normalisation_may_be_told(tmp_path):
+def test_normalization_may_be_told(tmp_path):
   arrays = vgg_arrays()
   write_pth(tmp_path / 'vgg', arrays)
-  result = convert(tmp_path / 'vgg', normalisation='caffe')
+  result = convert(tmp_path / 'vgg', normalization='caffe')
   expected = dense_output(arrays, RGB - np.array([123.68, 116.779, 103.939]))
   np.testing.assert_allclose(our_output(result, RGB), expected, rtol=2e-5, atol=1e-4)
 
@@ -490,10 +490,10 @@ def test_known_checksums(tmp_path, monkeypatch):
   assert result.card.mean == pytest.approx((123, 117, 104), abs=0.01)
 
 
-def test_vgg_with_batch_normalisation(tmp_path):
+def test_vgg_with_batch_normalization(tmp_path):
   tensors = torch_names(vgg_arrays()) | {'features.1.running_mean': np.zeros(4, np.float32)}
   safetensors.numpy.save_file(tensors, tmp_path / 'vgg')
-  with pytest.raises(InputError, match='running_mean has no place in VGG; batch normalisation'):
+  with pytest.raises(InputError, match='running_mean has no place in VGG; batch normalization'):
     convert(tmp_path / 'vgg')
 
 

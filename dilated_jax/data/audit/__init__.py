@@ -17,7 +17,7 @@ from dilated_jax.data.audit.pair_stats import Seen
 from dilated_jax.data.folder import labels, pairing
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
-from dilated_jax.label_spec import IGNORE, Classes, bitwise_colour
+from dilated_jax.label_spec import IGNORE, Classes, bitwise_color
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Report:
     how: the same in words.
     pairs: all pairs that were looked at.
     findings: the worst first.
-    values: pixels of each value in label files, of colours as 0xRRGGBB.
+    values: pixels of each value in label files, of colors as 0xRRGGBB.
     counts: pixels of the classes by split; the key None stands for pairs in no split.
     read: gives picture and label values of a pair again, None for what can't be read.
   """
@@ -68,7 +68,7 @@ def numbered(count: int) -> Classes:
   if not 2 <= count < IGNORE:
     raise InputError(f'{count} classes: 2 to {IGNORE - 1} are possible; {IGNORE} means ignored')
   names = tuple(f'class {index}' for index in range(count))
-  palette = tuple(bitwise_colour(index + 1) for index in range(count))
+  palette = tuple(bitwise_color(index + 1) for index in range(count))
   return Classes(labels.NAME, names, palette, (0.0, 0.0, 0.0))
 
 
@@ -84,7 +84,7 @@ def of_files(
   Args:
     paired: which belong together.
     classes: what the labels must hold. Labels of a published data set may be its class ids, the ids
-      of its label files or its colours, as long as all are of one kind. None finds the classes.
+      of its label files or its colors, as long as all are of one kind. None finds the classes.
     spec: what is known of the classes where `classes` is None.
     threads: that read.
 
@@ -158,7 +158,7 @@ def _judged(pairs, faults, classes, spec, read) -> Report:
       milder['one class only'] = 'note'  # Then it is how this data is.
     counts = checks.counts(pairs, meaning)
     faults += [*of_labels, *checks.of_classes(meaning.classes, counts)]
-  for look in (checks.of_borders, checks.of_colours, checks.of_copies, checks.of_looks):
+  for look in (checks.of_borders, checks.of_colors, checks.of_copies, checks.of_looks):
     faults += look(pairs)
   return Report(
     meaning.classes if meaning else classes,

@@ -17,7 +17,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.label_spec import IGNORE, Classes
 
 MOSTLY = 0.9  # Share of a label to ignore from which on it is told.
-HALF = 0.5  # The same of all labels; and the share of grey pictures from which on they are usual.
+HALF = 0.5  # The same of all labels; and the share of gray pictures from which on they are usual.
 USUAL = 0.05  # Share of labels of one class from which on that is no accident but the data.
 # Limits of `measure.roughness`: below the first nothing is told, nor below four times the median of
 # the data set, since thin shapes and reduced labels are torn by themselves; above the last always.
@@ -67,7 +67,7 @@ def expected(
   if classes.raw_ids:
     ways.append(('numbers', dataclasses.replace(classes, raw_ids=(), void=()), 'class ids'))
   if classes.name != labels_lib.NAME:
-    ways.append(('colours', classes, 'colours'))
+    ways.append(('colors', classes, 'colors'))
 
   def legal(form, table):
     legal = labels_lib.legal_values(table, form).keys()
@@ -102,8 +102,8 @@ def found(
   Returns:
     the meaning, and labels of another form.
   """
-  coloured = sum(label.form == 'colours' for label in stored.values())
-  faults, chosen = _of_form(stored, 'colours' if 2 * coloured > len(stored) else 'numbers')
+  colored = sum(label.form == 'colors' for label in stored.values())
+  faults, chosen = _of_form(stored, 'colors' if 2 * colored > len(stored) else 'numbers')
   odd, faults = {fault.file for fault in faults if fault.kind == 'other palette'}, list(faults)
   form, _ = labels_lib.find_form({at: each for at, each in chosen.items() if at not in odd}, spec)
   chosen = {place: label.in_form(form) for place, label in chosen.items()}
@@ -126,7 +126,7 @@ def found(
 
 
 def _suits(label, form):
-  return label.form != ('colours' if form == 'numbers' else 'grey')
+  return label.form != ('colors' if form == 'numbers' else 'gray')
 
 
 def _of_form(stored, form):
@@ -134,12 +134,12 @@ def _of_form(stored, form):
   faults = []
   for place, label in stored.items():
     if not _suits(label, form):
-      if form == 'colours':
-        faults.append(Fault('numbers among colours', place, f'mode {label.form}'))
-      elif label.greys:
+      if form == 'colors':
+        faults.append(Fault('numbers among colors', place, f'mode {label.form}'))
+      elif label.grays:
         faults.append(Fault('three channels', place, 'RGB with three equal channels'))
       else:
-        faults.append(Fault('colour mask', place, f'RGB, {len(label.values)} colours'))
+        faults.append(Fault('color mask', place, f'RGB, {len(label.values)} colors'))
   if form == 'numbers':
     faults += _palettes(stored)
   return faults, {
@@ -149,18 +149,18 @@ def _of_form(stored, form):
 
 def _palettes(stored) -> Iterator[Fault]:
   """Labels whose palette differs from that of most, in the numbers that they use."""
-  coloured = {place: label for place, label in stored.items() if label.form == 'palette'}
+  colored = {place: label for place, label in stored.items() if label.form == 'palette'}
   seen = collections.Counter(
     (value, label.palette[value])
-    for label in coloured.values()
+    for label in colored.values()
     for value in label.values
     if value < len(label.palette)
   )
   usual = {}
-  for (value, colour), _ in seen.most_common():
-    usual.setdefault(value, colour)
-  odd = [place for place, label in coloured.items() if not labels_lib.agrees(label, usual)]
-  if 2 * len(odd) < len(coloured):
+  for (value, color), _ in seen.most_common():
+    usual.setdefault(value, color)
+  odd = [place for place, label in colored.items() if not labels_lib.agrees(label, usual)]
+  if 2 * len(odd) < len(colored):
     for place in odd:
       yield Fault('other palette', place, 'its palette is not that of the other labels')
 
@@ -172,7 +172,7 @@ def of_values(meaning: Meaning) -> Iterator[Fault]:
   """Values that are no class, labels that say little, and mistakes that most labels share."""
   classes, legal = meaning.classes, meaning.legal
   total = set().union(*(label.values for label in meaning.labels.values()))
-  numbers, count = meaning.form != 'colours', len(meaning.labels)
+  numbers, count = meaning.form != 'colors', len(meaning.labels)
   plain = numbers and not classes.raw_ids
   if numbers and total == {0, IGNORE}:
     kind = 'masks of 0 and 255' if IGNORE in classes.raw_ids else 'only 0 and 255'
@@ -189,8 +189,8 @@ def of_values(meaning: Meaning) -> Iterator[Fault]:
     pixels, size = sum(wrong.values()), sum(label.values.values())
     if wrong and not from_one:
       kind = 'value in one file only' if meaning.found else 'values outside the classes'
-      if not numbers and pixels <= classes.stray_colours * size:
-        kind = 'stray colours'
+      if not numbers and pixels <= classes.stray_colors * size:
+        kind = 'stray colors'
       yield Fault(kind, place, f'{_listed(wrong, numbers)} on {pixels} of {size} pixels')
     counts = labels_lib.class_pixels(label, classes, meaning.form)
     ignored = size - pixels - int(counts.sum())
@@ -252,15 +252,15 @@ def of_borders(pairs: Sequence[Seen]) -> Iterator[Fault]:
 # Pictures.
 
 
-def of_colours(pairs: Sequence[Seen]) -> Iterator[Fault]:
-  """Pictures without colours."""
-  grey = [pair for pair in pairs if pair.grey]
+def of_colors(pairs: Sequence[Seen]) -> Iterator[Fault]:
+  """Pictures without colors."""
+  gray = [pair for pair in pairs if pair.gray]
   readable = sum(pair.shape is not None for pair in pairs)
-  if grey and len(grey) >= HALF * readable:
-    yield Fault('grey pictures', 'pictures', f'{len(grey)} of {readable}')
+  if gray and len(gray) >= HALF * readable:
+    yield Fault('gray pictures', 'pictures', f'{len(gray)} of {readable}')
   else:
-    for pair in grey:
-      yield Fault('grey among colours', pair.image, 'its three channels are equal')
+    for pair in gray:
+      yield Fault('gray among colors', pair.image, 'its three channels are equal')
 
 
 def of_copies(pairs: Sequence[Seen]) -> Iterator[Fault]:

@@ -9,7 +9,7 @@ from dilated_jax.data.folder import pairing
 
 # Correlation of the high-passed 32x32 pictures from which on two are called near duplicates. On
 # CamVid, pictures of different sequences reach 0.49 (0.57 mirrored). The same picture as JPEG of
-# quality 20, at half size, with noise, 1.3 times as bright, in grey or without 1 % at each border
+# quality 20, at half size, with noise, 1.3 times as bright, in gray or without 1 % at each border
 # stays above 0.95 (drawn scenes: 0.87).
 NEAR = 0.85
 ALL_ALIKE = 0.5  # Where two pictures at random correlate so far, as X-rays do, nothing is told.
@@ -29,13 +29,13 @@ def exact(digests: Sequence[bytes]) -> list[list[int]]:
 
 
 def signatures(thumbs: np.ndarray) -> np.ndarray:
-  """What small grey pictures look like apart from brightness, contrast and large gradients.
+  """What small gray pictures look like apart from brightness, contrast and large gradients.
 
   Args:
     thumbs: (N, 32, 32) uint8.
 
   Returns:
-    (N, 1024) float32 of norm 1, so that products are correlations; 0 for a picture of one colour.
+    (N, 1024) float32 of norm 1, so that products are correlations; 0 for a picture of one color.
   """
   thumbs = thumbs.astype(np.float32)
   coarse = ndimage.uniform_filter(thumbs, (0, 9, 9), mode='nearest')
@@ -83,7 +83,7 @@ def films(
     thumbs: (N, 32, 32) uint8.
 
   Yields:
-    the name of the sequence, the places of its frames in order, and whether neighbours look so much
+    the name of the sequence, the places of its frames in order, and whether neighbors look so much
     more alike than other pictures that this is a film indeed, and not just a way of naming.
   """
   groups = {}

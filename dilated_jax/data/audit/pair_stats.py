@@ -24,10 +24,10 @@ class Seen:
     image, label: where they are, for messages.
     faults: what is wrong with the files themselves.
     shape: (H, W) of the picture; None if it can't be read.
-    grey: whether the picture has no colours.
+    gray: whether the picture has no colors.
     file: digest of the picture's file; empty where there is none.
     pixels: digest of the picture's pixels; empty if it can't be read.
-    thumb: (32, 32) uint8, the picture in grey.
+    thumb: (32, 32) uint8, the picture in gray.
     stored: what the label holds; None if it can't be read.
     label_pixels: digest of the label's pixels; empty if it can't be read.
     rough: see `roughness`.
@@ -39,7 +39,7 @@ class Seen:
   label: str
   faults: tuple[Fault, ...]
   shape: tuple[int, int] | None
-  grey: bool
+  gray: bool
   file: bytes
   pixels: bytes
   thumb: np.ndarray | None
@@ -92,14 +92,14 @@ def example(name: str, split: str, content: dict) -> Seen:
   place = f'{name} {split}/{content["name"]}'
   pair = pairing.Pair(content['name'], place, place, split)
   codes = content['label']
-  return _seen(pair, [], content['image'], labels.store('grey', None, codes), codes, b'')
+  return _seen(pair, [], content['image'], labels.store('gray', None, codes), codes, b'')
 
 
 def _seen(pair, faults, image, stored, codes, digest):
   thumb = None
   if image is not None:
-    grey = Image.fromarray(image).convert('L')
-    thumb = np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.BOX))
+    gray = Image.fromarray(image).convert('L')
+    thumb = np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.BOX))
     if image.min() == image.max():
       faults.append(Fault('blank picture', str(pair.image), f'every value is {image.max()}'))
   return Seen(
@@ -182,18 +182,18 @@ def _of_sizes(pair, image, head, codes):
       yield Fault('rotation not followed', str(pair.label), found)
 
 
-def agreement(grey: np.ndarray, codes: np.ndarray) -> float:
+def agreement(gray: np.ndarray, codes: np.ndarray) -> float:
   """How much stronger the edges of a picture are along the borders of its label than elsewhere.
 
   Args:
-    grey: (H, W) uint8 picture.
+    gray: (H, W) uint8 picture.
     codes: (H, W) values of its label.
 
   Returns:
     the ratio of mean gradients; 1 if they have nothing to do with each other.
   """
-  grey = grey.astype(np.float32)
-  down, right = np.abs(np.diff(grey, axis=0))[:, :-1], np.abs(np.diff(grey, axis=1))[:-1]
+  gray = gray.astype(np.float32)
+  down, right = np.abs(np.diff(gray, axis=0))[:, :-1], np.abs(np.diff(gray, axis=1))[:-1]
   border = (codes[1:, :-1] != codes[:-1, :-1]) | (codes[:-1, 1:] != codes[:-1, :-1])
   gradient = down + right
   return float(gradient[border].mean() / max(gradient.mean(), 1e-6)) if border.any() else 0.0
@@ -202,7 +202,7 @@ def agreement(grey: np.ndarray, codes: np.ndarray) -> float:
 def roughness(codes: np.ndarray) -> float:
   """How torn the borders of a label are, which tells smoothing and compression with loss.
 
-  Counts pixels of which at most one neighbour is like them, while their value stands on no firmer
+  Counts pixels of which at most one neighbor is like them, while their value stands on no firmer
   ground within two pixels: what interpolation and JPEG leave between two classes.
 
   Args:

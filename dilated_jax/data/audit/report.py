@@ -105,21 +105,21 @@ def _cells(report, fault) -> Iterator[np.ndarray]:
 
 
 def _painted(codes, stored, report):
-  """A label in the colours of its classes; a colour mask as it is."""
-  if stored.form == 'palette' and (report.form == 'colours' or not report.classes):
+  """A label in the colors of its classes; a color mask as it is."""
+  if stored.form == 'palette' and (report.form == 'colors' or not report.classes):
     return np.array([*stored.palette, *[(0, 0, 0)] * 256], np.uint8)[codes]
-  if stored.form == 'colours' and report.form != 'channels':
+  if stored.form == 'colors' and report.form != 'channels':
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1).astype(np.uint8)
   if not report.classes:
     return np.repeat(codes[..., None].astype(np.uint8), 3, -1)
   legal, palette = report.legal_values, [*report.classes.palette, *[(0, 0, 0)] * 256]
   values, places = np.unique(codes & 255, return_inverse=True)
-  colours = [_STRANGE if value not in legal else palette[legal[value]] for value in values.tolist()]
-  return np.array(colours, np.uint8)[places.reshape(codes.shape)]
+  colors = [_STRANGE if value not in legal else palette[legal[value]] for value in values.tolist()]
+  return np.array(colors, np.uint8)[places.reshape(codes.shape)]
 
 
 def _fitted(image):
-  """A picture in a box of one size for all; grey where there is none."""
+  """A picture in a box of one size for all; gray where there is none."""
   if image is None:
     return np.full((*_BOX[::-1], 3), 200, np.uint8)
   height, width = image.shape[:2]
@@ -174,4 +174,4 @@ def _wrapped(text, head):
 
 
 def _value(value, report) -> str:
-  return f'#{value:06x}' if report.form == 'colours' else str(value)
+  return f'#{value:06x}' if report.form == 'colors' else str(value)

@@ -51,7 +51,7 @@ def paired(tree) -> dict[str, list[pairs.Pair]]:
 def read(tree, pair: pairs.Pair, size):
   """Returns the class ids of a pair; for `pairs.check`."""
   del size
-  return CAMVID.from_colours(pairs.read_colours(tree, pair.label), tree.where(pair.label)), None
+  return CAMVID.from_colors(pairs.read_colors(tree, pair.label), tree.where(pair.label)), None
 
 
 class CamvidFull(pairs.Builder):

@@ -1,6 +1,6 @@
 """KITTI with the labels of Ros et al.: 11 classes, about 1226x370, 100 + 46 pictures.
 
-The data set of the paper (appendix A.2). Labels are colour masks with the colours of CamVid, black
+The data set of the paper (appendix A.2). Labels are color masks with the colors of CamVid, black
 to ignore. Read from one of these, in which PNG pictures and labels have the same names:
 
   KITTI_SEMANTIC/{Training_00,Validation_07}/{RGB,GT}/   as the authors have it, or a .zip of that
@@ -89,7 +89,7 @@ def paired(tree, layout) -> dict[str, list[pairs.Pair]]:
 def read(tree, pair: pairs.Pair, size):
   """Returns the class ids of a pair; for `pairs.check`."""
   del size
-  return KITTI.from_colours(pairs.read_colours(tree, pair.label), tree.where(pair.label)), None
+  return KITTI.from_colors(pairs.read_colors(tree, pair.label), tree.where(pair.label)), None
 
 
 class Kitti(pairs.Builder):

@@ -159,13 +159,13 @@ def _noise(rng, rows, columns):
 
 
 def _expanse(rng):
-  """Pale blue-grey with soft ripples, uint8 (128, 160, 3)."""
+  """Pale blue-gray with soft ripples, uint8 (128, 160, 3)."""
   hue, saturation, value = rng.uniform(0.53, 0.61), rng.uniform(0.1, 0.24), rng.uniform(0.76, 0.9)
-  colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
+  color = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
   ripples = 4 * _noise(rng, 40, 12) + 2.5 * _noise(rng, 64, 40) + 2 * _noise(rng, 5, 5)
   grain = rng.normal(0, 1.2, (HEIGHT, WIDTH))
   tone = (ripples + grain)[..., None] * np.array([1.1, 1, 0.9])
-  return np.clip(colour + tone, 0, 255).astype(np.uint8)
+  return np.clip(color + tone, 0, 255).astype(np.uint8)
 
 
 def _light(rng):
@@ -176,16 +176,16 @@ def _light(rng):
   return (1 + strength * slope)[..., None].astype(np.float32)
 
 
-def _polygon(pens, points, colour, kind):
+def _polygon(pens, points, color, kind):
   points = [(_FINE * x, _FINE * y) for x, y in points]
-  pens[0].polygon(points, fill=colour)
+  pens[0].polygon(points, fill=color)
   pens[1].polygon(points, fill=kind)
 
 
-def _line(pens, points, colour, kind, width):
+def _line(pens, points, color, kind, width):
   points = [(_FINE * x, _FINE * y) for x, y in points]
   width = max(1, round(_FINE * width))
-  pens[0].line(points, fill=colour, width=width, joint='curve')
+  pens[0].line(points, fill=color, width=width, joint='curve')
   pens[1].line(points, fill=kind, width=width, joint='curve')
 
 
@@ -215,8 +215,8 @@ def _draw_pole(pens, pole, rng):
   if flag:
     top_x, top_y = _pole_top(pole)
     tip = (top_x + flag * 6.5, top_y + 2.6)
-    colour = [(226, 122, 20), (40, 140, 90), (235, 190, 30)][rng.integers(3)]
-    _polygon(pens, [(top_x, top_y), tip, (top_x, top_y + 5.2)], colour, _POLE)
+    color = [(226, 122, 20), (40, 140, 90), (235, 190, 30)][rng.integers(3)]
+    _polygon(pens, [(top_x, top_y), tip, (top_x, top_y + 5.2)], color, _POLE)
 
 
 def _draw_landmark(canvas, ids, box, world, rng):
@@ -227,10 +227,10 @@ def _draw_landmark(canvas, ids, box, world, rng):
   wide, tall = box[2] - box[0], box[3] - box[1]
   mirrored = rng.random() < 0.5
 
-  def shape(colour, *points):
+  def shape(color, *points):
     """A polygon; points are fractions of the box."""
     points = [((1 - x if mirrored else x) * wide, y * tall) for x, y in points]
-    _polygon(pens, points, colour, _LANDMARK)
+    _polygon(pens, points, color, _LANDMARK)
 
   (_draw_lighthouse if world == 'sea' else _draw_cabin)(shape)
   for target, part in zip((canvas, ids), parts, strict=True):
@@ -249,8 +249,8 @@ def _draw_lighthouse(shape):
   edges = np.linspace(0.24, 0.84, 6)
   for stripe, (top, foot) in enumerate(itertools.pairwise(edges)):
     a, b = side(top), side(foot)
-    colour = white if stripe % 2 else red
-    shape(colour, (0.5 - a, top), (0.5 + a, top), (0.5 + b, foot), (0.5 - b, foot))
+    color = white if stripe % 2 else red
+    shape(color, (0.5 - a, top), (0.5 + a, top), (0.5 + b, foot), (0.5 - b, foot))
   shape((50, 48, 56), (0.32, 0.2), (0.68, 0.2), (0.68, 0.25), (0.32, 0.25))
   shape((255, 226, 96), (0.4, 0.1), (0.6, 0.1), (0.6, 0.2), (0.4, 0.2))
   shape(red, (0.36, 0.11), (0.5, 0), (0.64, 0.11))

@@ -7,7 +7,7 @@ What a published data set has in `classes.py` is found from the labels here, or 
    "ignore": [255, [0, 0, 0]], "mean": [105, 108, 110]}
 
 `names` and `palette` (RGB) are in the order of the class ids. Label pictures that hold numbers have
-`ids`, by default 0, 1, 2, ...; `ignore` are the numbers or colours of pixels that don't count.
+`ids`, by default 0, 1, 2, ...; `ignore` are the numbers or colors of pixels that don't count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class Found:
   Attributes:
     root: the folder.
     classes: its classes; `mean` is that of the training pictures.
-    form: how labels are read: 'numbers', 'channels' (numbers in three equal channels) or 'colours'.
+    form: how labels are read: 'numbers', 'channels' (numbers in three equal channels) or 'colors'.
     splits: the pairs of 'train', 'val' and 'test', as far as there are any.
     pixels: of each class in train.
     beside: all pixels of the pictures of train in which a class occurs.
@@ -75,7 +75,7 @@ class Found:
   def about(self) -> dict:
     """All of it for a JSON file that can serve as `classes.json` of the folder."""
     classes = self.classes
-    ignored = [list(colour) for colour, name in classes.other_colours if name is None]
+    ignored = [list(color) for color, name in classes.other_colors if name is None]
     about = {
       'names': classes.names,
       'palette': classes.palette,
@@ -83,7 +83,7 @@ class Found:
       'ignore': [*classes.void, *({IGNORE} - {*classes.void, *classes.raw_ids}), *ignored],
       'mean': classes.mean,
     }
-    if self.form == 'colours':
+    if self.form == 'colors':
       del about['ids']
     about['found'] = {
       'folder': str(self.root.resolve()),
@@ -132,10 +132,10 @@ def split(found: Found, name: str) -> Sequence[dict]:
 
 def read_label(found: Found, path) -> np.ndarray:
   """Reads a label picture: uint8 (H, W) class ids, 255 for pixels to ignore."""
-  if found.form == 'colours':
-    return found.classes.from_colours(image_files.read_colours(path), path)
+  if found.form == 'colors':
+    return found.classes.from_colors(image_files.read_colors(path), path)
   numbers = found.form == 'numbers'
-  ids = image_files.read_label(path) if numbers else image_files.read_colours(path)[..., 0]
+  ids = image_files.read_label(path) if numbers else image_files.read_colors(path)[..., 0]
   return found.classes.to_train_ids(ids, path)
 
 
@@ -184,7 +184,7 @@ def _look(root, paired, mark, newest) -> Found:
   wrong = [
     f'{problem.path}: {problem.found}' for problem in paired.problems if problem.kind != 'no label'
   ]
-  unlabelled = [problem.path for problem in paired.problems if problem.kind == 'no label']
+  unlabeled = [problem.path for problem in paired.problems if problem.kind == 'no label']
   if not paired.pairs:
     wrong.insert(0, f'{root}: no picture has a label of its name')
   _refuse(wrong, root, len(paired.pairs))
@@ -199,16 +199,16 @@ def _look(root, paired, mark, newest) -> Found:
   _refuse(illegal(stored, classes, form), root, len(seen))
 
   train = {pair.image for pair in splits['train']}
-  colours, count = np.zeros(3), LabelCounts.none(classes.num_classes)
-  for pair, (colour, _) in zip(paired.pairs, seen, strict=True):
+  colors, count = np.zeros(3), LabelCounts.none(classes.num_classes)
+  for pair, (color, _) in zip(paired.pairs, seen, strict=True):
     if pair.image in train:
-      colours += colour
+      colors += color
       count += counts(stored[pair.label], classes, form)
-  mean = spec.mean or tuple(round(value, 2) for value in (colours / count.total).tolist())
+  mean = spec.mean or tuple(round(value, 2) for value in (colors / count.total).tolist())
   classes = dataclasses.replace(classes, mean=mean)
   notes = (
     f'{root}: {len(paired.pairs)} pictures with labels ({paired.where})',
-    *_left_out(unlabelled, paired.unlisted),
+    *_left_out(unlabeled, paired.unlisted),
     split_note,
     *label_notes,
     *_sizes(label.shape for label in stored.values()),
@@ -237,7 +237,7 @@ def _refuse(wrong, root, count):
 
 
 def _looked(pair):
-  """(sum of colours, label) of a pair, or a sentence about what is wrong with it."""
+  """(sum of colors, label) of a pair, or a sentence about what is wrong with it."""
   try:
     image, label = image_files.read_image(pair.image), read_stored(pair.label)
   except InputError as error:
@@ -318,11 +318,11 @@ def _hashed(name) -> bytes:
 # Sentences.
 
 
-def _left_out(unlabelled, unlisted) -> list[str]:
+def _left_out(unlabeled, unlisted) -> list[str]:
   notes = []
-  if unlabelled:
-    listed = some([path.name for path in unlabelled])
-    notes.append(f'{len(unlabelled)} pictures have no label and are left out: {listed}')
+  if unlabeled:
+    listed = some([path.name for path in unlabeled])
+    notes.append(f'{len(unlabeled)} pictures have no label and are left out: {listed}')
   if unlisted:
     notes.append(f'{len(unlisted)} pictures are in no list and are left out: {some(unlisted)}')
   return notes

@@ -13,11 +13,11 @@ import numpy as np
 from dilated_jax.data.statistics import LabelCounts
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
-from dilated_jax.label_spec import IGNORE, Classes, bitwise_colour
+from dilated_jax.label_spec import IGNORE, Classes, bitwise_color
 
 NAME = 'folder'
 CLASSES_FILE = 'classes.json'
-MAX_COLOURS = 64  # More colours than that are no classes but smoothed borders.
+MAX_COLORS = 64  # More colors than that are no classes but smoothed borders.
 MAX_STRAY = 8  # As many values that nowhere fill 2x2 pixels come from smoothing or loss.
 
 
@@ -29,7 +29,7 @@ class Spec:
   palette: tuple[tuple[int, int, int], ...] | None = None
   ids: tuple[int, ...] | None = None
   ignore: tuple[int, ...] | None = None
-  ignored_colours: tuple[tuple[int, int, int], ...] = ()
+  ignored_colors: tuple[tuple[int, int, int], ...] = ()
   mean: tuple[float, float, float] | None = None
 
 
@@ -38,11 +38,11 @@ class Stored:
   """What one label picture holds.
 
   Attributes:
-    form: 'grey', 'palette' or 'colours'.
+    form: 'gray', 'palette' or 'colors'.
     shape: (H, W).
-    values: pixels of each number, or of each colour as 0xRRGGBB.
+    values: pixels of each number, or of each color as 0xRRGGBB.
     solid: the values that fill 2x2 pixels somewhere.
-    palette: RGB colours of a palette picture, else empty.
+    palette: RGB colors of a palette picture, else empty.
   """
 
   form: str
@@ -52,17 +52,17 @@ class Stored:
   palette: tuple[tuple[int, int, int], ...] = ()
 
   @property
-  def greys(self) -> bool:
+  def grays(self) -> bool:
     """Whether it has three equal channels."""
-    return self.form == 'colours' and all(map(_is_grey, self.values))
+    return self.form == 'colors' and all(map(_is_gray, self.values))
 
   def in_form(self, form: str) -> 'Stored':
-    """The same with values as `find_form` says: of 'channels' the first, of 'colours' RGB."""
+    """The same with values as `find_form` says: of 'channels' the first, of 'colors' RGB."""
     if form == 'channels':
-      return self._renamed(lambda code: code & 0xFF, 'grey')
-    if form == 'colours' and self.form == 'palette':
+      return self._renamed(lambda code: code & 0xFF, 'gray')
+    if form == 'colors' and self.form == 'palette':
       palette = [*map(_packed, self.palette), *[0] * (256 - len(self.palette))]
-      return self._renamed(palette.__getitem__, 'colours')
+      return self._renamed(palette.__getitem__, 'colors')
     return self
 
   def _renamed(self, rename, form):
@@ -85,25 +85,25 @@ def read_codes(path) -> tuple[str, np.ndarray | None, np.ndarray]:
     path: picture file.
 
   Returns:
-    'grey', 'palette' or 'colours'; the palette as (n, 3) uint8, if any; the numbers, or colours
+    'gray', 'palette' or 'colors'; the palette as (n, 3) uint8, if any; the numbers, or colors
     as 0xRRGGBB, as integers (H, W).
 
   Raises:
     InputError: the file is missing, damaged or compressed with loss, or holds values beyond 8 bits.
   """
   form, palette = image_files.stored_as(path)
-  if form == 'colours':
-    colours = image_files.read_colours(path).astype(np.int32)
-    return form, None, (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]
+  if form == 'colors':
+    colors = image_files.read_colors(path).astype(np.int32)
+    return form, None, (colors[..., 0] << 16) | (colors[..., 1] << 8) | colors[..., 2]
   return form, palette, image_files.read_label(path)
 
 
 def store(form: str, palette: np.ndarray | None, codes: np.ndarray) -> Stored:
   """Counts what `read_codes` gives."""
-  colours = () if palette is None else tuple(map(tuple, palette.tolist()))
+  colors = () if palette is None else tuple(map(tuple, palette.tolist()))
   corner = codes[:-1, :-1]
   same = (corner == codes[1:, :-1]) & (corner == codes[:-1, 1:]) & (corner == codes[1:, 1:])
-  return Stored(form, codes.shape, _counted(codes), frozenset(_counted(corner[same])), colours)
+  return Stored(form, codes.shape, _counted(codes), frozenset(_counted(corner[same])), colors)
 
 
 def _counted(codes) -> dict[int, int]:
@@ -127,36 +127,36 @@ def find_form(
     the form, see `Found.form`, and the labels with values in it.
 
   Raises:
-    InputError: some hold numbers and some hold colours.
+    InputError: some hold numbers and some hold colors.
   """
   of = {label.form: path for path, label in labels.items()}
-  if 'colours' in of and 'grey' in of:
+  if 'colors' in of and 'gray' in of:
     raise InputError(
-      f'{of["colours"]} is a colour mask and {of["grey"]} holds numbers; a folder of labels holds '
+      f'{of["colors"]} is a color mask and {of["gray"]} holds numbers; a folder of labels holds '
       'one kind'
     )
-  known = {0, *map(_packed, (*(spec.palette or ()), *spec.ignored_colours))}
-  painted = {path: label.in_form('colours') for path, label in labels.items()}
+  known = {0, *map(_packed, (*(spec.palette or ()), *spec.ignored_colors))}
+  painted = {path: label.in_form('colors') for path, label in labels.items()}
   meant = spec.palette and all(set(label.values) <= known for label in painted.values())
-  if 'colours' in of:
-    if not meant and all(label.greys for label in labels.values()):
+  if 'colors' in of:
+    if not meant and all(label.grays for label in labels.values()):
       return 'channels', {path: label.in_form('channels') for path, label in labels.items()}
-    return 'colours', painted
-  if any(label.form == 'grey' for label in labels.values()):
+    return 'colors', painted
+  if any(label.form == 'gray' for label in labels.values()):
     return 'numbers', dict(labels)
-  # Palettes of their own, as quantised pictures have: only the colours mean the same everywhere.
+  # Palettes of their own, as quantised pictures have: only the colors mean the same everywhere.
   agreed = dict(enumerate(spec.palette or ())) if meant else {}
   for label in labels.values():
     if not agrees(label, agreed):
-      return 'colours', painted
+      return 'colors', painted
     agreed |= {value: label.palette[value] for value in label.values if value < len(label.palette)}
   return 'numbers', dict(labels)
 
 
-def agrees(label: Stored, colours: Mapping[int, tuple[int, int, int]]) -> bool:
-  """Whether the palette of a label picture gives the numbers in it these colours, if any."""
+def agrees(label: Stored, colors: Mapping[int, tuple[int, int, int]]) -> bool:
+  """Whether the palette of a label picture gives the numbers in it these colors, if any."""
   own = dict(enumerate(label.palette))
-  return all(colours.get(value, own.get(value)) == own.get(value) for value in label.values)
+  return all(colors.get(value, own.get(value)) == own.get(value) for value in label.values)
 
 
 def find_classes(
@@ -180,7 +180,7 @@ def find_classes(
   for label in labels.values():
     for value, count in label.values.items():
       totals[value] = totals.get(value, 0) + count
-  find = _colour_classes if form == 'colours' else _number_classes
+  find = _color_classes if form == 'colors' else _number_classes
   classes, notes = find(labels, totals, spec, root)
   if classes.num_classes < 2:
     raise InputError(
@@ -205,8 +205,8 @@ def _number_classes(labels, totals, spec, root):
   else:
     ids, note = _numbers(labels, totals, spec)
   void = tuple(value for value in spec.ignore or () if value != IGNORE)
-  # Black, the first colour of that scheme, would look like pixels to ignore.
-  drawn = tuple(bitwise_colour(index + 1) for index in range(len(ids)))
+  # Black, the first color of that scheme, would look like pixels to ignore.
+  drawn = tuple(bitwise_color(index + 1) for index in range(len(ids)))
   classes = Classes(
     NAME,
     names=spec.names or tuple(f'class {value}' for value in ids),
@@ -243,30 +243,30 @@ def _numbers(labels, totals, spec) -> tuple[tuple[int, ...], str]:
   return tuple(values), f'{CLASSES_FILE} would name them; most numbers in between do not occur'
 
 
-def _colour_classes(labels, totals, spec, root):
+def _color_classes(labels, totals, spec, root):
   if spec.palette:
     palette, note = spec.palette, f'{CLASSES_FILE} says which'
   elif spec.names:
     raise InputError(
-      f'{root / CLASSES_FILE}: names {len(spec.names)} classes and the labels are colour masks; '
-      'add "palette", the RGB colours of the classes in the same order'
+      f'{root / CLASSES_FILE}: names {len(spec.names)} classes and the labels are color masks; '
+      'add "palette", the RGB colors of the classes in the same order'
     )
   else:
     _refuse_strays(labels, totals)
-    codes = sorted(set(totals) - set(map(_packed, spec.ignored_colours)))
-    if not 0 < len(codes) <= MAX_COLOURS:
+    codes = sorted(set(totals) - set(map(_packed, spec.ignored_colors)))
+    if not 0 < len(codes) <= MAX_COLORS:
       raise InputError(
-        f'{_folder(labels)}: these colour masks have {len(codes)} colours that count; '
+        f'{_folder(labels)}: these color masks have {len(codes)} colors that count; '
         f'say in {CLASSES_FILE} which are classes ("palette")'
       )
     palette = tuple((code >> 16, code >> 8 & 255, code & 255) for code in codes)
-    note = f'one for each colour; {CLASSES_FILE} would name them'
-  names = spec.names or tuple('#{:02x}{:02x}{:02x}'.format(*colour) for colour in palette)
-  others = tuple((colour, None) for colour in spec.ignored_colours)
-  classes = Classes(NAME, names, palette, (0.0, 0.0, 0.0), other_colours=others)
-  ignored = [colour for colour, index in classes.colours.items() if index == IGNORE]
+    note = f'one for each color; {CLASSES_FILE} would name them'
+  names = spec.names or tuple('#{:02x}{:02x}{:02x}'.format(*color) for color in palette)
+  others = tuple((color, None) for color in spec.ignored_colors)
+  classes = Classes(NAME, names, palette, (0.0, 0.0, 0.0), other_colors=others)
+  ignored = [color for color, index in classes.colors.items() if index == IGNORE]
   return classes, [
-    f'labels: colour masks, {len(names)} classes ({note}): {some(names)}; '
+    f'labels: color masks, {len(names)} classes ({note}): {some(names)}; '
     f'{" and ".join(map(str, ignored)) or "nothing"} is ignored'
   ]
 
@@ -292,7 +292,7 @@ def illegal(labels, classes: Classes, form: str) -> list[str]:
   for path, label in labels.items():
     wrong = sorted(set(label.values) - legal.keys())
     if wrong:
-      listed = [f'#{value:06x}' if form == 'colours' else str(value) for value in wrong[:4]]
+      listed = [f'#{value:06x}' if form == 'colors' else str(value) for value in wrong[:4]]
       listed += ['...'] * (len(wrong) > 4)
       sentences.append(f'{path}: holds {", ".join(listed)}, which no class has')
   return sentences
@@ -300,8 +300,8 @@ def illegal(labels, classes: Classes, form: str) -> list[str]:
 
 def legal_values(classes: Classes, form: str) -> dict[int, int]:
   """The class id, or 255, of each value that `Stored.values` may have."""
-  if form == 'colours':
-    return {_packed(colour): index for colour, index in classes.colours.items()}
+  if form == 'colors':
+    return {_packed(color): index for color, index in classes.colors.items()}
   ids = classes.raw_ids or range(classes.num_classes)
   void = dict.fromkeys((*classes.void, IGNORE), IGNORE)
   return void | {value: index for index, value in enumerate(ids)}
@@ -326,12 +326,12 @@ def _folder(labels):
 
 
 def _own_palette(labels, ids):
-  """The colours that palette pictures give these numbers, if they can be told apart."""
+  """The colors that palette pictures give these numbers, if they can be told apart."""
   for label in labels.values():
     if len(label.palette) > max(ids):
       palette = tuple(label.palette[value] for value in ids)
-      greys = all(_is_grey(_packed(colour)) for colour in palette)
-      return None if greys or len(set(palette)) < len(palette) else palette
+      grays = all(_is_gray(_packed(color)) for color in palette)
+      return None if grays or len(set(palette)) < len(palette) else palette
   return None
 
 
@@ -366,10 +366,10 @@ def read_spec(path) -> Spec:
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
   names = listed('names', lambda name: isinstance(name, str) and name.strip(), 'names')
-  palette = listed('palette', _is_colour, 'colours [red, green, blue], 0..255')
+  palette = listed('palette', _is_color, 'colors [red, green, blue], 0..255')
   ids = listed('ids', _is_byte, 'numbers 0..255')
-  ignore = listed('ignore', lambda value: _is_byte(value) or _is_colour(value),
-                  'numbers 0..255 and colours')  # fmt: skip
+  ignore = listed('ignore', lambda value: _is_byte(value) or _is_color(value),
+                  'numbers 0..255 and colors')  # fmt: skip
   mean = listed('mean', lambda value: _is_number(value) and 0 <= value <= 255, 'numbers 0..255')
   for name, values in (('names', names), ('palette', palette), ('ids', ids)):
     if values is not None and not 0 < len(values) < IGNORE:
@@ -381,18 +381,18 @@ def read_spec(path) -> Spec:
     if values and names and len(values) != len(names):
       raise InputError(f'{path}: {len(names)} names and {len(values)} elements in "{name}"')
   if palette and ids and len(palette) != len(ids):
-    raise InputError(f'{path}: {len(ids)} ids and {len(palette)} colours')
+    raise InputError(f'{path}: {len(ids)} ids and {len(palette)} colors')
   if mean is not None and len(mean) != 3:
     raise InputError(f'{path}: "mean" must be three numbers, of red, green and blue')
-  colours = tuple(value for value in ignore or () if isinstance(value, tuple))
+  colors = tuple(value for value in ignore or () if isinstance(value, tuple))
   numbers = None if ignore is None else tuple(v for v in ignore if not isinstance(v, tuple))
   if len(names or palette or ()) > 256 - len(numbers or ()):
     raise InputError(f'{path}: "ignore" leaves too few numbers for {len(names or palette)} classes')
   if both := [value for value in ids or () if value in (numbers or ())]:
     raise InputError(f'{path}: {both[0]} is in "ids" and in "ignore"')
-  if both := [colour for colour in palette or () if colour in colours]:
-    raise InputError(f'{path}: the colour {list(both[0])} is in "palette" and in "ignore"')
-  return Spec(names, palette, ids, numbers, colours, mean)
+  if both := [color for color in palette or () if color in colors]:
+    raise InputError(f'{path}: the color {list(both[0])} is in "palette" and in "ignore"')
+  return Spec(names, palette, ids, numbers, colors, mean)
 
 
 def _is_number(value) -> bool:
@@ -403,16 +403,16 @@ def _is_byte(value) -> bool:
   return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
 
 
-def _is_colour(value) -> bool:
+def _is_color(value) -> bool:
   return isinstance(value, list) and len(value) == 3 and all(map(_is_byte, value))
 
 
-def _is_grey(code) -> bool:
+def _is_gray(code) -> bool:
   return code >> 16 == code >> 8 & 255 == code & 255
 
 
-def _packed(colour) -> int:
-  red, green, blue = colour
+def _packed(color) -> int:
+  red, green, blue = color
   return (red << 16) | (green << 8) | blue
 
 

@@ -150,7 +150,7 @@ def match(images, labels) -> tuple[list[Pair], list[Problem]]:
   """Pairs the pictures below one folder with those below another by name.
 
   Where a name occurs in several subfolders, the subfolders must be the same too. Of several label
-  pictures of one name, label maps go before colours, as in `pictures.pairs`.
+  pictures of one name, label maps go before colors, as in `pictures.pairs`.
   """
   images, labels = pathlib.Path(images), pathlib.Path(labels)
   files = [path for path in matching.below(images) if labels not in path.parents]

@@ -167,10 +167,10 @@ def transparent_label(pair):
   return [('transparent label', pair.label)]
 
 
-def colour_mask(pair):
+def color_mask(pair):
   palette = np.array([*audit.numbered(20).palette, *[(0, 0, 0)] * 236], np.uint8)
   save(palette[pair.ids], pair.label)
-  return [('colour mask', pair.label)]
+  return [('color mask', pair.label)]
 
 
 def ids_in_three_channels(pair):
@@ -204,12 +204,12 @@ def illegal_value(pair):
   return [('values outside the classes', pair.label)]
 
 
-def nothing_labelled(pair):
+def nothing_labeled(pair):
   pair.relabel(np.full_like(pair.ids, 255))
   return [('empty label', pair.label)]
 
 
-def little_labelled(pair):
+def little_labeled(pair):
   ids = np.full_like(pair.ids, 255)
   ids[:5] = pair.ids[:5]
   pair.relabel(ids)
@@ -223,7 +223,7 @@ def one_class(pair):
 
 def blank_picture(pair):
   pair.repaint(np.full_like(pair.picture, 7))
-  return [('blank picture', pair.image), ('grey among colours', pair.image)]
+  return [('blank picture', pair.image), ('gray among colors', pair.image)]
 
 
 def transparent_picture(pair):
@@ -239,9 +239,9 @@ def needless_alpha(pair):
 
 
 def sixteen_bit_picture(pair):
-  grey = np.asarray(Image.fromarray(pair.picture).convert('L')).astype(np.uint16) * 257
-  pair.repaint(grey)
-  return [('16-bit picture', pair.image), ('grey among colours', pair.image)]
+  gray = np.asarray(Image.fromarray(pair.picture).convert('L')).astype(np.uint16) * 257
+  pair.repaint(gray)
+  return [('16-bit picture', pair.image), ('gray among colors', pair.image)]
 
 
 def picture_for_print(pair):
@@ -249,9 +249,9 @@ def picture_for_print(pair):
   return [('picture for print', pair.image)]
 
 
-def grey_picture(pair):
+def gray_picture(pair):
   pair.repaint(Image.fromarray(pair.picture).convert('L'))
-  return [('grey among colours', pair.image)]
+  return [('gray among colors', pair.image)]
 
 
 def copied_file(pair, other):
@@ -291,10 +291,10 @@ def mirrored_copy(pair, other):
 ALONE = (
   truncated_picture, empty_file, no_picture_at_all, truncated_label, flipped_bits, label_missing,
   picture_missing, two_of_one_name, jpeg_label, label_that_was_a_jpeg, smoothly_resized_label,
-  sixteen_bit_label, label_of_large_numbers, transparent_label, colour_mask,
+  sixteen_bit_label, label_of_large_numbers, transparent_label, color_mask,
   ids_in_three_channels, label_of_another_size, quarter_turn_by_exif, half_turn_by_exif,
-  illegal_value, nothing_labelled, little_labelled, one_class, blank_picture, transparent_picture,
-  needless_alpha, sixteen_bit_picture, picture_for_print, grey_picture,
+  illegal_value, nothing_labeled, little_labeled, one_class, blank_picture, transparent_picture,
+  needless_alpha, sixteen_bit_picture, picture_for_print, gray_picture,
 )  # fmt: skip
 OF_TWO = (copied_pixels, contradicting_labels, label_of_another_picture, mirrored_copy)
 ACROSS = (copied_file, saved_again_brighter)
@@ -422,10 +422,10 @@ def test_one_class_in_many_labels_is_how_the_data_is(tmp_path):
   assert kinds(run(tmp_path))['one class only'].severity == 'note'
 
 
-def test_grey_pictures_all_over(tmp_path):
+def test_gray_pictures_all_over(tmp_path):
   for pair in draw(tmp_path, 6, 2):
-    grey_picture(pair)
-  assert found(run(tmp_path)) == {('grey pictures', 'pictures')}
+    gray_picture(pair)
+  assert found(run(tmp_path)) == {('gray pictures', 'pictures')}
 
 
 def test_labels_all_saved_with_loss(tmp_path):
@@ -442,42 +442,42 @@ def with_palette(ids, palette):
 
 
 def test_palettes(tmp_path):
-  colours = [*SCENES.palette, *[(9, 9, 9)] * 249]
+  colors = [*SCENES.palette, *[(9, 9, 9)] * 249]
   pairs = draw(tmp_path, 8, 2)
   for pair in pairs:
-    save(with_palette(pair.ids, colours), pair.label)
+    save(with_palette(pair.ids, colors), pair.label)
   assert found(run(tmp_path)) == set()
-  save(with_palette(pairs[3].ids, colours[::-1]), pairs[3].label)
+  save(with_palette(pairs[3].ids, colors[::-1]), pairs[3].label)
   for classes in (NUM_SCENES, None):
     report = run(tmp_path, classes)
     assert report.legal and found(report) == {('other palette', 'a003x.png')}
 
 
-def test_colour_masks(tmp_path):
+def test_color_masks(tmp_path):
   pairs = draw(tmp_path, 8, 2)
   palette = np.array(SCENES.palette, np.uint8)
   for pair in pairs:
     save(palette[pair.ids], pair.label)
   paired = pairing.of_folders(tmp_path / 'images', tmp_path / 'labels')
   report = audit.of_files(paired, classes=SCENES)
-  assert report.legal and found(report) == set() and report.how == 'labels: colours of scenes'
+  assert report.legal and found(report) == set() and report.how == 'labels: colors of scenes'
   reference = sum(np.bincount(pair.ids.ravel(), minlength=7) for pair in pairs[:8])
   np.testing.assert_array_equal(report.counts['train'].pixels, reference)
   assert audit.of_files(paired).classes.num_classes == 7
-  assert len(kinds(audit.of_files(paired, classes=audit.numbered(7)))['colour mask'].faults) == 10
+  assert len(kinds(audit.of_files(paired, classes=audit.numbered(7)))['color mask'].faults) == 10
 
   pairs[1].relabel(pairs[1].ids)
   smooth = Image.fromarray(palette[pairs[2].ids]).resize((70, 60), Image.Resampling.BILINEAR)
   save(smooth.resize((160, 128), Image.Resampling.BILINEAR), pairs[2].label)
   report = audit.of_files(paired, classes=SCENES)
-  assert {('numbers among colours', 'a001x.png'), ('values outside the classes', 'a002x.png'),
+  assert {('numbers among colors', 'a001x.png'), ('values outside the classes', 'a002x.png'),
           ('torn borders', 'a002x.png')} == found(report)  # fmt: skip
   report = audit.of_files(paired)
   assert ('value in one file only', 'a002x.png') in found(report)
   assert report.classes.num_classes == 7 and not report.legal
 
 
-def test_stray_colours_are_told(tmp_path):
+def test_stray_colors_are_told(tmp_path):
   pairs = [Pair(tmp_path, '', f'c{i}x', *scenes.draw(i)) for i in range(5)]
   for pair in pairs:
     save(np.array(CAMVID.palette, np.uint8)[pair.ids], pair.label)
@@ -486,8 +486,8 @@ def test_stray_colours_are_told(tmp_path):
   save(mask, pairs[0].label)
   paired = pairing.of_folders(tmp_path / 'images', tmp_path / 'labels')
   report = audit.of_files(paired, classes=CAMVID)
-  assert report.legal and ('stray colours', 'c0x.png') in found(report)
-  assert '#010203 on 9 of 20480' in kinds(report)['stray colours'].faults[0].found
+  assert report.legal and ('stray colors', 'c0x.png') in found(report)
+  assert '#010203 on 9 of 20480' in kinds(report)['stray colors'].faults[0].found
 
 
 def test_official_ids_and_train_ids(tmp_path):
@@ -525,7 +525,7 @@ def test_a_value_that_one_label_has(tmp_path):
 
 def test_labels_of_nothing(tmp_path):
   for pair in draw(tmp_path, 4, 2):
-    nothing_labelled(pair)
+    nothing_labeled(pair)
   report = run(tmp_path, None)
   assert ('labels not understood', 'labels') in found(report, 'error')
   assert report.classes is None and report.weights == {} and not report.legal
@@ -676,9 +676,9 @@ def test_roughness_of_clean_and_damaged_labels():
 def test_agreement_tells_the_right_side_up():
   for seed in range(6):
     image, ids = scenes.draw(seed)
-    grey = np.asarray(Image.fromarray(image).convert('L'))
-    assert pair_stats.agreement(grey, ids) > 2 * pair_stats.agreement(grey[::-1, ::-1], ids)
-  assert pair_stats.agreement(grey, np.zeros_like(ids)) == 0
+    gray = np.asarray(Image.fromarray(image).convert('L'))
+    assert pair_stats.agreement(gray, ids) > 2 * pair_stats.agreement(gray[::-1, ::-1], ids)
+  assert pair_stats.agreement(gray, np.zeros_like(ids)) == 0
 
 
 def test_near_duplicates_are_those_of_all_pairs():
@@ -686,7 +686,7 @@ def test_near_duplicates_are_those_of_all_pairs():
   thumbs = rng.integers(0, 256, (40, 32, 32)).astype(np.uint8)
   thumbs[7] = np.clip(thumbs[3] * 0.8 + rng.normal(0, 4, (32, 32)), 0, 255)
   thumbs[30] = thumbs[11, :, ::-1]
-  thumbs[5] = 100  # Of one colour, like every other such picture.
+  thumbs[5] = 100  # Of one color, like every other such picture.
   thumbs[6] = 101
   pairs = {(a, b, turned) for a, b, _, turned in duplicates.near(thumbs)}
   assert pairs == {(3, 7, False), (11, 30, True)}

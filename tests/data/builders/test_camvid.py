@@ -71,11 +71,11 @@ def test_palette_labels_are_read_as_ids_and_other_pictures_as_rgb(raw, data_dir)
   label = PIL.Image.fromarray(ids)
   label.putpalette(np.random.default_rng(1).integers(0, 256, 768, np.uint8).tobytes())
   label.save(raw / 'valannot' / 'd_4.png')
-  grey = np.random.default_rng(2).integers(0, 256, ids.shape, np.uint8)
-  save(raw / 'val' / 'd_4.png', grey)
+  gray = np.random.default_rng(2).integers(0, 256, ids.shape, np.uint8)
+  save(raw / 'val' / 'd_4.png', gray)
   example = data.load('camvid', 'val', data_dir, raw.parent)[0]
   np.testing.assert_array_equal(example['label'], np.where(ids == 11, 255, ids))
-  np.testing.assert_array_equal(example['image'], np.repeat(grey[..., None], 3, 2))
+  np.testing.assert_array_equal(example['image'], np.repeat(gray[..., None], 3, 2))
 
 
 def test_missing_folder(raw, data_dir):
@@ -127,7 +127,7 @@ def test_illegal_values(raw, data_dir):
   expect(raw, data_dir, r'e_5\.png: illegal label values 12, 77; camvid has classes 0\.\.10')
 
 
-def test_colour_masks(raw, data_dir):
+def test_color_masks(raw, data_dir):
   save(raw / 'testannot' / 'e_5.png', np.zeros((20, 28, 3), np.uint8))
   expect(raw, data_dir, r'e_5\.png: a label picture .* one channel')
 
@@ -138,7 +138,7 @@ def test_release(camvid_dir, tmp_path):
   sizes = {split: len(data.load('camvid', split, tmp_path)) for split in camvid.SPLITS}
   assert sizes == camvid.SPLITS
   table = data.classes('camvid')
-  np.testing.assert_allclose(statistics.mean_colour(source), table.mean, atol=0.01)
+  np.testing.assert_allclose(statistics.mean_color(source), table.mean, atol=0.01)
   # Median-frequency weights as SegNet defines them.
   known = [0.279, 0.202, 4.787, 0.149, 1, 0.422, 3.847, 1.974, 0.789, 6.375, 8.859]
   np.testing.assert_allclose(statistics.class_weights(source, 11), known, atol=5e-4)

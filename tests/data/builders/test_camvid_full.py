@@ -1,4 +1,4 @@
-"""camvid_full.py: from the two archives, every colour to its class; the split is SegNet's."""
+"""camvid_full.py: from the two archives, every color to its class; the split is SegNet's."""
 
 import logging
 
@@ -31,17 +31,17 @@ CLASSES = {
   'pedestrian': [(64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)],
   'bicyclist': [(0, 128, 192), (192, 0, 192)],
 }
-COLOURS = [(0, 0, 0), *(colour for colours in CLASSES.values() for colour in colours)]
-IDS = [255, *(index for index, colours in enumerate(CLASSES.values()) for _ in colours)]
+COLORS = [(0, 0, 0), *(color for colors in CLASSES.values() for color in colors)]
+IDS = [255, *(index for index, colors in enumerate(CLASSES.values()) for _ in colors)]
 
 
 def release(seed=0):
-  """Files by name, and the label maps by frame: each has all 32 colours."""
+  """Files by name, and the label maps by frame: each has all 32 colors."""
   rng, files, labels = np.random.default_rng(seed), {}, {}
   for frame in (frame for frames in FRAMES.values() for frame in frames):
     which = rng.permutation(np.arange(96) % 32).reshape(8, 12)
     labels[frame] = np.array(IDS, np.uint8)[which]
-    painted = np.array(COLOURS, np.uint8)[which]
+    painted = np.array(COLORS, np.uint8)[which]
     files[f'701_StillsRaw_full/{frame}.png'] = raw_files.picture(rng, (8, 12))
     files[f'LabeledApproved_full/{frame}_L.png'] = raw_files.png(painted)
   return files, labels
@@ -65,8 +65,8 @@ def data_dir(tmp_path):
   return tmp_path / 'prepared'
 
 
-def test_there_are_32_colours():
-  assert len(COLOURS) == len(set(COLOURS)) == 32
+def test_there_are_32_colors():
+  assert len(COLORS) == len(set(COLORS)) == 32
   assert tuple(CLASSES) == data.classes('camvid_full').names
 
 
@@ -107,7 +107,7 @@ def refused(tmp_path, data_dir, files, *messages):
   return raw_files.expect_refusal('camvid_full', tmp_path / 'raw', data_dir, *messages)
 
 
-def test_a_few_strange_colours_are_ignored_with_a_warning(tmp_path, data_dir, caplog):
+def test_a_few_strange_colors_are_ignored_with_a_warning(tmp_path, data_dir, caplog):
   """Frame Seq05VD_f02610 was saved with smoothed borders."""
   files, labels = release()
   name = 'LabeledApproved_full/Seq05VD_f02610_L.png'
@@ -118,13 +118,13 @@ def test_a_few_strange_colours_are_ignored_with_a_warning(tmp_path, data_dir, ca
   write(tmp_path / 'raw', files)
   with caplog.at_level(logging.WARNING):
     source = data.load('camvid_full', 'test', data_dir, tmp_path / 'raw')
-  assert caplog.text.count('5 pixels of colours that belong to no class') == 1
+  assert caplog.text.count('5 pixels of colors that belong to no class') == 1
   assert 'Seq05VD_f02610_L.png' in caplog.text
   np.testing.assert_array_equal(source[1]['label'], labels['Seq05VD_f02610'])
 
   painted[4:6] = 127, 64, 128
   files[name] = raw_files.png(painted)
-  message = r'Seq05VD_f02610_L\.png: the colour \(127, 64, 128\) at row 2, column 3 .* camvid'
+  message = r'Seq05VD_f02610_L\.png: the color \(127, 64, 128\) at row 2, column 3 .* camvid'
   refused(tmp_path, data_dir / 'other', files, message)
 
 

@@ -198,7 +198,7 @@ def test_a_damaged_file(tmp_path, data_dir, kind, damage):
   refused(tmp_path, data_dir, files, rf'lindau_000000_000019_{kind}\.png: not a whole picture')
 
 
-def test_a_label_of_another_size_and_colours(tmp_path, data_dir):
+def test_a_label_of_another_size_and_colors(tmp_path, data_dir):
   files = official()
   name = 'gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png'
   files[name] = raw_files.png(np.zeros((31, 20), np.uint8))

@@ -1,4 +1,4 @@
-"""kitti.py and kitti2015.py: every layout, pixel for pixel; strange colours and files are named."""
+"""kitti.py and kitti2015.py: every layout, pixel for pixel; strange colors and files are named."""
 
 import logging
 
@@ -11,8 +11,8 @@ from dilated_jax.data.builders import kitti, kitti2015
 from experiments import prepare
 from tests import raw_files
 
-# Written down a second time: the colours of the labels of Ros et al., and the classes' order.
-COLOURS = {
+# Written down a second time: the colors of the labels of Ros et al., and the classes' order.
+COLORS = {
   'building': (128, 0, 0), 'tree': (128, 128, 0), 'sky': (128, 128, 128), 'car': (64, 0, 128),
   'sign': (192, 128, 128), 'road': (128, 64, 128), 'pedestrian': (64, 64, 0),
   'fence': (64, 64, 128), 'pole': (192, 192, 128), 'sidewalk': (0, 0, 192),
@@ -32,10 +32,10 @@ LAYOUTS = {
 
 
 def mask(rng, size):
-  """Random class ids, and the colours that paint them; 255 is black."""
+  """Random class ids, and the colors that paint them; 255 is black."""
   ids = rng.choice(np.array([*range(11), 255], np.uint8), size)
   palette = np.zeros((256, 3), np.uint8)
-  palette[:11] = list(COLOURS.values())
+  palette[:11] = list(COLORS.values())
   return ids, palette[ids]
 
 
@@ -133,31 +133,31 @@ def refused(tmp_path, data_dir, files, *messages):
   return raw_files.expect_refusal('kitti', tmp_path / 'raw', data_dir, *messages)
 
 
-def test_unknown_colours_are_named_with_their_place(tmp_path, data_dir):
+def test_unknown_colors_are_named_with_their_place(tmp_path, data_dir):
   files, _ = release()
   painted = np.full((12, 32, 3), (128, 64, 128), np.uint8)
   painted[7, 30] = 128, 65, 128
   name = 'KITTI_SEMANTIC/Training_00/GT/000040.png'
   files[name] = raw_files.png(painted)
-  message = r'GT/000040\.png: the colour \(128, 65, 128\) at row 7, column 30 .* kitti'
+  message = r'GT/000040\.png: the color \(128, 65, 128\) at row 7, column 30 .* kitti'
   refused(tmp_path, data_dir, files, message)
 
 
-def test_ids_instead_of_colours(tmp_path, data_dir):
+def test_ids_instead_of_colors(tmp_path, data_dir):
   files, _ = release()
   files['KITTI_SEMANTIC/Training_00/GT/000040.png'] = raw_files.png(np.zeros((12, 32), np.uint8))
-  refused(tmp_path, data_dir, files, r'GT/000040\.png: the labels of this data set are colours')
+  refused(tmp_path, data_dir, files, r'GT/000040\.png: the labels of this data set are colors')
 
 
 def test_palettes_and_alpha(tmp_path, data_dir):
-  """Colours may be those of a palette, and an alpha channel may be there if it hides nothing."""
+  """Colors may be those of a palette, and an alpha channel may be there if it hides nothing."""
   files, labels = release()
   ids = labels['train', '000000']
   painted = raw_files.decoded(files['KITTI_SEMANTIC/Training_00/GT/000000.png'])
   opaque = np.dstack([painted, np.full(ids.shape, 255, np.uint8)])
   name = 'KITTI_SEMANTIC/Training_00/GT/000000.png'
-  colours = [*COLOURS.values(), (0, 0, 0)]
-  palette = raw_files.palette_png(np.minimum(ids, 11), colours)
+  colors = [*COLORS.values(), (0, 0, 0)]
+  palette = raw_files.palette_png(np.minimum(ids, 11), colors)
   for index, content in enumerate((raw_files.png(opaque), palette)):
     raw_files.unpack(tmp_path / f'{index}', files | {name: content})
     source = data.load('kitti', 'train', data_dir / f'{index}', tmp_path / f'{index}')

@@ -86,6 +86,6 @@ def test_splits_share_no_picture():
   assert len(set.union(*ranges)) == sum(scenes.SPLITS.values())
 
 
-def test_mean_colour_is_that_of_the_training_pictures():
+def test_mean_color_is_that_of_the_training_pictures():
   mean = np.mean([scenes.draw(seed)[0].mean((0, 1)) for seed in range(100)], 0)
   np.testing.assert_allclose(mean, SCENES.mean, atol=3)

@@ -28,7 +28,7 @@ SBD_VAL = ('2008_000008', '2011_003271', '2007_000033')
 TRAINAUG = ('2007_000032', '2007_000039', '2008_000002', '2008_000008', '2011_003271')
 
 
-def colours():
+def colors():
   """The official palette, written down a second time: bits of the id, from the highest down."""
   table = []
   for index in range(256):
@@ -64,7 +64,7 @@ def official(seed=0):
     voc_files[f'{ROOT}/Annotations/{name}.xml'] = b'<annotation/>'
     if name in TRAIN + VAL:
       masks[name] = rng.choice([*range(21), 255], size).astype(np.uint8)
-      mask = raw_files.palette_png(masks[name], colours())
+      mask = raw_files.palette_png(masks[name], colors())
       voc_files[f'{ROOT}/SegmentationClass/{name}.png'] = mask
       voc_files[f'{ROOT}/SegmentationObject/{name}.png'] = mask
     if name in SBD_TRAIN + SBD_VAL:

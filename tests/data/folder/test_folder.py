@@ -363,62 +363,58 @@ def with_palette(array, palette):
   return image
 
 
-def test_palette_pictures_bring_their_colours(tmp_path):
+def test_palette_pictures_bring_their_colors(tmp_path):
   root = make(tmp_path, label=with_palette(ids(0, 1, 2, 255), PALETTE))
   check(root, ids(0, 1, 2, 255))
   assert data.classes('folder', root).palette == SCENES.palette[:3]
 
 
-def test_palettes_that_disagree_are_read_by_colour(tmp_path):
+def test_palettes_that_disagree_are_read_by_color(tmp_path):
   make(tmp_path, label=with_palette(ids(0, 1), [(9, 9, 9), (200, 0, 0)]))
   save(with_palette(ids(1, 0), [(200, 0, 0), (9, 9, 9)]), tmp_path / 'labels' / 'a.png')
   check(tmp_path, ids(0, 1), ('#090909', '#c80000'))
 
 
-COLOURS = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], np.uint8)
+COLORS = np.array([(0, 0, 0), (128, 64, 128), (0, 0, 142)], np.uint8)
 
 
-def test_colour_masks(tmp_path):
-  check(
-    make(tmp_path, label=COLOURS[ids(0, 1, 2)]), ids(0, 2, 1), ('#000000', '#00008e', '#804080')
-  )
+def test_color_masks(tmp_path):
+  check(make(tmp_path, label=COLORS[ids(0, 1, 2)]), ids(0, 2, 1), ('#000000', '#00008e', '#804080'))
   found = folder.look(tmp_path)
   assert found.classes.palette == ((0, 0, 0), (0, 0, 142), (128, 64, 128))
-  assert 'colour masks, 3 classes' in ' '.join(found.notes)
+  assert 'color masks, 3 classes' in ' '.join(found.notes)
 
 
-def test_colour_masks_by_the_palette_of_classes_json(tmp_path):
-  make(tmp_path, label=COLOURS[ids(0, 1, 2)])
+def test_color_masks_by_the_palette_of_classes_json(tmp_path):
+  make(tmp_path, label=COLORS[ids(0, 1, 2)])
   say(tmp_path, names=['car', 'road'], palette=[[0, 0, 142], [128, 64, 128]])
   check(tmp_path, ids(255, 1, 0), ('car', 'road'))
   say(tmp_path, palette=[[0, 0, 142], [1, 1, 1]])
   refused(tmp_path, r'a\.png: holds #804080, which no class has')
   say(tmp_path, names=['car', 'road'])
-  refused(
-    tmp_path, r'classes\.json: names 2 classes and the labels are colour masks; add "palette"'
-  )
+  refused(tmp_path, r'classes\.json: names 2 classes and the labels are color masks; add "palette"')
   say(tmp_path, ignore=[[128, 64, 128]])
   check(tmp_path, ids(0, 255, 1), ('#000000', '#00008e'))
 
 
 def test_three_equal_channels_are_numbers(tmp_path):
-  grey = np.repeat(ids(0, 1, 2, 255)[..., None], 3, -1)
-  check(make(tmp_path, label=grey), ids(0, 1, 2, 255))
+  gray = np.repeat(ids(0, 1, 2, 255)[..., None], 3, -1)
+  check(make(tmp_path, label=gray), ids(0, 1, 2, 255))
   assert folder.look(tmp_path).form == 'channels'
   say(tmp_path, names=['a', 'b'], palette=[[0, 0, 0], [255, 255, 255]])
   make(tmp_path, label=np.repeat(ids(0, 255)[..., None], 3, -1))
-  check(tmp_path, ids(0, 1), ('a', 'b'))  # The palette says that these greys are colours.
+  check(tmp_path, ids(0, 1), ('a', 'b'))  # The palette says that these grays are colors.
 
 
-def test_numbers_and_colours_do_not_mix(tmp_path):
+def test_numbers_and_colors_do_not_mix(tmp_path):
   make(tmp_path)
-  save(COLOURS[ids(0, 1)], tmp_path / 'labels' / 'c.png')
-  refused(tmp_path, r'c\.png is a colour mask and .*\.png holds numbers')
+  save(COLORS[ids(0, 1)], tmp_path / 'labels' / 'c.png')
+  refused(tmp_path, r'c\.png is a color mask and .*\.png holds numbers')
 
 
 @pytest.mark.parametrize('painted', [False, True])
 def test_smoothed_labels_are_refused(tmp_path, painted):
-  make(tmp_path, label=COLOURS[ids(1, 2)] if painted else ids(0, 60, 120))
+  make(tmp_path, label=COLORS[ids(1, 2)] if painted else ids(0, 60, 120))
   path = tmp_path / 'labels' / 'b.png'
   image = Image.open(path).resize((15, 10), Image.Resampling.BICUBIC)
   save(image.resize(SIZE[::-1], Image.Resampling.BICUBIC), path)
@@ -427,13 +423,13 @@ def test_smoothed_labels_are_refused(tmp_path, painted):
   )
 
 
-def test_too_many_colours(tmp_path):
+def test_too_many_colors(tmp_path):
   many = np.zeros((12, 200, 3), np.uint8)
   many[..., 0] = blocks(*range(100), size=(12, 200))
   for name in 'ab':
     save(picture((12, 200)), tmp_path / 'images' / f'{name}.png')
     save(many, tmp_path / 'labels' / f'{name}.png')
-  refused(tmp_path, r'have 100 colours that count; say in classes.json')
+  refused(tmp_path, r'have 100 colors that count; say in classes.json')
 
 
 @pytest.mark.parametrize(
@@ -489,12 +485,12 @@ def test_classes_json_for_numbers(tmp_path):
     ('{"names": []}', '"names" has 0 elements'),
     ('{"names": ["a", "a"]}', '"names" has an element twice'),
     ('{"names": ["a", "b"], "palette": [[0, 0, 0]]}', '2 names and 1 elements in "palette"'),
-    ('{"palette": [[0, 0, 256]]}', '"palette" must be a list of colours'),
-    ('{"palette": [[0, 0, 1], [0, 0, 2]], "ids": [3]}', '1 ids and 2 colours'),
+    ('{"palette": [[0, 0, 256]]}', '"palette" must be a list of colors'),
+    ('{"palette": [[0, 0, 1], [0, 0, 2]], "ids": [3]}', '1 ids and 2 colors'),
     ('{"ids": [true]}', '"ids" must be a list of numbers'),
     ('{"ids": [300]}', '"ids" must be a list of numbers'),
     ('{"ids": [1, 2], "ignore": [2]}', '2 is in "ids" and in "ignore"'),
-    ('{"palette": [[1, 2, 3], [4, 5, 6]], "ignore": [[1, 2, 3]]}', 'colour .1, 2, 3. is in'),
+    ('{"palette": [[1, 2, 3], [4, 5, 6]], "ignore": [[1, 2, 3]]}', 'color .1, 2, 3. is in'),
     ('{"mean": [1, 2]}', '"mean" must be three numbers'),
     ('{"mean": [NaN, 1, 2]}', '"mean" must be a list of numbers'),
   ],
@@ -528,7 +524,7 @@ def test_any_classes_json_is_understood_or_refused(tmp_path_factory, content):
 
 @pytest.mark.parametrize(
   'label',
-  [ids(0, 1, 2), ids(0, 255), ids(1, 2), COLOURS[ids(0, 1, 2)], COLOURS[ids(0, 1)],
+  [ids(0, 1, 2), ids(0, 255), ids(1, 2), COLORS[ids(0, 1, 2)], COLORS[ids(0, 1)],
    np.repeat(ids(0, 4, 2)[..., None], 3, -1)],
 )  # fmt: skip
 def test_what_is_found_serves_as_classes_json(tmp_path, label):
@@ -547,7 +543,7 @@ def test_what_is_found_serves_as_classes_json(tmp_path, label):
 
 def test_prepared_is_the_same(tmp_path):
   root = make(tmp_path / 'own', 'abcdefghijk', label=ids(0, 255, 9))
-  grey = save(Image.fromarray(picture()).convert('L'), root / 'images' / 'c.png')
+  gray = save(Image.fromarray(picture()).convert('L'), root / 'images' / 'c.png')
   exif = Image.Exif()
   exif[0x0112] = 3
   save(picture(), root / 'images' / 'd.png', exif=exif)
@@ -567,7 +563,7 @@ def test_prepared_is_the_same(tmp_path):
   assert data.found('folder', own) == json.loads(json.dumps(data.found('folder', root)))
   # Files that any decoder reads right are kept byte by byte, in the records.
   records = b''.join(path.read_bytes() for path in place.glob('*.array_record*'))
-  assert jpeg.stat().st_size < len(records) and grey.exists()
+  assert jpeg.stat().st_size < len(records) and gray.exists()
 
   assert len(data.load('folder', 'train', own, root)) > 0
   make(root, ['new'], label=ids(0, 9))
