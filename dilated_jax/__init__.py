@@ -9,12 +9,12 @@ def load(folder):
 
   Returns:
     (model, variables), ready for `model.apply(variables, images)`; see `models.create` for what
-    images are. `checkpoints.load_card(folder)` tells the classes, the palette and the mean.
+    images are. `checkpoints.load_spec(folder)` tells the classes, the palette and the mean.
 
   Raises:
     errors.InputError: it is not such a folder, or damaged.
   """
   from dilated_jax.models import weights_folder
 
-  card, variables = weights_folder.load_weights(folder)
-  return card.create(), variables
+  spec, variables = weights_folder.load_weights(folder)
+  return spec.create(), variables

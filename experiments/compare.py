@@ -32,7 +32,8 @@ from dilated_jax.data import registry as datasets
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
 from experiments import cli, predict
 from experiments.commands import markdown, percent, run
@@ -103,7 +104,7 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   run('evaluate', *options, f'--output={scores}')
   found = json.loads(scores.read_text())
   kept = ('mean_iou', 'per_class_iou', 'pixel_accuracy', 'dataset', 'split', 'pictures')
-  network = spec.load_card(weights).create()
+  network = load_spec(weights).create()
   size = datasets.load(found['dataset'], values.split, values.data_dir, values.manual_dir)[0][
     'label'
   ].shape
@@ -314,11 +315,11 @@ def sheet(values, workdir, cells):
     [each['image'], visualization.colorize(each['label'], classes.palette)] for each in examples
   ]
   for each in cells:
-    card, variables = weights_folder.load_weights(each['weights'])
-    order = classes.order_of(card.classes, 'the weights')
-    model, refine = card.create(), refinement(each['flags'])
+    spec, variables = weights_folder.load_weights(each['weights'])
+    order = classes.order_of(spec.classes, 'the weights')
+    model, refine = spec.create(), refinement(each['flags'])
     for row, example in zip(rows, examples, strict=True):
-      found = inference.predict(model, variables, card, example['image'], refine=refine).labels
+      found = inference.predict(model, variables, spec, example['image'], refine=refine).labels
       row.append(visualization.colorize(order[found], classes.palette))
   page = visualization.sheet(rows, ['picture', 'truth', *map(title, cells)])
   legend = visualization.legend(classes.names, classes.palette, width=page.shape[1])

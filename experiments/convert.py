@@ -64,11 +64,11 @@ def main(values=flags.FLAGS):
     for name in ('dataset', 'mean', 'normalization', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --crf_behind the network is as it was')
-    card, variables = weights_folder.load_weights(values.crf_behind)
-    card, variables = crf_rnn.behind(card, variables, pathlib.Path(values.source).expanduser())
-    weights_folder.save_weights(output, card, variables)
-    size = len(card.classes)
-    print(f'{card.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')
+    spec, variables = weights_folder.load_weights(values.crf_behind)
+    spec, variables = crf_rnn.behind(spec, variables, pathlib.Path(values.source).expanduser())
+    weights_folder.save_weights(output, spec, variables)
+    size = len(spec.classes)
+    print(f'{spec.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')
     print(f'weights: {output}')
     return
   result = conversion.convert(
@@ -78,7 +78,7 @@ def main(values=flags.FLAGS):
     mean=_mean(values.mean),
     normalization=values.normalization,
   )
-  weights_folder.save_weights(output, result.card, result.variables, result.release)
+  weights_folder.save_weights(output, result.spec, result.variables, result.release)
   print(report(result))
   print(f'weights: {output}')
 
@@ -89,19 +89,19 @@ def report(result) -> str:
   rows += [(name, ', '.join(map(str, shape)), target) for name, shape, target in result.moved]
   widths = [max(len(row[column]) for row in rows) for column in range(2)]
   lines = [f'{a.ljust(widths[0])}  {b.ljust(widths[1])}  {c}' for a, b, c in rows]
-  card, moved = result.card, [shape for _, shape, target in result.moved if target[0] != '(']
-  model = card.create()
-  options = ''.join(f' --{name}={_listed(value)}' for name, value in card.options.items())
-  of = f' of {card.dataset}' if card.dataset else ''
+  spec, moved = result.spec, [shape for _, shape, target in result.moved if target[0] != '(']
+  model = spec.create()
+  options = ''.join(f' --{name}={_listed(value)}' for name, value in spec.options.items())
+  of = f' of {spec.dataset}' if spec.dataset else ''
   lines += [
     '',
     f'{len(moved)} arrays, {sum(map(math.prod, moved)):,} numbers moved, '
     f'{len(result.moved) - len(moved)} arrays without a place; '
     f'the network has {geometry.parameters(model):,} parameters',
-    f'{card.model}{options}: mean RGB {card.mean}, '
-    + (f'input {card.input[0]}x{card.input[1]}, ' if card.input else '')
-    + f'upsampling {card.upsampling}',
-    f'{len(card.classes)} classes{of}: {", ".join(card.classes)}',
+    f'{spec.model}{options}: mean RGB {spec.mean}, '
+    + (f'input {spec.input[0]}x{spec.input[1]}, ' if spec.input else '')
+    + f'upsampling {spec.upsampling}',
+    f'{len(spec.classes)} classes{of}: {", ".join(spec.classes)}',
     *result.notes,
   ]
   return '\n'.join(lines)

@@ -103,12 +103,12 @@ def report(names, workdir: pathlib.Path):
   examples = [source[i] for i in range(len(source))]
   images = np.stack([example['image'] for example in examples])
   labels = np.stack([example['label'] for example in examples])
-  predictions = [predict(card, variables, images) for _, card, variables in systems]
+  predictions = [predict(spec, variables, images) for _, spec, variables in systems]
 
   others = np.stack([exchanged(i, label) for i, label in enumerate(labels)])
   changed = [
-    prediction != predict(card, variables, others)
-    for prediction, (_, card, variables) in zip(predictions, systems, strict=True)
+    prediction != predict(spec, variables, others)
+    for prediction, (_, spec, variables) in zip(predictions, systems, strict=True)
   ]
 
   rings = np.stack([distance(label) for label in labels])
@@ -116,7 +116,7 @@ def report(names, workdir: pathlib.Path):
   decided = np.isin(labels, [NAMES.index(name) for name in ('sea', 'snow', 'sail', 'tent')])
   titles = [title for title, *_ in systems]
   scores = [json.loads((workdir / f'{name}.json').read_text()) for name in names]
-  fields = [geometry.receptive_field(card.create()) for _, card, _ in systems]
+  fields = [geometry.receptive_field(spec.create()) for _, spec, _ in systems]
   rows = [('receptive field, pixels', [f'{field}' for field in fields])]
   rows.append(('mean IoU', [percent(score['mean_iou']) for score in scores]))
   for name in scores[0]['per_class_iou']:
@@ -146,12 +146,12 @@ def report(names, workdir: pathlib.Path):
   print(f'tables: {workdir / "table.md"}\npictures: {workdir / "sheet.png"}')
 
 
-def predict(card, variables, images) -> np.ndarray:
+def predict(spec, variables, images) -> np.ndarray:
   """Labels pictures of one size, a few at a time; (N, H, W) uint8."""
-  model, variables = card.create(), jax.device_put(variables)
+  model, variables = spec.create(), jax.device_put(variables)
   return np.concatenate(
     [
-      inference.label_maps(model, variables, card, images[i : i + 8])
+      inference.label_maps(model, variables, spec, images[i : i + 8])
       for i in range(0, len(images), 8)
     ]
   )

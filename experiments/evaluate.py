@@ -94,13 +94,13 @@ def from_weights(values) -> dict:
   for flag in OF_FOLDERS:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --weights: it is about --predictions')
-  card, variables = weights_folder.load_weights(values.weights)
-  model = card.create()
-  name = values.dataset or card.dataset
+  spec, variables = weights_folder.load_weights(values.weights)
+  model = spec.create()
+  name = values.dataset or spec.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
   classes = data.classes(name, values.data_dir, values.manual_dir)
-  classes.order_of(card.classes, 'the weights')  # Before a data set is prepared for nothing.
+  classes.order_of(spec.classes, 'the weights')  # Before a data set is prepared for nothing.
   measures = started(values, classes)
   source = data.load(
     name,
@@ -111,12 +111,12 @@ def from_weights(values) -> dict:
   )
   if values.limit:
     source = Subset(source, range(min(values.limit, len(source))))
-  logging.info('scoring %s on %s %s: %d pictures', card.model, name, values.split, len(source))
+  logging.info('scoring %s on %s %s: %d pictures', spec.model, name, values.split, len(source))
   start = time.monotonic()
   result = evaluation.evaluate(
     model,
     jax.device_put(variables),
-    card,
+    spec,
     source,
     classes,
     measures=measures,

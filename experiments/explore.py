@@ -20,7 +20,7 @@ import numpy as np
 
 from dilated_jax import files, models
 from dilated_jax.errors import InputError
-from dilated_jax.models import spec
+from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
 from dilated_jax.nn.table import sources
 from experiments import cli, networks
@@ -61,9 +61,9 @@ def network(values) -> tuple:
     for flag in ('num_classes', *networks.FLAGS):
       if values[flag].present:
         raise InputError(f'--{flag} has no meaning with --weights: they say which network it is')
-    card = spec.load_card(values.weights)
-    name, options, size = card.model, card.options, card.input
-    model = card.create()
+    spec = load_spec(values.weights)
+    name, options, size = spec.model, spec.options, spec.input
+    model = spec.create()
   else:
     name, options, size = values.model, networks.options(values), None
     model = models.create(name, values.num_classes, **options)

@@ -152,8 +152,8 @@ def main(values=flags.FLAGS):
   inputs = matching.find(values.inputs)
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
-  card, variables = weights_folder.load_weights(values.weights)
-  model, options = card.create(), passes(values)
+  spec, variables = weights_folder.load_weights(values.weights)
+  model, options = spec.create(), passes(values)
   if isinstance(options['tile'], tuple):
     tiling.check(model, options['tile'])
   variables = jax.device_put(variables)
@@ -163,21 +163,21 @@ def main(values=flags.FLAGS):
   for path in progress.track(inputs, what='pictures'):
     try:
       image = image_files.read_image(path)
-      prediction = inference.predict(model, variables, card, image, **options)
+      prediction = inference.predict(model, variables, spec, image, **options)
     except InputError as error:
       message = str(error) if str(error).startswith(f'{path}: ') else f'{path}: {error}'
       print(f'error: {message}', file=sys.stderr)
       failed += 1
       continue
     for kind, file in plan[path].items():
-      files.write_atomic(file, content(kind, image, prediction, card))
+      files.write_atomic(file, content(kind, image, prediction, spec))
     counts += np.bincount(prediction.labels.ravel(), minlength=256)
 
   about = dict(
     weights=values.weights,
-    dataset=card.dataset,
-    classes=card.classes,
-    palette=card.palette,
+    dataset=spec.dataset,
+    classes=spec.classes,
+    palette=spec.palette,
     flags={name: values[name].value for name in PASSES},
   )
   files.write_atomic(output / 'predictions.json', json.dumps(about, indent=2).encode() + b'\n')
@@ -186,7 +186,7 @@ def main(values=flags.FLAGS):
   if done:
     logging.info('%d pictures in %.1f s, %.2f pictures/s', done, seconds, done / seconds)
     order = [index for index in np.argsort(-counts, kind='stable') if counts[index]]
-    shares = [f'{card.classes[index]} {counts[index] / counts.sum():.1%}' for index in order]
+    shares = [f'{spec.classes[index]} {counts[index] / counts.sum():.1%}' for index in order]
     print(f'{done} of {len(inputs)} pictures labeled in {output}: {", ".join(shares)}')
   if failed:
     raise InputError(f'{failed} of {len(inputs)} pictures could not be labeled, see above')
@@ -221,16 +221,16 @@ def planned(inputs, output, save) -> dict:
   return plan
 
 
-def content(kind: str, image, prediction, card) -> bytes:
+def content(kind: str, image, prediction, spec) -> bytes:
   """What goes into one file."""
-  labels, palette = prediction.labels, card.palette
+  labels, palette = prediction.labels, spec.palette
   if kind == 'labels':
     return image_files.encode_png(labels)
   if kind == 'colors':
     return image_files.encode_png(visualization.colorize(labels, palette))
   if kind == 'overlays':
     blended = visualization.overlay(image, labels, palette)
-    return image_files.encode_png(visualization.with_legend(blended, labels, card.classes, palette))
+    return image_files.encode_png(visualization.with_legend(blended, labels, spec.classes, palette))
   packed = io.BytesIO()
   np.savez(packed, logits=prediction.logits, probabilities=prediction.probabilities)
   return packed.getvalue()

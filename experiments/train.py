@@ -21,7 +21,8 @@ from dilated_jax import data, models
 from dilated_jax.data import sequences, statistics
 from dilated_jax.errors import InputError
 from dilated_jax.files import json_by_key, write_atomic
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import loop, optimizers, stages
 from experiments import cli, networks
 
@@ -159,7 +160,7 @@ def main(values=flags.FLAGS):
   train = sequences.in_memory(sequences.shrink(train, values.picture_scale))
 
   # Network
-  card = spec.Card(
+  spec = ModelSpec(
     model=values.model,
     options=options,
     classes=classes.names,
@@ -169,9 +170,9 @@ def main(values=flags.FLAGS):
     upsampling='deconvolution' if values.labels == 'full' else 'corner',
     dataset=values.dataset,
   )
-  variables = loop.initialize(card.create(), values.seed)
+  variables = loop.initialize(spec.create(), values.seed)
   for folder in starting_points(values, workdir):
-    variables = weights_folder.graft(variables, folder)
+    variables = weights_folder.load_pretrained(variables, folder)
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
     values.model,
@@ -181,7 +182,7 @@ def main(values=flags.FLAGS):
   )
 
   try:
-    loop.run(configs, card, variables, train, val, classes, workdir)
+    loop.run(configs, spec, variables, train, val, classes, workdir)
   except loop.Preempted as reason:
     logging.info('%s; the same command goes on from there', reason)
     return

@@ -55,24 +55,24 @@ def main(values=flags.FLAGS):
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
   trials = crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
   output = pathlib.Path(values.output)
-  card, variables = weights_folder.load_weights(values.weights)
-  name = values.dataset or card.dataset
+  spec, variables = weights_folder.load_weights(values.weights)
+  name = values.dataset or spec.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
   classes = data.classes(name, values.data_dir, values.manual_dir)
-  order = classes.order_of(card.classes, 'the weights')
+  order = classes.order_of(spec.classes, 'the weights')
   source = data.load(name, values.split, values.data_dir, values.manual_dir)
   if values.limit and values.limit < len(source):
     source = Subset(source, np.linspace(0, len(source) - 1, values.limit).astype(int))
-  model, variables = card.create(), jax.device_put(variables)
+  model, variables = spec.create(), jax.device_put(variables)
 
   def probabilities_of(image):
-    found = inference.predict(model, variables, card, image).probabilities
+    found = inference.predict(model, variables, spec, image).probabilities
     return found[..., np.argsort(order)]
 
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
   counts = output / 'counts.json'
-  network = f'{card} {weights_folder.hashed(variables).hexdigest()}'
+  network = f'{spec} {weights_folder.fingerprint(variables).hexdigest()}'
   ranked = crf_search.search(probabilities_of, source, classes, trials, counts, network)
   lines = table(ranked)
   note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'

@@ -16,7 +16,7 @@ from dilated_jax.inference.prediction import Tile, label_maps
 def evaluate(
   model,
   variables,
-  card,
+  spec,
   source,
   classes,
   *,
@@ -33,11 +33,11 @@ def evaluate(
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    card: the weights' `checkpoints.Card`.
+    card: the weights' `checkpoints.ModelSpec`.
     source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
       ignore, 'name': str}; sizes may differ. 'instances' may stand beside them, see
       `protocols.Cityscapes`.
-    classes: the data set's `Classes`; the same names as the card's, in any order.
+    classes: the data set's `Classes`; the same names as the spec's, in any order.
     measures: what to count, from `protocols` and `boundaries`; None for the default protocol.
     batch_size: pictures of one size that are labeled together.
     scales: as for `predict`.
@@ -52,7 +52,7 @@ def evaluate(
   Raises:
     InputError: the classes differ, a picture and its label differ in size, or the split is empty.
   """
-  order = classes.order_of(card.classes, 'the weights')
+  order = classes.order_of(spec.classes, 'the weights')
   measures = measures or [protocols.create('default', classes)]
   if not len(source):
     raise InputError(f'{classes.name}: the split has no pictures')
@@ -62,7 +62,7 @@ def evaluate(
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
     labels = label_maps(
-      model, variables, card, images, scales=scales, flip=flip, tile=tile, refine=refine
+      model, variables, spec, images, scales=scales, flip=flip, tile=tile, refine=refine
     )
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:

@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
 def predict(
   model,
   variables,
-  card,
+  spec,
   image,
   *,
   scales=(1.0,),
@@ -49,7 +49,7 @@ def predict(
 ) -> Prediction:
   """Labels a picture of any size.
 
-  The picture is shrunk by `card.picture_scale`, the mean subtracted, and reflected at the borders
+  The picture is shrunk by `spec.picture_scale`, the mean subtracted, and reflected at the borders
   by the network's margin and, at the bottom and right, up to a multiple of its stride. The network
   is applied, and its answer upsampled in the way its weights were trained for: 'corner' blends the
   *probabilities* of cells that sit at pixels 0, stride, 2 * stride, ...; 'deconvolution' upsamples
@@ -57,10 +57,10 @@ def predict(
 
   What the network is fed at a time:
 
-  * weights converted from published ones: pictures reflected up to `card.input`, the size of the
+  * weights converted from published ones: pictures reflected up to `spec.input`, the size of the
     authors' deploy files, or where they are larger, tiles of that size each by itself. This is what
     the published scores were made with. Another `tile` that holds the picture takes the place of
-    `card.input`.
+    `spec.input`.
   * all others: the whole picture.
 
   A `tile` that does not hold the picture does not change the answer: pieces of it are fed that
@@ -70,12 +70,12 @@ def predict(
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    card: the weights' `checkpoints.Card`; `mean`, `picture_scale` and `upsampling` count here.
+    card: the weights' `checkpoints.ModelSpec`; `mean`, `picture_scale` and `upsampling` count here.
     image: (H, W, 3) uint8 RGB.
     scales: the picture is labeled at each of these sizes and the probabilities averaged.
     flip: whether mirrored pictures take part in the average too.
     tile: (height, width) of what the network is fed at a time; 'whole' for the whole picture at
-      once; 'auto' for the whole picture, in pieces if memory demands it; None for `card.input`, and
+      once; 'auto' for the whole picture, in pieces if memory demands it; None for `spec.input`, and
       'auto' where there is none.
     refine: what becomes of the averaged probabilities: a function of (H, W, C) float32 and the
       picture to (H, W, C), such as `crf.DenseCrf`; None leaves them alone.
@@ -91,14 +91,14 @@ def predict(
   image = np.asarray(image)
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
     raise InputError(f'a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}')
-  batch = _averaged(model, variables, card, image[None], scales, flip, tile, refine)
+  batch = _averaged(model, variables, spec, image[None], scales, flip, tile, refine)
   return Prediction(*(array[0] for array in batch))
 
 
 def label_maps(
   model,
   variables,
-  card,
+  spec,
   images,
   *,
   scales=(1.0,),
@@ -111,7 +111,7 @@ def label_maps(
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    card: the weights' `checkpoints.Card`.
+    card: the weights' `checkpoints.ModelSpec`.
     images: (N, H, W, 3) uint8 RGB.
     scales: as for `predict`.
     flip: as for `predict`.
@@ -123,40 +123,40 @@ def label_maps(
   """
   images = np.asarray(images)
   if tuple(scales) == (1.0,) and not flip and refine is None:
-    labels = np.asarray(_apply(model, variables, card, images, tile=tile).labels)
+    labels = np.asarray(_apply(model, variables, spec, images, tile=tile).labels)
     return labels[:, : images.shape[1], : images.shape[2]]
-  return _averaged(model, variables, card, images, scales, flip, tile, refine).labels
+  return _averaged(model, variables, spec, images, scales, flip, tile, refine).labels
 
 
 # One pass of the network.
 
 
-def _apply(model, variables, card, images, scale: float = 1.0, tile: Tile = None) -> Prediction:
+def _apply(model, variables, spec, images, scale: float = 1.0, tile: Tile = None) -> Prediction:
   """Labels (N, H, W, 3) pictures in one pass.
 
   At the picture's own size they are padded to a multiple of the stride or to whole tiles, which
   leaves cropping to the caller and lets pictures of nearly the same size share a compiled program.
   """
   size = images.shape[1:3]
-  fed = tuple(max(1, round(side * scale * card.picture_scale)) for side in size)
+  fed = tuple(max(1, round(side * scale * spec.picture_scale)) for side in size)
   if fed != size:
     if scale == 1:  # As in training.
-      images = np.stack([shrink_picture(image, card.picture_scale) for image in images])
+      images = np.stack([shrink_picture(image, spec.picture_scale) for image in images])
     else:
       images = np.stack([_resized(image, fed) for image in images])
   restore = None if fed == size else (fed, size)
-  mean = np.asarray(card.mean, np.float32)
+  mean = np.asarray(spec.mean, np.float32)
   network = getattr(model, 'network', model)  # Without the CRF-RNN, which sees the whole picture.
-  by_tiles = _manner(network, card, fed, len(images), tile)
+  by_tiles = _manner(network, spec, fed, len(images), tile)
   try:
     if by_tiles:
       logits = by_tiles(variables, mean, images)
       if model is not network:
         logits = _structure(model, variables, images, logits)
-      labels, probabilities = _finish_by_rows(model, card.upsampling, logits, restore)
+      labels, probabilities = _finish_by_rows(model, spec.upsampling, logits, restore)
     else:
       padded = reflect(images, model.margin, model.stride)
-      run = _program(model, card.upsampling, padded.shape, restore)
+      run = _program(model, spec.upsampling, padded.shape, restore)
       labels, probabilities, logits = run(variables, mean, padded)
       labels.block_until_ready()
   except jax.errors.JaxRuntimeError as error:
@@ -192,24 +192,24 @@ def _structurer(model, shape):
   return jax.jit(functools.partial(model.apply, method='structure'))
 
 
-def _manner(model, card, size, count: int, tile: Tile):
+def _manner(model, spec, size, count: int, tile: Tile):
   """How pictures are fed: (variables, mean, images) -> logits; None for all at once."""
 
   def holds(given):
     return all(side - 2 * model.margin >= n for side, n in zip(given, size))
 
   if tile is None:
-    tile = card.input or 'auto'
+    tile = spec.input or 'auto'
   if tile == 'whole':
     return None
   if tile == 'auto':
     tile = tiling.fitting(model, size, memory() // (2 * count))
     return tile and functools.partial(tiling.exact, model, tile=tile)
-  if card.input and (holds(tile) or tuple(tile) == card.input):
+  if spec.input and (holds(tile) or tuple(tile) == spec.input):
     return functools.partial(tiling.published, model, tile=tile)
   if holds(tile):
     return None
-  canvas = card.input if card.input and holds(card.input) else None
+  canvas = spec.input if spec.input and holds(spec.input) else None
   return functools.partial(tiling.exact, model, tile=tile, canvas=canvas)
 
 
@@ -302,14 +302,14 @@ def _finish_by_rows(model, upsampling: str, logits, restore):
 _ROWS_BYTES = 1 << 28  # Of probabilities that are made at a time.
 
 
-def _averaged(model, variables, card, images, scales, flip, tile, refine) -> Prediction:
+def _averaged(model, variables, spec, images, scales, flip, tile, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) pictures; NumPy arrays."""
   height, width = images.shape[1:3]
   total, passes, logits = 0.0, 0, None
   for scale in scales:
     for mirrored in (False, True) if flip else (False,):
       given = images[:, :, ::-1] if mirrored else images
-      result = _apply(model, variables, card, given, scale, tile)
+      result = _apply(model, variables, spec, given, scale, tile)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
       total = total + (probabilities[:, :, ::-1] if mirrored else probabilities)
       passes += 1

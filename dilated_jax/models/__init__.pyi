@@ -10,9 +10,9 @@ from . import (
   weights_folder as weights_folder,
 )
 from .registry import NAMES as NAMES, create as create
-from .spec import Card as Card, load_card as load_card
+from .spec import ModelSpec as ModelSpec, load_spec as load_spec
 from .weights_folder import (
-  graft as graft,
+  load_pretrained as load_pretrained,
   load_weights as load_weights,
   save_weights as save_weights,
 )

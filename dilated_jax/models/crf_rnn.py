@@ -9,7 +9,7 @@ from dilated_jax.nn import ops
 from dilated_jax.nn.table import Table
 
 
-class Structured(nn.Module):
+class CrfRnnModel(nn.Module):
   """A network whose logits are refined by a CRF-RNN; applied like the network.
 
   Its parameters are those of the network, and `crf/spatial`, `crf/bilateral`, `crf/compatibility`.

@@ -12,7 +12,7 @@ import dataclasses
 
 from dilated_jax.errors import InputError
 from dilated_jax.models import resnet
-from dilated_jax.models.dilation import Scorer
+from dilated_jax.models.dilation import Architecture
 from dilated_jax.nn import table as tables
 from dilated_jax.nn.table import Layer, Table
 
@@ -32,7 +32,7 @@ def large_fov(
   stride: int = 8,
   width: float = 1.0,
   **vgg_options,
-) -> Scorer:
+) -> Architecture:
   """DeepLab on VGG-16: pool4 and pool5 stay, with stride 1, and what follows is dilated.
 
   Every layer keeps the size, up to its stride; for an input of 8 n + 1 pixels cells lie at pixels
@@ -76,7 +76,7 @@ def large_fov(
       ]
       maps.append(f'{mlp}_mlp2')
     table += [tables.join('features', 'concat', *maps), final]
-  return Scorer(tuple(table))
+  return Architecture(tuple(table))
 
 
 def _body(stride: int, width: float, average: bool, vgg_options: dict) -> list[Layer]:
@@ -119,7 +119,7 @@ def v2(
   width: float = 1.0,
   fc_channels: int | None = None,
   **body_options,
-) -> Scorer:
+) -> Architecture:
   """DeepLab v2: atrous spatial pyramid pooling, whose branches of other dilations are summed.
 
   Args:
@@ -160,7 +160,7 @@ def v2(
       table.append(Layer(f'final_{number}', channels=num_classes, **options))
     scores.append(table[-1].name)
   table.append(tables.join('scores', 'sum', *scores))
-  return Scorer(tuple(table), scales=(1.0, 0.75, 0.5) if multi_scale else (1.0,))
+  return Architecture(tuple(table), scales=(1.0, 0.75, 0.5) if multi_scale else (1.0,))
 
 
 def v3(
@@ -173,7 +173,7 @@ def v3(
   multi_grid: Sequence[int] | None = None,
   auxiliary: bool = False,
   **resnet_options,
-) -> Scorer:
+) -> Architecture:
   """DeepLab v3: parallel dilations and the mean of the picture, concatenated and projected.
 
   Args:
@@ -211,7 +211,7 @@ def v3(
     table = (*table[:-1], last, resnet.normed('head', last.channels, norm, kernel=3, padding=1))
   table += (Layer('final', kernel=1, channels=num_classes, init='classifier'),)
   extra = resnet.head(body, num_classes, group=3, norm=norm) if auxiliary else ()
-  return Scorer(table, auxiliary=extra)
+  return Architecture(table, auxiliary=extra)
 
 
 def pyramid(given: str, channels: int, stride: int, norm: str) -> Table:

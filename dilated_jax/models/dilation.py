@@ -14,7 +14,7 @@ from dilated_jax.nn.stack import Stack
 from dilated_jax.nn.table import Table
 
 
-class Scorer(NamedTuple):
+class Architecture(NamedTuple):
   """The tables of a network without a context module.
 
   Attributes:

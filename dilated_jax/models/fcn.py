@@ -8,7 +8,7 @@ import dataclasses
 
 from dilated_jax.errors import InputError
 from dilated_jax.models import resnet
-from dilated_jax.models.dilation import Scorer
+from dilated_jax.models.dilation import Architecture
 from dilated_jax.nn import geometry, table as tables
 from dilated_jax.nn.table import Layer
 
@@ -23,7 +23,7 @@ def fcn(
   at_once: bool = False,
   dropout: float = 0.5,
   **vgg_options,
-) -> Scorer:
+) -> Architecture:
   """VGG-16 with all its poolings, whose scores meet those of earlier, finer layers.
 
   The convolutions pad as VGG's do, the first by so much that fc6, which doesn't, has a map to look
@@ -76,7 +76,7 @@ def fcn(
     table.append(Layer('score_grid', 'crop', kernel=1, padding=-unused))
   shift = _difference([*table, upsampling], None, image_padding)
   crop = Layer('score', 'crop', kernel=1, padding=-shift)
-  return Scorer(tuple(table), upsampling=(upsampling, crop))
+  return Architecture(tuple(table), upsampling=(upsampling, crop))
 
 
 def _padded(layer: Layer, image_padding: int) -> Layer:
@@ -107,7 +107,7 @@ def _difference(table, name: str | None, image_padding: int) -> int:
   return int(cells)
 
 
-def fcn_resnet(num_classes: int, *, auxiliary: bool = False, **resnet_options) -> Scorer:
+def fcn_resnet(num_classes: int, *, auxiliary: bool = False, **resnet_options) -> Architecture:
   """ResNet at stride 8 and two convolutions, as torchvision's `fcn_resnet50` and 101.
 
   Args:
@@ -123,4 +123,4 @@ def fcn_resnet(num_classes: int, *, auxiliary: bool = False, **resnet_options) -
   body = resnet.backbone(strided='3x3', **resnet_options)
   norm = resnet_options.get('norm', 'batch')
   extra = resnet.head(body, num_classes, group=3, norm=norm) if auxiliary else ()
-  return Scorer(body + resnet.head(body, num_classes, group=4, norm=norm), auxiliary=extra)
+  return Architecture(body + resnet.head(body, num_classes, group=4, norm=norm), auxiliary=extra)

@@ -4,7 +4,7 @@ Source: Zhao et al., "Pyramid Scene Parsing Network" (CVPR 2017); github.com/hsz
 """
 
 from dilated_jax.models import resnet
-from dilated_jax.models.dilation import Scorer
+from dilated_jax.models.dilation import Architecture
 from dilated_jax.nn import table as tables
 from dilated_jax.nn.table import Layer
 
@@ -19,7 +19,7 @@ def pspnet(
   auxiliary: bool = True,
   dropout: float = 0.1,
   **resnet_options,
-) -> Scorer:
+) -> Architecture:
   """Dilated ResNet with three 3x3 convolutions at first, and means over 1, 4, 9 and 36 windows.
 
   Each grid of means is projected to a quarter of the channels, enlarged to the map and concatenated
@@ -52,4 +52,4 @@ def pspnet(
     Layer('final', kernel=1, channels=num_classes, init='classifier'),
   ]
   extra = resnet.head(body, num_classes, group=3, norm=norm) if auxiliary else ()
-  return Scorer(tables.with_dropout(tuple(table), dropout), auxiliary=extra)
+  return Architecture(tables.with_dropout(tuple(table), dropout), auxiliary=extra)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 from dilated_jax.errors import InputError
 from dilated_jax.models import deeplab, fcn, pspnet, resnet
-from dilated_jax.models.crf_rnn import Structured
-from dilated_jax.models.dilation import Dilation, Scorer
+from dilated_jax.models.crf_rnn import CrfRnnModel
+from dilated_jax.models.dilation import Architecture, Dilation
 from dilated_jax.nn import table as tables
 from dilated_jax.signal import wavenet
 
-# Of the CRF-RNN: the option, and the attribute of `Structured`.
+# Of the CRF-RNN: the option, and the attribute of `CrfRnnModel`.
 _CRF = {
   'crf_grid': 'grid',
   'crf_upsampling': 'upsampling',
@@ -23,8 +23,8 @@ _CRF = {
 }
 
 
-def _front_end(num_classes, **options) -> Scorer:
-  return Scorer(tables.front_end(num_classes, **options))
+def _front_end(num_classes, **options) -> Architecture:
+  return Architecture(tables.front_end(num_classes, **options))
 
 
 def _names(*functions) -> frozenset[str]:
@@ -46,14 +46,14 @@ class _Kind(NamedTuple):
   Attributes:
     scorer: makes its tables from the number of classes and options.
     options: names of those that one may give it.
-    defaults: of its options, where they are not those of `scorer`.
+    defaults: of its options, where they are not those of `architecture`.
     fixed: options that its name says.
     context: its context module unless told otherwise; None: it has none.
     context_layers: of its context module.
     upsample: whether the context module ends in an upsampling.
   """
 
-  scorer: object
+  architecture: object
   options: frozenset[str]
   defaults: dict = {}
   fixed: dict = {}
@@ -111,7 +111,7 @@ def without_context(name: str, options: dict) -> tuple[str, dict]:
   >>> without_context('dilation8', {'context': 'large', 'width': 0.5})
   ('front_end', {'width': 0.5})
   """
-  if name not in _MODELS or _MODELS[name].scorer is _front_end:
+  if name not in _MODELS or _MODELS[name].architecture is _front_end:
     return 'front_end', front_end_options(options)
   left = options.keys() - _CONTEXT - {'context'}
   return name, {option: value for option, value in options.items() if option in left}
@@ -137,7 +137,7 @@ def create(name: str, num_classes: int, **options):
       of others see `deeplab.v2`, `deeplab.v3`, `fcn.fcn_resnet` and `pspnet.pspnet`; `dtype`
       ('float32' or 'bfloat16'), `remat` and `axis_name`, see `Dilation`; `crf` ('none' or 'rnn'),
       and with the latter `crf_grid`, `crf_upsampling`, `crf_bilateral`, `crf_iterations`,
-      `crf_train_iterations` and `crf_train_bandwidths`, see `Structured`.
+      `crf_train_iterations` and `crf_train_bandwidths`, see `CrfRnnModel`.
 
   Returns:
     A Flax module, see `Dilation` and `wavenet.WaveNet`.
@@ -159,7 +159,7 @@ def create(name: str, num_classes: int, **options):
     raise InputError(f'crf is {crf!r}; choose none or rnn')
   if crf == 'rnn':
     refining = {_CRF[key]: options.pop(key) for key in _CRF.keys() & options.keys()}
-    return _structured(create(name, num_classes, **options), refining)
+    return _with_crf_rnn(create(name, num_classes, **options), refining)
   if name not in _MODELS:
     raise InputError(f'model is {name!r}; choose one of {", ".join(NAMES)} or wavenet')
   kind = _MODELS[name]
@@ -182,7 +182,7 @@ def create(name: str, num_classes: int, **options):
   def take(names):
     return {option: options[option] for option in names & options.keys()}
 
-  scorer = kind.scorer(num_classes, **kind.defaults | take(kind.options) | kind.fixed)
+  architecture = kind.architecture(num_classes, **kind.defaults | take(kind.options) | kind.fixed)
   context, module = (), options.get('context', kind.context)
   if module not in (None, 'none'):
     context = tables.context(num_classes, layers=kind.context_layers, kind=module, **take(_CONTEXT))
@@ -192,10 +192,10 @@ def create(name: str, num_classes: int, **options):
     context += tables.upsample(options.get('stride', 8))
   return Dilation(
     num_classes,
-    scorer.table,
-    context + scorer.upsampling,
-    scorer.auxiliary,
-    scorer.scales,
+    architecture.table,
+    context + architecture.upsampling,
+    architecture.auxiliary,
+    architecture.scales,
     **take(_RUN),
   )
 
@@ -220,7 +220,7 @@ def _with_dtype(options: dict) -> dict:
     raise InputError(f'dtype is {options["dtype"]!r}; choose float32 or bfloat16') from error
 
 
-def _structured(network, refining: dict) -> Structured:
+def _with_crf_rnn(network, refining: dict) -> CrfRnnModel:
   """The network with a CRF-RNN behind it."""
   checks = {
     'grid': ('cells or pixels', lambda v: v in ('cells', 'pixels')),
@@ -241,4 +241,4 @@ def _structured(network, refining: dict) -> Structured:
       raise InputError(f'{names[name]} is {value!r}; give {wanted}')
   if 'bilateral' in refining:
     refining['bilateral'] = tuple(map(float, refining['bilateral']))
-  return Structured(network, **refining)
+  return CrfRnnModel(network, **refining)

@@ -9,7 +9,7 @@ from dilated_jax.models import registry
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
+class ModelSpec:
   """What a weights folder says about itself, in `model.json`: all that prediction needs.
 
   Attributes:
@@ -44,16 +44,16 @@ class Card:
     return registry.create(self.model, len(self.classes), **self.options)
 
   def front_end(self) -> 'Card':
-    """The card of its front end alone."""
+    """The spec of its front end alone."""
     model, options = registry.without_context(self.model, self.options)
     return dataclasses.replace(self, model=model, options=options)
 
   def without_crf(self) -> 'Card':
-    """The card of the network that a CRF-RNN refines; of one without, the same."""
+    """The spec of the network that a CRF-RNN refines; of one without, the same."""
     return dataclasses.replace(self, options=registry.without_crf(self.options))
 
 
-def load_card(folder) -> Card:
+def load_spec(folder) -> ModelSpec:
   """Reads `model.json` of a weights folder.
 
   Raises:
@@ -72,38 +72,38 @@ def load_card(folder) -> Card:
     content['mean'] = tuple(content['mean'])
     if content.get('input') is not None:
       content['input'] = tuple(content['input'])
-    card = Card(**content)
-    _check(card)
-    return card
+    spec = ModelSpec(**content)
+    _check(spec)
+    return spec
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise InputError(f'{path}: not a description of weights ({_first_line(error)})') from error
 
 
-def _check(card) -> None:
-  """Raises a ValueError or TypeError where a card says what it can't."""
-  if card.channel_order != 'RGB':
-    raise ValueError(f'channel_order is {card.channel_order!r}, not RGB')
-  if card.upsampling not in ('corner', 'deconvolution'):
-    raise ValueError(f'upsampling is {card.upsampling!r}, not corner or deconvolution')
-  if not 0 < card.picture_scale <= 1:
-    raise ValueError(f'picture_scale is {card.picture_scale}, not above 0 and at most 1')
-  if not all(isinstance(name, str) for name in card.classes):
+def _check(spec) -> None:
+  """Raises a ValueError or TypeError where a spec says what it can't."""
+  if spec.channel_order != 'RGB':
+    raise ValueError(f'channel_order is {spec.channel_order!r}, not RGB')
+  if spec.upsampling not in ('corner', 'deconvolution'):
+    raise ValueError(f'upsampling is {spec.upsampling!r}, not corner or deconvolution')
+  if not 0 < spec.picture_scale <= 1:
+    raise ValueError(f'picture_scale is {spec.picture_scale}, not above 0 and at most 1')
+  if not all(isinstance(name, str) for name in spec.classes):
     raise ValueError('a class has no name')
-  if len(card.palette) != len(card.classes):
-    raise ValueError(f'{len(card.classes)} classes and {len(card.palette)} colors')
-  for color in card.palette:
+  if len(spec.palette) != len(spec.classes):
+    raise ValueError(f'{len(spec.classes)} classes and {len(spec.palette)} colors')
+  for color in spec.palette:
     if len(color) != 3 or not all(value in range(256) for value in color):
       raise ValueError(f'{color} is no RGB color')
-  if len(card.mean) != 3 or not all(0 <= value <= 255 for value in card.mean):
-    raise ValueError(f'mean is {card.mean}, not three numbers of 0 to 255')
-  if card.model == 'wavenet':
+  if len(spec.mean) != 3 or not all(0 <= value <= 255 for value in spec.mean):
+    raise ValueError(f'mean is {spec.mean}, not three numbers of 0 to 255')
+  if spec.model == 'wavenet':
     raise ValueError('a WaveNet hears and labels no pictures')
-  model = card.create()
+  model = spec.create()
   least = 2 * model.margin + model.stride
-  if card.input and not (
-    len(card.input) == 2 and all(side in range(least, 1 << 16) for side in card.input)
+  if spec.input and not (
+    len(spec.input) == 2 and all(side in range(least, 1 << 16) for side in spec.input)
   ):
-    raise ValueError(f'input is {card.input}, not a height and a width of {least} or more')
+    raise ValueError(f'input is {spec.input}, not a height and a width of {least} or more')
 
 
 def _first_line(error) -> str:

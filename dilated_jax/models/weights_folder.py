@@ -15,10 +15,10 @@ import tensorstore as ts
 
 from dilated_jax.errors import InputError
 from dilated_jax.files import replace_folder, uninterrupted, write_atomic
-from dilated_jax.models.spec import Card, _first_line, load_card
+from dilated_jax.models.spec import ModelSpec, _first_line, load_spec
 
 
-def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
+def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> None:
   """Writes a weights folder: an Orbax checkpoint and `model.json`.
 
   A folder that was there is replaced after all is written. Arrays are written piece by piece, so
@@ -39,7 +39,7 @@ def save_weights(folder, card: Card, variables, release=lambda: None) -> None:
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_PIECE), variables)
     with uninterrupted(), _writer(release) as writer:
       writer.save(temporary / 'checkpoint', ocp.args.PyTreeSave(variables, save_args=pieces))
-    content = json.dumps(dataclasses.asdict(card), indent=2)
+    content = json.dumps(dataclasses.asdict(spec), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
     temporary.chmod(0o755)
     replace_folder(temporary, folder)
@@ -72,14 +72,14 @@ def load_weights(folder):
     folder: written by `save_weights`.
 
   Returns:
-    (card, variables): a Card and the variables of `card.create()`.
+    (card, variables): a Card and the variables of `spec.create()`.
 
   Raises:
     InputError: the folder is none, is damaged, or does not fit its own description.
   """
   folder = pathlib.Path(folder).absolute()
-  card = load_card(folder)
-  model = card.create()
+  spec = load_spec(folder)
+  model = spec.create()
   side = 2 * model.margin + model.stride
   like = jax.eval_shape(
     model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
@@ -88,10 +88,10 @@ def load_weights(folder):
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
   try:
     with _reader() as reader:
-      return card, reader.restore(folder / 'checkpoint', like)
+      return spec, reader.restore(folder / 'checkpoint', like)
   except Exception as error:  # Orbax and TensorStore have many ways to say it.
     raise InputError(
-      f'{folder}/checkpoint: these weights are damaged or not those of a {card.model} '
+      f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
       f'({_first_line(error)})'
     ) from error
 
@@ -142,7 +142,7 @@ def _alone() -> ocp.options.MultiprocessingOptions:
   )
 
 
-def hashed(variables, about: str = ''):
+def fingerprint(variables, about: str = ''):
   """A SHA-256 of variables and their names, and what else tells them apart; to be continued."""
   digest = hashlib.sha256(about.encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
@@ -150,7 +150,7 @@ def hashed(variables, about: str = ''):
   return digest
 
 
-def graft(variables, folder):
+def load_pretrained(variables, folder):
   """Puts the parts of a weights folder (front end, context module) in place of a network's own.
 
   Where a part has other layers than the network's, as that of FCN-32s has for FCN-16s or VGG's for
@@ -166,7 +166,7 @@ def graft(variables, folder):
   Raises:
     InputError: nothing fits, or a part of the same layers has other shapes; says which array.
   """
-  card, given = load_weights(folder)
+  spec, given = load_weights(folder)
   result, taken = dict(variables), 0
   for kind in variables:
     for part in variables[kind].keys() & given.get(kind, {}).keys():
@@ -176,12 +176,12 @@ def graft(variables, folder):
       for name in sorted(old.keys() - fitting):
         if old.keys() == new.keys():
           raise InputError(
-            f'{folder}: {part}/{name} of this {card.model} has shapes {shapes[1][name]} and the '
+            f'{folder}: {part}/{name} of this {spec.model} has shapes {shapes[1][name]} and the '
             f'network wants {shapes[0][name]}; start from weights of the same classes and options'
           )
         logging.info('%s: %s/%s is not in these weights and stays as it is', folder, part, name)
       result[kind] = {**result[kind], part: {**old, **{name: new[name] for name in fitting}}}
       taken += len(fitting)
   if not taken:
-    raise InputError(f'{folder}: nothing of this {card.model} fits into the network')
+    raise InputError(f'{folder}: nothing of this {spec.model} fits into the network')
   return result

@@ -166,4 +166,4 @@ def _digest(model, variables, mean, whole):
   network = (table, model.scales, str(jnp.dtype(model.dtype)), tuple(mean))
   parts = ('front_end', 'context') if whole else ('front_end',)
   weights = {kind: {part: tree.get(part) for part in parts} for kind, tree in variables.items()}
-  return weights_folder.hashed(weights, repr(network))
+  return weights_folder.fingerprint(weights, repr(network))

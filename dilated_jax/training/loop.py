@@ -28,7 +28,7 @@ from dilated_jax.files import replace_folder, write_atomic
 from dilated_jax.images import visualization
 from dilated_jax.label_spec import Classes
 from dilated_jax.models import weights_folder
-from dilated_jax.models.spec import Card
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.progress import Meter
 from dilated_jax.training import (
   checkpoints,
@@ -108,7 +108,7 @@ def initialize(model, seed: int):
 
 def run(
   configs: Sequence[Config],
-  card: Card,
+  spec: ModelSpec,
   variables,
   train: Sequence,
   val: Sequence,
@@ -140,31 +140,31 @@ def run(
   if not len(train):
     raise InputError('there is no picture to learn from')
   for config in configs:
-    _check(config, card, variables)
+    _check(config, spec, variables)
   for config in configs:
     folder = workdir / config.stage
     if (folder / 'weights' / 'model.json').exists():
       logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
-      variables = weights_folder.graft(variables, folder / 'weights')
+      variables = weights_folder.load_pretrained(variables, folder / 'weights')
     else:
-      variables = run_stage(config, card, variables, train, val, classes, workdir)
+      variables = run_stage(config, spec, variables, train, val, classes, workdir)
     if jax.process_index() == 0:
       _copy_weights(folder / 'weights', workdir / 'weights')
   return variables
 
 
-def run_stage(config: Config, card: Card, variables, train, val, classes, workdir) -> dict:
+def run_stage(config: Config, spec: ModelSpec, variables, train, val, classes, workdir) -> dict:
   """Trains one stage; see `run`."""
   stage, everything = stages.STAGES[config.stage], variables
   if 'crf' not in stage.trains:
-    card = card.without_crf()
+    spec = spec.without_crf()
     variables = {
       kind: {part: tree for part, tree in parts.items() if part != 'crf'}
       for kind, parts in variables.items()
     }
-  model = card.create()
+  model = spec.create()
   folder = pathlib.Path(workdir) / stage.name
-  source, transform = _examples(config, model, stage, card, variables, train, folder)
+  source, transform = _examples(config, model, stage, spec, variables, train, folder)
   weights = None
   if config.class_weights != 'none':
     weights = statistics.class_weights(train, classes.num_classes, config.class_weights)
@@ -175,7 +175,7 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
     model,
     stage,
     optimizer,
-    card.mean,
+    spec.mean,
     labels=config.labels,
     class_weights=weights,
     accumulate=config.accumulate,
@@ -185,11 +185,11 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
   report = Report(workdir, stage.name, config.num_steps)
 
   def result(state):
-    """The card and the variables of the network that this stage has made so far."""
+    """The spec and the variables of the network that this stage has made so far."""
     whole = train_step.merge(variables, state)
     if stage.method == 'scores':
-      return card.front_end(), {kind: {'front_end': whole[kind]['front_end']} for kind in whole}
-    return card, whole
+      return spec.front_end(), {kind: {'front_end': whole[kind]['front_end']} for kind in whole}
+    return spec, whole
 
   def score(state):
     """Mean IoU on the validation pictures; -1 without them."""
@@ -268,39 +268,39 @@ def run_stage(config: Config, card: Card, variables, train, val, classes, workdi
   return train_step.merge(everything, state)
 
 
-def evaluate(model, variables, card, source, classes, **options) -> dict:
+def evaluate(model, variables, spec, source, classes, **options) -> dict:
   """Scores a network, every process on its share of the pictures; see `inference.evaluate`."""
   indices = range(jax.process_index(), len(source), jax.process_count())
   share = sequences.Subset(source, indices)
   total = np.zeros((classes.num_classes, classes.num_classes), np.int64)
   if len(share):
     scores = evaluation.evaluate(
-      model, variables, card, share, classes, show_progress=False, **options
+      model, variables, spec, share, classes, show_progress=False, **options
     )
     total += np.array(scores['confusion'], np.int64)
   total = parallel.gather_sum(total)
   return metrics.scores(total, classes.names)
 
 
-def _sheet(model, variables, card, examples):
+def _sheet(model, variables, spec, examples):
   """Pictures, truths and predictions, for TensorBoard."""
   rows = []
   for example in examples:
-    labels = inference.label_maps(model, variables, card, example['image'][None])[0]
-    maps = (visualization.colorize(ids, card.palette) for ids in (example['label'], labels))
+    labels = inference.label_maps(model, variables, spec, example['image'][None])[0]
+    maps = (visualization.colorize(ids, spec.palette) for ids in (example['label'], labels))
     rows.append([example['image'], *maps])
   return visualization.sheet(rows, ['picture', 'truth', 'prediction'])
 
 
-def _check(config, card, variables):
+def _check(config, spec, variables):
   """Refuses, before anything is trained, what could not be trained when its turn comes."""
-  model, stage = card.create(), stages.STAGES[config.stage]
+  model, stage = spec.create(), stages.STAGES[config.stage]
   behind = set(stage.trains) - {'front_end'}
   if behind and not behind & set(variables['params']):
     what, give = 'context module', '--model=dilation8 has, and so have others with --context=basic'
     if behind == {'crf'}:
       what, give = 'CRF-RNN', '--crf=rnn gives it one'
-    raise InputError(f'stage {stage.name} trains a {what}; {card.model} has none: {give}')
+    raise InputError(f'stage {stage.name} trains a {what}; {spec.model} has none: {give}')
   height, width = config.crop
   if stage.reads == 'image' and (height % model.stride or width % model.stride):
     raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}')
@@ -316,13 +316,13 @@ def _check(config, card, variables):
     )
 
 
-def _examples(config, model, stage, card, variables, train, folder):
+def _examples(config, model, stage, spec, variables, train, folder):
   """The source of a stage's examples, and what is done to each."""
   if stage.reads == 'features':
     maps = feature_cache.source(
       getattr(model, 'network', model),
       variables,
-      card.mean,
+      spec.mean,
       train,
       config.feature_dir or folder / 'features',
       whole=stage.method == 'structure',

@@ -17,7 +17,7 @@ import numpy as np
 from dilated_jax.data import registry as datasets
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_color
-from dilated_jax.models.spec import Card
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, initializers
 from dilated_jax.weights import layouts, structure
 from dilated_jax.weights.layouts import Blob
@@ -29,14 +29,14 @@ class Conversion(NamedTuple):
 
   Attributes:
     card: what the weights are, for `checkpoints.save_weights`.
-    variables: of `card.create()`; NumPy arrays, as far as possible views of the file.
+    variables: of `spec.create()`; NumPy arrays, as far as possible views of the file.
     moved: of each array of the file its name there, its shape as ours, and its name in the network
       or, in brackets, why it has none.
     notes: what was recognized, and what was decided without the file.
     release: lets go of the file's pages in memory, see `Mapped.release`.
   """
 
-  card: Card
+  spec: ModelSpec
   variables: dict
   moved: list[tuple[str, tuple[int, ...], str]]
   notes: list[str]
@@ -118,30 +118,30 @@ def convert(
       if fc != 'auto':
         raise file.fail('is a whole network; fc is for VGG files')
       normalization = normalization or 'torchvision'
-      card, fresh = _residual(file, kernels, dataset, normalization, notes), ()
+      spec, fresh = _residual(file, kernels, dataset, normalization, notes), ()
     elif 'score_fr' in kernels:
       if fc != 'auto' or normalization:
         raise file.fail('is a whole network; fc and normalization are for VGG files')
-      card, fresh = _fcn(file, contents, kernels, dataset, notes), ()
+      spec, fresh = _fcn(file, contents, kernels, dataset, notes), ()
     elif 'final' in kernels:
       if fc != 'auto' or normalization:
         raise file.fail('is a whole network; fc and normalization are for VGG files')
-      card, fresh = _network(file, contents, kernels, dataset, notes), ()
+      spec, fresh = _network(file, contents, kernels, dataset, notes), ()
     else:
-      card, fresh = _vgg(file, kernels, fc, dataset, notes)
+      spec, fresh = _vgg(file, kernels, fc, dataset, notes)
       normalization = normalization or trained_with or _usual(contents, notes)
-      card = dataclasses.replace(card, mean=_mean(normalization))
-    model = card.create()
+      spec = dataclasses.replace(spec, mean=_mean(normalization))
+    model = spec.create()
   except InputError as error:
     known = str(error).startswith(f'{file.path}: ')
     raise (error if known else file.fail(str(error))) from None
   if mean:
-    card = dataclasses.replace(card, mean=mean)
+    spec = dataclasses.replace(spec, mean=mean)
     notes.append('mean: as told')
-  card = dataclasses.replace(card, source=f'{file.path.name}, SHA-256 {sha256}')
+  spec = dataclasses.replace(spec, source=f'{file.path.name}, SHA-256 {sha256}')
   parts = {key: blob for key, blob in parts.items() if key[0] not in fresh}
   variables = {}
-  for number, (key, shape) in enumerate(_checked(file, card.model, model, parts, fresh).items()):
+  for number, (key, shape) in enumerate(_checked(file, spec.model, model, parts, fresh).items()):
     kind, module, layer, part = _path(*key)
     if layer in fresh:
       array = _fresh(layer, part, shape, number)
@@ -153,7 +153,7 @@ def convert(
     (blob.source, blob.array.shape, places.get(blob.source) or f'({_reason(blob)})')
     for blob in contents.blobs
   ]
-  return Conversion(card, variables, moved, notes, file.release)
+  return Conversion(spec, variables, moved, notes, file.release)
 
 
 def _reason(blob) -> str:
@@ -193,8 +193,8 @@ def _kernels(file, parts) -> dict[str, np.ndarray]:
 # What kind of network.
 
 
-def _network(file, contents, kernels, dataset, notes) -> Card:
-  """The card of a network of the paper."""
+def _network(file, contents, kernels, dataset, notes) -> ModelSpec:
+  """The spec of a network of the paper."""
   num_classes = kernels['final'].shape[-1]
   model, options = 'front_end', structure.front_end_options(file, kernels)
   if any(layer.startswith('ctx_') for layer in kernels):
@@ -203,17 +203,17 @@ def _network(file, contents, kernels, dataset, notes) -> Card:
   alone = (_BY_COUNT.get(num_classes, VOC), None)
   published, size = PUBLISHED.get((model, options.get('context')), alone)
   upsampling = [blob.array.shape[0] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
-  card = Card(
+  spec = ModelSpec(
     model=model,
     options=options,
     upsampling='deconvolution' if upsampling or model == 'dilation10' else 'corner',
     input=size,
     **_classes(file, num_classes, dataset, published, notes),
   )
-  network = card.create()
+  network = spec.create()
   shape, least = contents.input_shape or (), 2 * network.margin + network.stride
   if len(shape) == 4 and shape[1] == 3 and min(shape[2:]) >= least:
-    card = dataclasses.replace(card, input=tuple(shape[2:]))
+    spec = dataclasses.replace(spec, input=tuple(shape[2:]))
   stride = network.stride
   if upsampling and upsampling != [2 * stride]:
     raise file.fail(f'upsamples by kernels of {upsampling}; this network does by {2 * stride}')
@@ -224,11 +224,11 @@ def _network(file, contents, kernels, dataset, notes) -> Card:
     notes.append('the file does not state dilations: those of the paper')
   if model != 'front_end' and not any('pad' in layer.options for layer in contents.layers):
     notes.append('the file does not state paddings: those of the paper for layers of such names')
-  return card
+  return spec
 
 
 def _classes(file, num_classes, chosen, published, notes) -> dict:
-  """What a card says of classes and mean."""
+  """What a spec says of classes and mean."""
   table = datasets.classes(chosen) if chosen else published
   known = _described(table)
   if num_classes == table.num_classes:
@@ -251,13 +251,13 @@ def _classes(file, num_classes, chosen, published, notes) -> dict:
 
 
 def _described(table) -> dict:
-  """What a card says of the classes of a table."""
+  """What a spec says of the classes of a table."""
   data = _DATA_SETS.get(table.name, table.name)
   return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=data)
 
 
-def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
-  """The card of a front end made of VGG, and which of its layers are to be started afresh."""
+def _vgg(file, kernels, fc, dataset, notes) -> tuple[ModelSpec, list[str]]:
+  """The spec of a front end made of VGG, and which of its layers are to be started afresh."""
   fresh = ['fc6', 'fc7', 'final'] if fc == 'random' else ['final']
   if fc != 'random' and (not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any()):
     raise file.fail('has no valid fc6 and fc7; --fc=random starts them afresh')
@@ -266,16 +266,16 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[Card, list[str]]:
   width = kernels[last].shape[-1] if last else 1
   table = datasets.classes(dataset or 'voc')
   notes.append(f'untrained: {", ".join(fresh)}, for the classes of {table.name}')
-  card = Card(
+  spec = ModelSpec(
     model='front_end',
     options=structure.front_end_options(file, kernels, default_fc=8 * width),
     **_described(table),
   )
-  return card, fresh
+  return spec, fresh
 
 
-def _fcn(file, contents, kernels, dataset, notes) -> Card:
-  """The card of FCN-32s, 16s or 8s as Caffe files have them."""
+def _fcn(file, contents, kernels, dataset, notes) -> ModelSpec:
+  """The spec of FCN-32s, 16s or 8s as Caffe files have them."""
   skips = ['score_pool4' in kernels, 'score_pool3' in kernels]
   options = structure.front_end_options(file, kernels)
   scaled = sum(layer.kind == 'Scale' for layer in contents.layers)
@@ -284,27 +284,27 @@ def _fcn(file, contents, kernels, dataset, notes) -> Card:
     if not known == scaled == sum(skips):
       raise file.fail(f'scales {scaled} of {sum(skips)} skips; FCN at once scales each')
     options['at_once'] = True
-  card = Card(
+  spec = ModelSpec(
     model=('fcn32s', 'fcn16s', 'fcn8s')[sum(skips)],
     options=options,
     upsampling='deconvolution',
     **_classes(file, kernels['score_fr'].shape[-1], dataset, VOC, notes) | {'mean': _FCN_MEAN},
   )
   notes.append('mean: that of the reference repository of FCN')
-  table = card.create().table
+  table = spec.create().table
   found = [blob.array.shape[0] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
   wanted = [layer.kernel for layer in table if layer.kind == 'deconv']
   if found and found != wanted:
-    raise file.fail(f'upsamples by kernels of {found}; {card.model} does by {wanted}')
+    raise file.fail(f'upsamples by kernels of {found}; {spec.model} does by {wanted}')
   structure.check_statements(file, contents, table, joins=True)
-  return card
+  return spec
 
 
 _FCN_MEAN = (122.67892, 116.66877, 104.00699)
 
 
-def _residual(file, kernels, dataset, normalization, notes) -> Card:
-  """The card of a segmentation network of torchvision."""
+def _residual(file, kernels, dataset, normalization, notes) -> ModelSpec:
+  """The spec of a segmentation network of torchvision."""
   model, options = structure.residual_options(file, kernels)
   if 'final' not in kernels:
     raise file.fail('has no classifier.4, the layer of the scores')
@@ -312,7 +312,7 @@ def _residual(file, kernels, dataset, normalization, notes) -> Card:
   notes.append('mean and upsampling: those of torchvision')
   if model == 'deeplab_v3':
     notes.append('dilations of the pyramid: 12, 24, 36, as in torchvision; the file has none')
-  return Card(
+  return ModelSpec(
     model=model,
     options=options,
     upsampling='deconvolution',

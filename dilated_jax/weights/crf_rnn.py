@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from dilated_jax.errors import InputError
-from dilated_jax.models.spec import Card
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.weights import caffe
 from dilated_jax.weights.mapped import Mapped
 
@@ -45,7 +45,7 @@ def read(path) -> dict[str, np.ndarray]:
   return {'spatial': spatial, 'bilateral': bilateral, 'compatibility': -compatibility}
 
 
-def behind(card: Card, variables, path) -> tuple[Card, dict]:
+def behind(spec: ModelSpec, variables, path) -> tuple[ModelSpec, dict]:
   """Puts a published CRF-RNN behind a network: on pixels, with its deviations of 160 and 3.
 
   Args:
@@ -61,13 +61,13 @@ def behind(card: Card, variables, path) -> tuple[Card, dict]:
   """
   params = read(path)
   classes = len(params['spatial'])
-  if classes != len(card.classes):
+  if classes != len(spec.classes):
     raise InputError(
-      f'{path}: its CRF-RNN tells {classes} classes apart, and the network {len(card.classes)}'
+      f'{path}: its CRF-RNN tells {classes} classes apart, and the network {len(spec.classes)}'
     )
-  card = card.without_crf()
-  options = {**card.options, 'crf': 'rnn', 'crf_grid': 'pixels', 'crf_upsampling': card.upsampling}
-  if card.create().full_size:
+  spec = spec.without_crf()
+  options = {**spec.options, 'crf': 'rnn', 'crf_grid': 'pixels', 'crf_upsampling': spec.upsampling}
+  if spec.create().full_size:
     del options['crf_upsampling']
   variables = {**variables, 'params': {**variables['params'], 'crf': params}}
-  return dataclasses.replace(card, options=options), variables
+  return dataclasses.replace(spec, options=options), variables

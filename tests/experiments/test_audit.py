@@ -15,7 +15,7 @@ from dilated_jax import data
 from dilated_jax.data.builders import scenes
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
-from dilated_jax.models import spec
+from dilated_jax.models.spec import load_spec
 from experiments import audit
 from tests import calling
 
@@ -163,10 +163,10 @@ def test_a_folder_end_to_end(tmp_path):
   done = start('train', *arguments, **quick)
   assert done.returncode == 0, done.stderr
   assert 'there is no val split, so 1 pictures, chosen by a hash' in done.stderr
-  card = spec.load_card(workdir / 'weights')
+  spec = load_spec(workdir / 'weights')
   found = json.loads((workdir / 'classes.json').read_text())
-  assert list(card.classes) == found['names'] == [f'class {index}' for index in range(7)]
-  assert list(card.mean) == found['mean'] and len(found['found']['pictures']['val']) == 1
+  assert list(spec.classes) == found['names'] == [f'class {index}' for index in range(7)]
+  assert list(spec.mean) == found['mean'] and len(found['found']['pictures']['val']) == 1
   weights = found['found']['class_weights']
   assert weights.keys() == {'median', 'log', 'sqrt_log'} and len(weights['log']) == 7
   assert sorted(own.rglob('*')) == before

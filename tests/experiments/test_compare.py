@@ -11,7 +11,8 @@ import pytest
 
 from dilated_jax import data, models
 from dilated_jax.errors import InputError
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from experiments import compare, networks, train, tune
 from experiments.commands import Done
 from tests import calling
@@ -69,15 +70,15 @@ def save(workdir, given):
   options = dict(OPTIONS, **({'crf': 'rnn'} if 'crf' in given else {}))
   if 'context' in given:
     options |= {'context': given['context'], 'dilations': [1, 1, 1]}
-  card = spec.Card(
+  spec = ModelSpec(
     given['model'], options, classes.names, classes.palette, classes.mean, dataset='scenes'
   )
-  model = card.create()
+  model = spec.create()
   side = 2 * model.margin + model.stride
   images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
   zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-  weights_folder.save_weights(workdir / 'weights', card, zeros)
+  weights_folder.save_weights(workdir / 'weights', spec, zeros)
   (workdir / 'metrics.jsonl').write_text('{"steps_per_second": 2.0}\n{"val_mean_iou": 0.5}\n')
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import dilated_jax
 from dilated_jax.errors import InputError
-from dilated_jax.models import spec
+from dilated_jax.models.spec import load_spec
 from experiments import convert
 from tests import caffe_files, calling
 
@@ -56,7 +56,7 @@ def test_weights_that_were_there_are_replaced_only_by_whole_ones(source, tmp_pat
   damaged.write_bytes(source.read_bytes()[:5000])
   with pytest.raises(InputError):
     run(f'--source={damaged}', f'--output={output}')
-  assert spec.load_card(output).mean == (1, 2, 3)
+  assert load_spec(output).mean == (1, 2, 3)
 
 
 def test_a_link_stays_a_link(source, tmp_path):
@@ -65,7 +65,7 @@ def test_a_link_stays_a_link(source, tmp_path):
   for mean in ('1,2,3', '4,5,6'):
     run(f'--source={source}', f'--output={tmp_path / "link"}', f'--mean={mean}')
   assert (tmp_path / 'link').is_symlink()
-  assert spec.load_card(tmp_path / 'real').mean == (4, 5, 6)
+  assert load_spec(tmp_path / 'real').mean == (4, 5, 6)
   assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'link', 'real']
 
 

@@ -16,7 +16,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.evaluation import boundaries, metrics, protocols
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.label_spec import CAMVID, CAMVID_DILATION8, CITYSCAPES, VOC
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from experiments import evaluate
 from tests import calling, cityscapes_tool
 
@@ -269,7 +270,7 @@ def test_a_network_on_a_split(tmp_path, capsys):
   table = data.classes('scenes')
   turned = np.roll(np.arange(table.num_classes), 1)  # The network's order of the same classes.
   options = {'width': 1 / 16, 'blocks': [1, 1, 1, 1, 1], 'fc_kernel': 3}
-  card = spec.Card(
+  spec = ModelSpec(
     model='front_end',
     options=options,
     classes=tuple(table.names[index] for index in turned),
@@ -280,7 +281,7 @@ def test_a_network_on_a_split(tmp_path, capsys):
   )
   model = models.create('front_end', table.num_classes, **options)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
-  weights_folder.save_weights(tmp_path / 'weights', card, variables)
+  weights_folder.save_weights(tmp_path / 'weights', spec, variables)
 
   common = [f'--weights={tmp_path}/weights', f'--data_dir={tmp_path}/data']
   run(*common, f'--output={tmp_path}/scores.json', '--batch_size=2', '--limit=3')

@@ -8,7 +8,8 @@ import pytest
 from dilated_jax import files, models
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import CAMVID
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry
 from experiments import explore
 from tests import calling
@@ -100,13 +101,13 @@ def test_json(tmp_path, capsys):
   assert 'conv5_3' in capsys.readouterr().out and file.exists()
 
 
-def card(**changes):
+def spec(**changes):
   fields = {'model': 'dilation7', 'options': {'width': 0.125}, 'input': (852, 1640)} | changes
-  return spec.Card(classes=CAMVID.names, palette=CAMVID.palette, mean=CAMVID.mean, **fields)
+  return ModelSpec(classes=CAMVID.names, palette=CAMVID.palette, mean=CAMVID.mean, **fields)
 
 
 def test_a_weights_folder(tmp_path, capsys):
-  weights_folder.save_weights(tmp_path / 'weights', card(), {'params': {}})
+  weights_folder.save_weights(tmp_path / 'weights', spec(), {'params': {}})
   run(f'--weights={tmp_path}/weights')
   out = capsys.readouterr().out
   assert out.startswith('dilation7: 11 classes, input 852x1640, width 0.125\n')

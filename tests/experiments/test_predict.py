@@ -16,7 +16,8 @@ import pytest
 from dilated_jax import crf, inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files, matching
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from experiments import predict
 from tests import calling
 
@@ -28,7 +29,7 @@ OPTIONS = {'width': 1 / 16, 'blocks': [1, 1, 1, 1, 1], 'fc_kernel': 3}
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
   folder = tmp_path_factory.mktemp('weights') / 'tiny'
-  card = spec.Card(
+  spec = ModelSpec(
     model='front_end',
     options=OPTIONS,
     classes=NAMES,
@@ -39,7 +40,7 @@ def weights(tmp_path_factory):
   )
   model = models.create('front_end', len(NAMES), **OPTIONS)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
-  weights_folder.save_weights(folder, card, variables)
+  weights_folder.save_weights(folder, spec, variables)
   return folder
 
 
@@ -93,11 +94,11 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
   assert (about['classes'], about['dataset']) == (list(NAMES), 'toys')
   assert '3 of 3 pictures labeled' in capsys.readouterr().out
 
-  card, variables = weights_folder.load_weights(weights)
-  model = card.create()
+  spec, variables = weights_folder.load_weights(weights)
+  model = spec.create()
   for name in ('a.png', 'b.jpg', 'c.bmp'):
     image, stem = image_files.read_image(photos / name), name[0]
-    expected = inference.predict(model, variables, card, image, scales=(1.0, 0.5), flip=True)
+    expected = inference.predict(model, variables, spec, image, scales=(1.0, 0.5), flip=True)
     with Image.open(out / f'{stem}.png') as labels:
       assert labels.mode == 'L'
       np.testing.assert_array_equal(np.asarray(labels), expected.labels)

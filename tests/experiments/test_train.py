@@ -15,7 +15,8 @@ import pytest
 import dilated_jax
 from dilated_jax import data, files
 from dilated_jax.errors import InputError
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec, load_spec
 from experiments import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -58,9 +59,9 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   assert done.stdout.splitlines()[-1] == f'weights: {tmp_path}/run/weights'
 
   classes = data.classes('scenes')
-  card = spec.load_card(tmp_path / 'run/weights')
-  assert (card.model, card.classes, card.palette) == ('dilation8', classes.names, classes.palette)
-  assert (card.mean, card.picture_scale, card.upsampling) == (classes.mean, 0.5, 'deconvolution')
+  spec = load_spec(tmp_path / 'run/weights')
+  assert (spec.model, spec.classes, spec.palette) == ('dilation8', classes.names, classes.palette)
+  assert (spec.mean, spec.picture_scale, spec.upsampling) == (classes.mean, 0.5, 'deconvolution')
   model, variables = dilated_jax.load(tmp_path / 'run/weights')
   side = 2 * model.margin + 8
   logits = model.apply(variables, np.zeros((1, side, side, 3), np.float32))
@@ -166,17 +167,17 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
   monkeypatch.setattr(train.stages, 'initialize', zeros)
   seen = []
 
-  def preempted(configs, card, variables, *arguments, **options):
+  def preempted(configs, spec, variables, *arguments, **options):
     seen.append((configs, variables))
     raise train.stages.Preempted('asked to end')
 
   monkeypatch.setattr(train.stages, 'run', preempted)
   options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
   classes = data.classes('scenes')
-  card = spec.Card('front_end', options, classes.names, classes.palette, classes.mean)
-  given = zeros(card.create(), 0)
+  spec = ModelSpec('front_end', options, classes.names, classes.palette, classes.mean)
+  given = zeros(spec.create(), 0)
   given['params']['front_end']['conv1_1']['bias'] += 7
-  weights_folder.save_weights(tmp_path / 'given', card, given)
+  weights_folder.save_weights(tmp_path / 'given', spec, given)
   values = values_of(
     workdir=str(tmp_path / 'run'), data_dir=str(data_dir), init=[str(tmp_path / 'given')],
     model='dilation8', blocks=['1'], width=0.0625, stride=2, fc_kernel=3, fc_channels=4,

@@ -6,7 +6,8 @@ import pytest
 
 from dilated_jax import data
 from dilated_jax.errors import InputError
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from experiments import evaluate, tune
 from tests import calling
 
@@ -18,16 +19,16 @@ def trained(tmp_path_factory):
   data.prepare('scenes', folder / 'data', counts={'train': 1, 'val': 2, 'test': 1})
   classes = data.classes('scenes')
   options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
-  card = spec.Card(
+  spec = ModelSpec(
     'front_end', options, classes.names, classes.palette, classes.mean, dataset='scenes'
   )
-  rng, model = np.random.default_rng(0), card.create()
+  rng, model = np.random.default_rng(0), spec.create()
   side = 2 * model.margin + 2
   shapes = jax.eval_shape(
     model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   )
   drawn = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
-  weights_folder.save_weights(folder / 'weights', card, drawn)
+  weights_folder.save_weights(folder / 'weights', spec, drawn)
   return folder
 
 

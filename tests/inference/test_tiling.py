@@ -45,7 +45,7 @@ def picture(height, width, seed=0):
   return np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
 
 
-def card_of(**more):
+def spec_of(**more):
   return types.SimpleNamespace(
     **dict(upsampling='corner', picture_scale=1.0, mean=MEAN, input=None) | more
   )
@@ -68,8 +68,8 @@ def test_pieces_make_up_the_whole(name):
 def test_probabilities_do_not_depend_on_the_tile(size, tile):
   model, variables = network('basic')
   image = picture(*size)[0]
-  whole = inference.predict(model, variables, card_of(), image, tile='whole')
-  tiled = inference.predict(model, variables, card_of(), image, tile=tile)
+  whole = inference.predict(model, variables, spec_of(), image, tile='whole')
+  tiled = inference.predict(model, variables, spec_of(), image, tile=tile)
   np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
   np.testing.assert_allclose(tiled.logits, whole.logits, atol=1e-4)
 
@@ -123,8 +123,8 @@ def test_published_manner(name, size):
       row.append(np.asarray(logits))
     rows.append(np.concatenate(row, 1))
   expected = np.concatenate(rows, 0)
-  card = card_of(input=tile)
-  prediction = inference.predict(model, variables, card, image)
+  spec = spec_of(input=tile)
+  prediction = inference.predict(model, variables, spec, image)
   if model.full_size:
     expected = expected[: size[0], : size[1]]
   np.testing.assert_allclose(prediction.logits, expected, rtol=1e-4, atol=1e-5)
@@ -136,10 +136,10 @@ def test_published_manner(name, size):
 def test_smaller_tiles_answer_as_the_published_input(name, published):
   model, variables = network(name)
   image = picture(60, 70)[0]
-  card = card_of(input=published)
-  whole = inference.predict(model, variables, card, image)
+  spec = spec_of(input=published)
+  whole = inference.predict(model, variables, spec, image)
   for tile in ((40, 40), (61, 200)):
-    tiled = inference.predict(model, variables, card, image, tile=tile)
+    tiled = inference.predict(model, variables, spec, image, tile=tile)
     assert tiled.logits.shape == whole.logits.shape
     np.testing.assert_allclose(tiled.logits, whole.logits, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
@@ -149,7 +149,7 @@ def test_published_input_counts_for_pictures_that_fit():
   model, variables = network('basic')
   image = picture(30, 40)[0]
   small, large = (
-    inference.predict(model, variables, card_of(input=(80, 80)), image, tile=tile).logits
+    inference.predict(model, variables, spec_of(input=(80, 80)), image, tile=tile).logits
     for tile in (None, (120, 120))
   )
   assert small.shape[:2] != large.shape[:2]
@@ -160,10 +160,10 @@ def test_published_input_counts_for_pictures_that_fit():
 @pytest.mark.parametrize('upsampling', ['corner', 'deconvolution'])
 def test_rows_make_up_the_whole(name, upsampling, monkeypatch):
   model, variables = network(name)
-  card, image = card_of(upsampling=upsampling), picture(75, 83)[0]
-  whole = inference.predict(model, variables, card, image)
+  spec, image = spec_of(upsampling=upsampling), picture(75, 83)[0]
+  whole = inference.predict(model, variables, spec, image)
   monkeypatch.setattr(prediction_lib, '_ROWS_BYTES', 30_000)
-  tiled = inference.predict(model, variables, card, image, tile=(60, 60))
+  tiled = inference.predict(model, variables, spec, image, tile=(60, 60))
   np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
   assert (tiled.labels != whole.labels).mean() < 1e-3
 
@@ -174,10 +174,10 @@ def test_tile_from_memory(monkeypatch):
   asked = []
   exact = tiling.exact
   monkeypatch.setattr(tiling, 'exact', lambda *args, tile: asked.append(tile) or exact(*args, tile))
-  whole = inference.predict(model, variables, card_of(), image)
+  whole = inference.predict(model, variables, spec_of(), image)
   assert not asked
   monkeypatch.setattr(prediction_lib, 'memory', lambda: 300_000)
-  pieces = inference.predict(model, variables, card_of(), image)
+  pieces = inference.predict(model, variables, spec_of(), image)
   assert asked and max(asked[0]) < 200
   np.testing.assert_allclose(pieces.probabilities, whole.probabilities, atol=1e-5)
 
@@ -189,4 +189,4 @@ def test_free_memory_is_plausible():
 def test_too_small_a_tile():
   model, variables = network('basic')
   with pytest.raises(InputError, match='tile of 10x90 is too small; it needs'):
-    inference.predict(model, variables, card_of(), picture(50, 60)[0], tile=(10, 90))
+    inference.predict(model, variables, spec_of(), picture(50, 60)[0], tile=(10, 90))

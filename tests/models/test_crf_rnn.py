@@ -10,7 +10,8 @@ from dilated_jax import inference, models
 from dilated_jax.crf import CrfRnn
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import Classes
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import ops
 from dilated_jax.training import loop, optimizers, stages
 
@@ -87,12 +88,12 @@ def pictures(count, seed):
 @pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning')
 def test_stages_with_and_without_it(tmp_path):
   options = {**NARROW, 'crf': 'rnn'}
-  card = spec.Card('dilation8', options, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  spec = ModelSpec('dilation8', options, CLASSES.names, CLASSES.palette, CLASSES.mean)
   common = dict(num_steps=2, batch_size=2, crop=(4, 8), log_every=1, threads=1)
   common['optimizer'] = optimizers.Options(learning_rate=1e-2)
   configs = [loop.Config(stage, **common) for stage in ('context', 'crf', 'joint')]
-  before = started(card.create())
-  loop.run(configs, card, before, pictures(4, 0), pictures(2, 1), CLASSES, tmp_path)
+  before = started(spec.create())
+  loop.run(configs, spec, before, pictures(4, 0), pictures(2, 1), CLASSES, tmp_path)
   made = {
     stage: weights_folder.load_weights(tmp_path / stage / 'weights')
     for stage in ('context', 'crf', 'joint')
@@ -113,17 +114,17 @@ def test_stages_with_and_without_it(tmp_path):
 def test_predictions_of_odd_sizes_and_by_tiles():
   options = {**NARROW, 'crf': 'rnn', 'norm': 'none'}
   for grid in ('cells', 'pixels'):
-    card = spec.Card(
+    spec = ModelSpec(
       'dilation8', {**options, 'crf_grid': grid}, CLASSES.names, CLASSES.palette, CLASSES.mean
     )
-    model = card.create()
+    model = spec.create()
     variables = started(model)
     image = np.random.default_rng(0).integers(0, 256, (21, 33, 3), np.uint8)
-    whole = inference.predict(model, variables, card, image)
+    whole = inference.predict(model, variables, spec, image)
     assert whole.labels.shape == (21, 33)
     assert whole.logits.shape == ((21, 33, 3) if grid == 'pixels' else (11, 17, 3))
     side = 2 * model.margin + 12
-    tiled = inference.predict(model, variables, card, image, tile=(side, side))
+    tiled = inference.predict(model, variables, spec, image, tile=(side, side))
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-4)
 
 
@@ -134,24 +135,24 @@ def test_behind_networks_that_pad_inside(name):
     options |= {'blocks': [1, 1, 1, 1]}
   if name == 'fcn8s':
     options |= {'crf_grid': 'pixels'}
-  card = spec.Card(name, options, CLASSES.names, CLASSES.palette, CLASSES.mean)
-  model = card.create()
+  spec = ModelSpec(name, options, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  model = spec.create()
   shapes = jax.eval_shape(
     model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), 'float32')
   )
   rng = np.random.default_rng(0)
   variables = jax.tree.map(lambda x: np.abs(0.1 * rng.standard_normal(x.shape, np.float32)), shapes)
   image = rng.integers(0, 256, (41, 53, 3), np.uint8)
-  found = inference.predict(model, variables, card, image)
+  found = inference.predict(model, variables, spec, image)
   assert found.labels.shape == (41, 53) and np.isfinite(found.probabilities).all()
 
 
 def test_joint_needs_something_to_join(tmp_path):
-  card = spec.Card('front_end', {}, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  spec = ModelSpec('front_end', {}, CLASSES.names, CLASSES.palette, CLASSES.mean)
   for stage in ('crf', 'joint'):
     with pytest.raises(InputError, match=f'stage {stage} trains a .*; front_end has none'):
       loop.run(
-        [loop.Config(stage, 1)], card, {'params': {'front_end': {}}}, [1], [], CLASSES, tmp_path
+        [loop.Config(stage, 1)], spec, {'params': {'front_end': {}}}, [1], [], CLASSES, tmp_path
       )
   assert stages.STAGES['joint'].trains == ('front_end', 'context', 'crf')
 

@@ -11,7 +11,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.inference import prediction as prediction_lib
 from dilated_jax.label_spec import Classes
 from dilated_jax.models import weights_folder
-from dilated_jax.models.spec import Card
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, ops
 from dilated_jax.training import feature_cache, loop
 from dilated_jax.training.optimizers import Options
@@ -38,9 +38,9 @@ NETWORKS = {
 SHORT = {'context': 'basic', 'dilations': (1, 2, 1)}
 
 
-def card_of(name, upsampling, **more):
+def spec_of(name, upsampling, **more):
   options = NETWORKS[name] | more
-  return Card(name, options, CLASSES.names, CLASSES.palette, MEAN, upsampling=upsampling)
+  return ModelSpec(name, options, CLASSES.names, CLASSES.palette, MEAN, upsampling=upsampling)
 
 
 def pictures(count, height=24, width=37):
@@ -55,13 +55,13 @@ def pictures(count, height=24, width=37):
 @pytest.mark.parametrize('name', NETWORKS)
 def test_a_picture_of_odd_size_is_labeled(name):
   upsampling = 'corner' if name == 'deeplab_largefov' else 'deconvolution'
-  card = card_of(name, upsampling, **SHORT)
-  model = card.create()
+  spec = spec_of(name, upsampling, **SHORT)
+  model = spec.create()
   variables, image = reference.variables_of(model), pictures(1, 35, 51)[0]['image']
   rest = [(0, -side % model.stride) for side in image.shape[:2]]
   fed = np.pad(image, (*rest, (0, 0)), mode='reflect')[None] - np.array(MEAN, np.float32)
   logits = jax.jit(model.apply)(variables, fed)
-  found = inference.predict(model, variables, card, image)
+  found = inference.predict(model, variables, spec, image)
   if model.full_size:
     expected = jax.nn.softmax(logits)
     logits = logits[:, :35, :51]
@@ -84,16 +84,16 @@ def test_a_picture_of_odd_size_is_labeled(name):
 )
 def test_all_stages(name, labels, more, tmp_path):
   upsampling = 'corner' if labels == 'grid' else 'deconvolution'
-  card = card_of(name, upsampling, **SHORT, **more)
+  spec = spec_of(name, upsampling, **SHORT, **more)
   optimizer = Options('adamw', 1e-3)
   configs = [
     loop.Config(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
     for stage in ('front_end', 'context', 'joint')
   ]
   train, val = pictures(2), pictures(1, 21, 40)
-  variables = reference.variables_of(card.create())
+  variables = reference.variables_of(spec.create())
   with jax.numpy_dtype_promotion('standard'):  # For optax's AdamW.
-    found = loop.run(configs, card, variables, train, val, CLASSES, tmp_path)
+    found = loop.run(configs, spec, variables, train, val, CLASSES, tmp_path)
   for path, leaf in jax.tree_util.tree_leaves_with_path(found['params']):
     before = variables['params']
     for key in path:
@@ -101,9 +101,9 @@ def test_all_stages(name, labels, more, tmp_path):
     assert (np.asarray(leaf) != before).any(), path
   alone, _ = weights_folder.load_weights(tmp_path / 'front_end' / 'weights')
   assert (alone.model, 'context' in alone.options) == (name, False)
-  assert alone.create() == card.create().alone()
+  assert alone.create() == spec.create().alone()
   whole, _ = weights_folder.load_weights(tmp_path / 'weights')
-  assert whole.create() == card.create()
+  assert whole.create() == spec.create()
 
 
 @pytest.mark.parametrize('name', ['fcn8s', 'deeplab', 'fcn_resnet'])
@@ -121,15 +121,15 @@ def test_mirrored_maps_stay_beside_their_labels(name, tmp_path):
 
 @pytest.mark.parametrize('name', ['fcn8s', 'deeplab_v3'])
 def test_pictures_are_seen_as_a_whole(name, monkeypatch):
-  card = card_of(name, 'deconvolution')
-  model = card.create()
+  spec = spec_of(name, 'deconvolution')
+  model = spec.create()
   variables, image = reference.variables_of(model), pictures(1, 32, 48)[0]['image']
-  whole = inference.predict(model, variables, card, image)
+  whole = inference.predict(model, variables, spec, image)
   monkeypatch.setattr(prediction_lib, 'memory', lambda: 1)
-  found = inference.predict(model, variables, card, image)
+  found = inference.predict(model, variables, spec, image)
   np.testing.assert_array_equal(found.logits, whole.logits)
   with pytest.raises(InputError, match='32x32 does not hold the picture'):
-    inference.predict(model, variables, card, image, tile=(32, 32))
+    inference.predict(model, variables, spec, image, tile=(32, 32))
 
 
 def test_the_context_starts_as_the_identity():

@@ -13,7 +13,8 @@ import pytest
 
 import dilated_jax
 from dilated_jax.errors import InputError
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, optimizers, stages, step as train_step
 
 # Where one of Orbax's reads fails, the others are never awaited, or find their event loop closed.
@@ -27,14 +28,14 @@ OPTIONS = {
   'fc_channels': 4,
   'dilations': [1, 2, 1],
 }
-CARD = spec.Card(
+SPEC = ModelSpec(
   'dilation8', OPTIONS, ('a', 'b', 'c'), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), (10.0, 20.0, 30.5),
   picture_scale=0.5, upsampling='deconvolution', dataset='toys',
 )  # fmt: skip
 
 
-def started(card=CARD, seed=0):
-  model, rng = card.create(), np.random.default_rng(seed)
+def started(spec=SPEC, seed=0):
+  model, rng = spec.create(), np.random.default_rng(seed)
   images = jax.ShapeDtypeStruct((1, 2 * model.margin + 2, 2 * model.margin + 2, 3), 'float32')
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
   return jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape, np.float32)), shapes)
@@ -92,15 +93,15 @@ def test_checkpoint_of_another_network(tmp_path):
 
 def test_weights_come_back(tmp_path):
   variables = started()
-  weights_folder.save_weights(tmp_path / 'deep/weights', CARD, variables)
-  card, found = weights_folder.load_weights(str(tmp_path / 'deep/weights'))
-  assert card == CARD
+  weights_folder.save_weights(tmp_path / 'deep/weights', SPEC, variables)
+  spec, found = weights_folder.load_weights(str(tmp_path / 'deep/weights'))
+  assert spec == SPEC
   assert_equal(found, variables)
   model, found = dilated_jax.load(tmp_path / 'deep/weights')
-  assert model == CARD.create()
+  assert model == SPEC.create()
   assert_equal(found, variables)
   written = json.loads((tmp_path / 'deep/weights/model.json').read_text())
-  assert set(written) == {field.name for field in dataclasses.fields(spec.Card)}
+  assert set(written) == {field.name for field in dataclasses.fields(ModelSpec)}
   assert (written['model'], written['channel_order'], written['classes']) == (
     'dilation8',
     'RGB',
@@ -112,7 +113,7 @@ def test_weights_come_back(tmp_path):
 def test_weights_are_replaced_whole(tmp_path, monkeypatch):
   folder = tmp_path / 'weights'
   old, new = started(seed=1), started(seed=2)
-  weights_folder.save_weights(folder, CARD, old)
+  weights_folder.save_weights(folder, SPEC, old)
 
   def full_disk(path, content):
     raise OSError(28, 'No space left on device', str(path))
@@ -120,14 +121,14 @@ def test_weights_are_replaced_whole(tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(weights_folder, 'write_atomic', full_disk)
     with pytest.raises(OSError, match='No space'):
-      weights_folder.save_weights(folder, dataclasses.replace(CARD, dataset='new'), new)
-  card, found = weights_folder.load_weights(folder)
-  assert card == CARD
+      weights_folder.save_weights(folder, dataclasses.replace(SPEC, dataset='new'), new)
+  spec, found = weights_folder.load_weights(folder)
+  assert spec == SPEC
   assert_equal(found, old)
 
-  weights_folder.save_weights(folder, dataclasses.replace(CARD, dataset='new'), new)
-  card, found = weights_folder.load_weights(folder)
-  assert card.dataset == 'new'
+  weights_folder.save_weights(folder, dataclasses.replace(SPEC, dataset='new'), new)
+  spec, found = weights_folder.load_weights(folder)
+  assert spec.dataset == 'new'
   assert_equal(found, new)
   assert [path.name for path in tmp_path.iterdir()] == ['weights']
 
@@ -135,14 +136,14 @@ def test_weights_are_replaced_whole(tmp_path, monkeypatch):
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
   (tmp_path / 'thesis.tex').write_text('all of it')
   with pytest.raises(InputError, match='holds other files than weights'):
-    weights_folder.save_weights(tmp_path, CARD, started())
+    weights_folder.save_weights(tmp_path, SPEC, started())
   assert (tmp_path / 'thesis.tex').read_text() == 'all of it'
 
 
 @pytest.fixture(scope='module')
 def written(tmp_path_factory):
   folder = tmp_path_factory.mktemp('weights') / 'weights'
-  weights_folder.save_weights(folder, CARD, started())
+  weights_folder.save_weights(folder, SPEC, started())
   return folder
 
 
@@ -233,10 +234,10 @@ def test_no_folder():
 
 def test_graft(written):
   own = started(seed=7)
-  both = weights_folder.graft(own, written)
+  both = weights_folder.load_pretrained(own, written)
   assert_equal(both, started())
   front_end = {'params': {'front_end': own['params']['front_end']}}
-  part = weights_folder.graft(front_end, written)
+  part = weights_folder.load_pretrained(front_end, written)
   assert_equal(part, {'params': {'front_end': started()['params']['front_end']}})
   assert_equal(front_end['params']['front_end'], own['params']['front_end'])
 
@@ -244,13 +245,13 @@ def test_graft(written):
 def test_graft_of_another_network_takes_the_layers_that_fit(tmp_path, caplog):
   narrow = {'blocks': [1, 1, 1, 1, 1], 'width': 1 / 32, 'fc_channels': 4}
 
-  def drawn(card, seed):
+  def drawn(spec, seed):
     rng = np.random.default_rng(seed)
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), 'float32')
-    shapes = jax.eval_shape(card.create().init, jax.random.key(0), images)
+    shapes = jax.eval_shape(spec.create().init, jax.random.key(0), images)
     return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
 
-  coarse = dataclasses.replace(CARD, model='fcn32s', options=narrow)
+  coarse = dataclasses.replace(SPEC, model='fcn32s', options=narrow)
   given = drawn(coarse, 1)
   weights_folder.save_weights(tmp_path / 'fcn32s', coarse, given)
   for model, fresh in (
@@ -260,7 +261,7 @@ def test_graft_of_another_network_takes_the_layers_that_fit(tmp_path, caplog):
     own = drawn(dataclasses.replace(coarse, model=model), 2)
     caplog.clear()
     with caplog.at_level('INFO', logger='absl'):
-      found = weights_folder.graft(own, tmp_path / 'fcn32s')['params']['front_end']
+      found = weights_folder.load_pretrained(own, tmp_path / 'fcn32s')['params']['front_end']
     for name, layer in found.items():
       source = own if name in fresh else given
       assert_equal(layer, source['params']['front_end'][name])
@@ -269,8 +270,8 @@ def test_graft_of_another_network_takes_the_layers_that_fit(tmp_path, caplog):
 
 
 def test_graft_of_other_shapes_names_the_array(written):
-  wider = dataclasses.replace(CARD, options={**OPTIONS, 'fc_channels': 5})
+  wider = dataclasses.replace(SPEC, options={**OPTIONS, 'fc_channels': 5})
   with pytest.raises(InputError, match=r'front_end/fc6 of this dilation8 has shapes .* wants'):
-    weights_folder.graft(started(wider), written)
+    weights_folder.load_pretrained(started(wider), written)
   with pytest.raises(InputError, match='nothing of this dilation8 fits'):
-    weights_folder.graft({'params': {'crf': {}}}, written)
+    weights_folder.load_pretrained({'params': {'crf': {}}}, written)

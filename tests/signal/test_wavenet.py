@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.models import spec
+from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
 from dilated_jax.signal import wavenet
 
@@ -239,11 +239,11 @@ def test_wrong_prompts():
 
 def test_commands_of_pictures_refuse_it(tmp_path):
   assert 'wavenet' not in models.NAMES  # What --model offers.
-  card = {'model': 'wavenet', 'options': {}, 'classes': ['a', 'b'], 'mean': [0, 0, 0]}
-  card['palette'] = [[0, 0, 0], [1, 1, 1]]
-  (tmp_path / 'model.json').write_text(json.dumps(card))
+  spec = {'model': 'wavenet', 'options': {}, 'classes': ['a', 'b'], 'mean': [0, 0, 0]}
+  spec['palette'] = [[0, 0, 0], [1, 1, 1]]
+  (tmp_path / 'model.json').write_text(json.dumps(spec))
   with pytest.raises(InputError, match='a WaveNet hears and labels no pictures'):
-    spec.load_card(tmp_path)
+    load_spec(tmp_path)
 
 
 def test_the_example_in_the_docstring():

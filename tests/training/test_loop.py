@@ -13,7 +13,7 @@ import pytest
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import Classes
 from dilated_jax.models import weights_folder
-from dilated_jax.models.spec import Card
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, loop, optimizers
 from dilated_jax.training.loop import Config
 
@@ -26,7 +26,7 @@ OPTIONS = {
   'blocks': [1], 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4, 'norm': 'batch',
   'dilations': [1, 2, 1],
 }  # fmt: skip
-CARD = Card('dilation8', OPTIONS, CLASSES.names, CLASSES.palette, MEAN, dataset='toys')
+SPEC = ModelSpec('dilation8', OPTIONS, CLASSES.names, CLASSES.palette, MEAN, dataset='toys')
 
 
 def pictures(count, seed=0):
@@ -59,14 +59,14 @@ class Watched(list):
 
 def started():
   rng = np.random.default_rng(0)
-  model = CARD.create()
+  model = SPEC.create()
   images = jax.ShapeDtypeStruct((1, 2 * model.margin + 2, 2 * model.margin + 2, 3), 'float32')
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
   return jax.tree.map(lambda x: np.abs(0.3 * rng.standard_normal(x.shape, np.float32)), shapes)
 
 
-def run(workdir, configs=TWO, train=TRAIN, val=VAL, card=CARD):
-  return loop.run(configs, card, started(), train, val, CLASSES, workdir)
+def run(workdir, configs=TWO, train=TRAIN, val=VAL, spec=SPEC):
+  return loop.run(configs, spec, started(), train, val, CLASSES, workdir)
 
 
 @pytest.fixture(scope='module')
@@ -148,8 +148,8 @@ def test_a_broken_run_ends_as_the_unbroken_one(unbroken, tmp_path):
 
 def test_what_a_run_leaves(unbroken):
   folder, variables = unbroken
-  card, found = weights_folder.load_weights(folder / 'weights')
-  assert card == CARD
+  spec, found = weights_folder.load_weights(folder / 'weights')
+  assert spec == SPEC
   assert_equal(found, variables)
   entries = lines(folder)
   train = [(e['stage'], e['step']) for e in entries if 'loss' in e]
@@ -158,11 +158,11 @@ def test_what_a_run_leaves(unbroken):
   assert list(val) == [(stage, k) for stage in ('front_end', 'context') for k in (2, 4, 5)]
   assert len(entries) == len(train) + len(val)
   # The weights are those of the best step, and the front end is the context stage's.
-  scores = loop.evaluate(CARD.create(), variables, CARD, VAL, CLASSES)
+  scores = loop.evaluate(SPEC.create(), variables, SPEC, VAL, CLASSES)
   assert scores['mean_iou'] == max(val['context', k] for k in (2, 4, 5))
   # A stage leaves what it has made: the first one the front end alone.
-  card, front_end = weights_folder.load_weights(folder / 'front_end/weights')
-  assert card == CARD.front_end() and list(front_end['params']) == ['front_end']
+  spec, front_end = weights_folder.load_weights(folder / 'front_end/weights')
+  assert spec == SPEC.front_end() and list(front_end['params']) == ['front_end']
   assert_equal(front_end['params']['front_end'], variables['params']['front_end'])
 
 
@@ -235,10 +235,10 @@ def test_a_wrong_stage_is_refused_before_the_first_begins(tmp_path, config, word
 
 def test_a_context_stage_needs_a_context_module(tmp_path):
   options = {name: value for name, value in OPTIONS.items() if name != 'dilations'}
-  card = Card('front_end', options, CLASSES.names, CLASSES.palette, MEAN)
+  spec = ModelSpec('front_end', options, CLASSES.names, CLASSES.palette, MEAN)
   variables = {kind: {'front_end': parts['front_end']} for kind, parts in started().items()}
   with pytest.raises(InputError, match='stage context trains a context module; front_end has none'):
-    loop.run(TWO, card, variables, TRAIN, VAL, CLASSES, tmp_path)
+    loop.run(TWO, spec, variables, TRAIN, VAL, CLASSES, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
@@ -275,7 +275,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
 
 def test_initialize_is_the_models_own_and_depends_on_the_seed():
   options = {'blocks': [1], 'width': 1 / 32, 'stride': 1, 'fc_kernel': 1, 'fc_channels': 2}
-  model = Card('front_end', options, CLASSES.names, CLASSES.palette, MEAN).create()
+  model = ModelSpec('front_end', options, CLASSES.names, CLASSES.palette, MEAN).create()
   kernels = [
     loop.initialize(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 1, 0)
   ]

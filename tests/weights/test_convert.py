@@ -59,12 +59,12 @@ def layer(network, name):
 @pytest.mark.parametrize('stated', [True, False])
 def test_published_networks(name, model, options, classes, size, stated, tmp_path):
   result = convert(caffe_file(tmp_path, published(name), options=stated))
-  card = result.card
-  assert (card.model, card.input, card.upsampling) == (model, size, 'corner')
-  assert card.options.items() >= options.items()
-  assert (card.classes, card.palette, card.mean) == (classes.names, classes.palette, classes.mean)
+  spec = result.spec
+  assert (spec.model, spec.input, spec.upsampling) == (model, size, 'corner')
+  assert spec.options.items() >= options.items()
+  assert (spec.classes, spec.palette, spec.mean) == (classes.names, classes.palette, classes.mean)
   total = sum(array.size for array in jax.tree.leaves(result.variables))
-  assert total == geometry.parameters(card.create())
+  assert total == geometry.parameters(spec.create())
   assert not any(target.startswith('(') for _, _, target in result.moved)
 
 
@@ -73,7 +73,7 @@ def test_with_and_without_upsampling(upsampling, tmp_path):
   network = published('cityscapes')
   network = network if upsampling else edited(network, ctx_upsample=None)
   result = convert(caffe_file(tmp_path, network))
-  assert (result.card.model, result.card.upsampling) == ('dilation10', 'deconvolution')
+  assert (result.spec.model, result.spec.upsampling) == ('dilation10', 'deconvolution')
   assert any('no ctx_upsample' in note for note in result.notes) != upsampling
 
 
@@ -81,28 +81,28 @@ def test_upsampling_behind_another_network(tmp_path):
   network = published('camvid')
   more = layer(published('cityscapes', num_classes=11), 'ctx_upsample')
   result = convert(caffe_file(tmp_path, edited(network, ctx_upsample=more)))
-  assert (result.card.model, result.card.upsampling) == ('dilation8', 'deconvolution')
+  assert (result.spec.model, result.spec.upsampling) == ('dilation8', 'deconvolution')
 
 
 @pytest.mark.parametrize('name', caffe_files.DEPLOY)
 def test_front_ends(name, tmp_path):
   result = convert(caffe_file(tmp_path, published(name, front_end=True)))
-  assert result.card.model == 'front_end'
+  assert result.spec.model == 'front_end'
   assert set(result.variables['params']) == {'front_end'}
 
 
 @pytest.mark.parametrize('stated, size', [((8, 3, 628, 700), (628, 700)), ((1, 3, 40, 40), None)])
 def test_input_of_the_file(stated, size, tmp_path):
   network = published('kitti')._replace(input_shape=stated)
-  assert convert(caffe_file(tmp_path, network)).card.input == (size or (852, 1640))
+  assert convert(caffe_file(tmp_path, network)).spec.input == (size or (852, 1640))
 
 
 @pytest.mark.parametrize('classes', [2, 5, 40])
 def test_any_number_of_classes(classes, tmp_path):
   result = convert(caffe_file(tmp_path, published('pascal_voc', num_classes=classes)))
-  assert result.card.classes == tuple(f'class {i}' for i in range(classes))
-  assert len(set(result.card.palette)) == classes
-  assert result.card.options['context'] == 'large'
+  assert result.spec.classes == tuple(f'class {i}' for i in range(classes))
+  assert len(set(result.spec.palette)) == classes
+  assert result.spec.options['context'] == 'large'
   assert any('without names' in note for note in result.notes)
 
 
@@ -122,15 +122,15 @@ def test_dilations_of_the_file(tmp_path):
   network = published('camvid')
   changed = layer(network, 'ctx_conv4_1')
   changed = changed._replace(options=changed.options | {'dilation': 6, 'pad': 6})
-  card = convert(caffe_file(tmp_path, edited(network, ctx_conv4_1=changed))).card
-  assert card.options['dilations'] == [1, 1, 2, 4, 6, 16, 1]
+  spec = convert(caffe_file(tmp_path, edited(network, ctx_conv4_1=changed))).spec
+  assert spec.options['dilations'] == [1, 1, 2, 4, 6, 16, 1]
 
 
 def test_another_number_of_layers(tmp_path):
   network = published('cityscapes')
   network = edited(network, ctx_conv7_1=None, ctx_upsample=None)
-  card = convert(caffe_file(tmp_path, network)).card
-  assert (card.model, card.options['dilations']) == ('dilation8', [1, 1, 2, 4, 8, 16, 32, 1])
+  spec = convert(caffe_file(tmp_path, network)).spec
+  assert (spec.model, spec.options['dilations']) == ('dilation8', [1, 1, 2, 4, 8, 16, 32, 1])
 
 
 def test_widths_of_the_context(tmp_path):
@@ -144,8 +144,8 @@ def test_widths_of_the_context(tmp_path):
     changes[name] = changed._replace(blobs=blobs, options=changed.options | {'num_output': outputs})
   network = edited(network, **changes)
   result = convert(caffe_file(tmp_path, network))
-  assert result.card.options['context_channels'] == [15, 11, 11, 11, 11, 11, 11]
-  weights_folder.save_weights(tmp_path / 'weights', result.card, result.variables)
+  assert result.spec.options['context_channels'] == [15, 11, 11, 11, 11, 11, 11]
+  weights_folder.save_weights(tmp_path / 'weights', result.spec, result.variables)
   model, variables = dilated_jax.load(tmp_path / 'weights')
   given = np.random.default_rng(2).normal(0, 50, (1, 3, 388, 404)).astype(np.float32)
   (theirs,) = caffe_files.run(network, given, ['ctx_final'])
@@ -161,23 +161,23 @@ def test_silent_padding_goes_by_the_names(name, tmp_path):
   layers = (each._replace(name=re.sub('^ctx?_', other, each.name)) for each in network.layers)
   network = network._replace(layers=tuple(layers))
   result = convert(caffe_file(tmp_path, network, options=False))
-  assert result.card.options['padding'] == {'pascal_voc': 'same', 'camvid': 'buffer'}[name]
+  assert result.spec.options['padding'] == {'pascal_voc': 'same', 'camvid': 'buffer'}[name]
   assert any('does not state paddings' in note for note in result.notes)
 
 
 def test_data_set_and_mean_may_be_chosen(tmp_path):
   path = caffe_file(tmp_path, published('kitti'))
-  card = convert(path, dataset='camvid', mean=(1.0, 2.0, 3.0)).card
-  assert (card.classes, card.dataset, card.mean) == (CAMVID.names, 'camvid', (1.0, 2.0, 3.0))
-  card = convert(path, dataset='camvid_dilation8').card
-  assert (card.classes, card.dataset) == (CAMVID_DILATION8.names, 'camvid')
+  spec = convert(path, dataset='camvid', mean=(1.0, 2.0, 3.0)).spec
+  assert (spec.classes, spec.dataset, spec.mean) == (CAMVID.names, 'camvid', (1.0, 2.0, 3.0))
+  spec = convert(path, dataset='camvid_dilation8').spec
+  assert (spec.classes, spec.dataset) == (CAMVID_DILATION8.names, 'camvid')
   with pytest.raises(InputError, match='tells 11 classes apart, and voc has 21'):
     convert(path, dataset='voc')
 
 
 def test_provenance(tmp_path):
   path = caffe_file(tmp_path, published())
-  assert hashlib.sha256(path.read_bytes()).hexdigest() in convert(path).card.source
+  assert hashlib.sha256(path.read_bytes()).hexdigest() in convert(path).spec.source
 
 
 # What is wrong with a file.
@@ -373,14 +373,14 @@ def dense_output(arrays, feed):
 
 def our_output(result, rgb):
   """The same in our network: fc7, got at by a `final` of ones."""
-  model = result.card.create()
+  model = result.spec.create()
   params = result.variables['params']['front_end']
   channels = model.table[-2].channels
-  classes = len(result.card.classes)
+  classes = len(result.spec.classes)
   eye = np.zeros((1, 1, channels, classes), np.float32)
   eye[0, 0, range(channels), range(channels)] = 1
   params = params | {'final': {'kernel': eye, 'bias': np.zeros(classes, np.float32)}}
-  images = rgb[None].astype(np.float32) - np.float32(result.card.mean)
+  images = rgb[None].astype(np.float32) - np.float32(result.spec.mean)
   logits = jax.jit(model.apply)({'params': {'front_end': params}}, images)
   return np.asarray(logits)[0, 0, 0, :channels]
 
@@ -404,7 +404,7 @@ def test_vgg_of_torchvision_and_timm(style, tmp_path):
   expected = dense_output(arrays, (RGB / 255 - MEAN) / STD)
   np.testing.assert_allclose(our_output(result, RGB), expected, rtol=2e-5, atol=1e-5)
   assert expected.max() > 0.1
-  assert result.card.mean == pytest.approx(255 * MEAN)
+  assert result.spec.mean == pytest.approx(255 * MEAN)
   assert [target for *_, target in result.moved if target.startswith('(')] == [
     '(classifies ImageNet; final takes its place)'
   ] * 2
@@ -437,7 +437,7 @@ def test_vgg_of_caffe(version, tmp_path):
 def test_vgg_for_a_data_set(tmp_path):
   write_pth(tmp_path / 'vgg', vgg_arrays())
   result = convert(tmp_path / 'vgg', dataset='camvid')
-  assert (result.card.classes, result.card.dataset) == (CAMVID.names, 'camvid')
+  assert (result.spec.classes, result.spec.dataset) == (CAMVID.names, 'camvid')
   final = result.variables['params']['front_end']['final']
   assert final['kernel'].shape == (1, 1, 16, 11)
   assert 0 < final['kernel'].std() < 0.002 and not final['bias'].any()
@@ -468,7 +468,7 @@ def test_features_of_torchvision(tmp_path):
   with pytest.raises(InputError, match='--fc=random'):
     convert(tmp_path / 'vgg')
   result = convert(tmp_path / 'vgg', fc='random')
-  assert result.card.mean == pytest.approx((123, 117, 104), abs=0.01)
+  assert result.spec.mean == pytest.approx((123, 117, 104), abs=0.01)
   kernel = result.variables['params']['front_end']['conv1_1']['kernel']
   np.testing.assert_array_equal(kernel, arrays['conv1_1'][0].transpose(2, 3, 1, 0))
 
@@ -487,7 +487,7 @@ def test_known_checksums(tmp_path, monkeypatch):
   monkeypatch.setitem(conversion.KNOWN, digits, ('a file of renown', 'features'))
   result = convert(tmp_path / 'vgg')
   assert result.notes[0] == 'a file of renown, by its checksum'
-  assert result.card.mean == pytest.approx((123, 117, 104), abs=0.01)
+  assert result.spec.mean == pytest.approx((123, 117, 104), abs=0.01)
 
 
 def test_vgg_with_batch_normalization(tmp_path):

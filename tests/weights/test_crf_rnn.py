@@ -10,7 +10,8 @@ from dilated_jax import inference
 from dilated_jax.crf import CrfRnn
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import Classes
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.nn import ops
 from dilated_jax.weights import crf_rnn
 from experiments import convert
@@ -57,13 +58,13 @@ def test_other_files_are_refused(tmp_path, options, words):
 
 
 def test_behind_a_network_by_command(tmp_path, capsys):
-  card = spec.Card('front_end', OPTIONS, CLASSES.names, CLASSES.palette, CLASSES.mean)
-  model, rng = card.create(), np.random.default_rng(0)
+  spec = ModelSpec('front_end', OPTIONS, CLASSES.names, CLASSES.palette, CLASSES.mean)
+  model, rng = spec.create(), np.random.default_rng(0)
   side = 2 * model.margin + 2
   images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   shapes = jax.eval_shape(model.init, jax.random.key(0), images)
   variables = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
-  weights_folder.save_weights(tmp_path / 'network', card, variables)
+  weights_folder.save_weights(tmp_path / 'network', spec, variables)
   (tmp_path / 'crf.caffemodel').write_bytes(caffemodel(published()[0]))
   values = flags.FlagValues()
   convert.define_flags(values)
@@ -74,10 +75,10 @@ def test_behind_a_network_by_command(tmp_path, capsys):
 
   image = rng.integers(0, 256, (12, 14, 3), np.uint8)
   loaded, both = dilated_jax.load(tmp_path / 'both')
-  together = spec.load_card(tmp_path / 'both')
+  together = load_spec(tmp_path / 'both')
   found = inference.predict(loaded, both, together, image)
   # The network's own answer, upsampled, and then the layer by itself.
-  logits = inference.predict(model, variables, card, image).logits
+  logits = inference.predict(model, variables, spec, image).logits
   refined = CrfRnn(3).apply(
     {'params': crf_rnn.read(tmp_path / 'crf.caffemodel')},
     ops.resize_corner(logits[None], 2),

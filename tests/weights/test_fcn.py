@@ -79,11 +79,11 @@ def test_logits(stride, at_once, tmp_path):
   network = published(stride, at_once=at_once)
   (tmp_path / 'a file').write_bytes(caffe_files.caffemodel(network))
   result = convert(tmp_path / 'a file')
-  card = result.card
-  assert (card.model, card.classes, card.input) == (f'fcn{stride}s', VOC.names, None)
-  assert card.options.get('at_once', False) == bool(at_once)
-  assert card.mean == (122.67892, 116.66877, 104.00699)
-  weights_folder.save_weights(tmp_path / 'weights', card, result.variables)
+  spec = result.spec
+  assert (spec.model, spec.classes, spec.input) == (f'fcn{stride}s', VOC.names, None)
+  assert spec.options.get('at_once', False) == bool(at_once)
+  assert spec.mean == (122.67892, 116.66877, 104.00699)
+  weights_folder.save_weights(tmp_path / 'weights', spec, result.variables)
   model, variables = dilated_jax.load(tmp_path / 'weights')
   images = np.random.default_rng(1).normal(0, 60, (1, 45, 64, 3)).astype(np.float32)
   bgr = torch.tensor(images[..., ::-1].copy(), dtype=torch.float64).permute(0, 3, 1, 2)

@@ -134,12 +134,12 @@ def test_scores_and_labels(kind, tmp_path):
   network = made(kind)
   torch.save(network.state_dict(), tmp_path / 'a file')
   result = convert(tmp_path / 'a file')
-  assert result.card.model == kind and result.card.classes == VOC.names
-  assert result.card.mean == pytest.approx(255 * MEAN)
+  assert result.spec.model == kind and result.spec.classes == VOC.names
+  assert result.spec.mean == pytest.approx(255 * MEAN)
   targets = {target for *_, target in result.moved}
   assert {'front_end/layer1_0_downsample/kernel', 'front_end/aux_norm/mean'} <= targets
   assert {'front_end/conv1_norm/scale', '(how many batches it was trained on)'} <= targets
-  weights_folder.save_weights(tmp_path / 'weights', result.card, result.variables)
+  weights_folder.save_weights(tmp_path / 'weights', result.spec, result.variables)
   model, variables = dilated_jax.load(tmp_path / 'weights')
   whole = model.front_end_table + model.auxiliary_table
   assert geometry.parameters(whole) == sum(p.numel() for p in network.parameters())
@@ -150,13 +150,13 @@ def test_scores_and_labels(kind, tmp_path):
     fed = torch.tensor((picture / 255 - MEAN) / STD)[None].permute(0, 3, 1, 2)
     scores, auxiliary = network(fed)
     theirs = functional.interpolate(scores, fed.shape[2:], mode='bilinear', align_corners=False)
-  prediction = inference.predict(model, variables, result.card, picture)
+  prediction = inference.predict(model, variables, result.spec, picture)
   expected = scores[0].permute(1, 2, 0).numpy()
   np.testing.assert_allclose(prediction.logits, expected, atol=1e-5 * np.abs(expected).max())
   found = (prediction.labels == theirs[0].argmax(0).numpy()).mean()
   assert found >= 0.9999
 
-  images = (picture - np.float32(result.card.mean))[None].astype(np.float32)
+  images = (picture - np.float32(result.spec.mean))[None].astype(np.float32)
   if kind == 'fcn_resnet':  # Its auxiliary answer too; dropout off by its mean.
     still = model.clone(
       auxiliary_table=tuple(without_training(row) for row in model.auxiliary_table),
@@ -187,9 +187,9 @@ def without_training(row):
 def test_published_depths_are_known(kind, blocks, backbone, tmp_path):
   network = made(kind, blocks=blocks, width=1 / 64, auxiliary=False, classes=5)
   torch.save({'model': network.state_dict()}, tmp_path / 'a file')
-  card = convert(tmp_path / 'a file').card
-  assert card.options['backbone'] == backbone and 'blocks' not in card.options
-  assert 'auxiliary' not in card.options and card.classes == tuple(f'class {i}' for i in range(5))
+  spec = convert(tmp_path / 'a file').spec
+  assert spec.options['backbone'] == backbone and 'blocks' not in spec.options
+  assert 'auxiliary' not in spec.options and spec.classes == tuple(f'class {i}' for i in range(5))
 
 
 @pytest.mark.parametrize('kind', ['deeplab_v3', 'fcn_resnet'])

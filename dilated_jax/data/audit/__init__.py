@@ -76,7 +76,7 @@ def of_files(
   paired: pairing.Pairing,
   *,
   classes: Classes | None = None,
-  spec: labels.Spec = labels.Spec(),  # noqa: B008 (frozen)
+  spec: labels.FolderSpec = labels.FolderSpec(),  # noqa: B008 (frozen)
   threads: int = 4,
 ) -> Report:
   """Looks at pictures and labels in files.
@@ -121,7 +121,7 @@ def of_prepared(sources: Mapping[str, Sequence], classes: Classes, *, threads: i
 
   classes = dataclasses.replace(classes, raw_ids=(), void=())
   seen = _read(places, look, threads)
-  return _judged(seen, [], classes, labels.Spec(), read)
+  return _judged(seen, [], classes, labels.FolderSpec(), read)
 
 
 def _read_files(pair: Seen):

@@ -91,7 +91,7 @@ def expected(
 
 
 def found(
-  stored: Mapping[str, labels_lib.Stored], spec: labels_lib.Spec
+  stored: Mapping[str, labels_lib.Stored], spec: labels_lib.FolderSpec
 ) -> tuple[Meaning, list[Fault]]:
   """Finds the classes from the labels, like `folder.look`, but by values that several labels have.
 
@@ -110,7 +110,7 @@ def found(
   if form == 'channels':
     faults = [fault for fault in faults if fault.kind != 'three channels']
   common = collections.Counter(value for label in chosen.values() for value in label.values)
-  several = 2 if len(chosen) >= FEW and spec == labels_lib.Spec() else 1
+  several = 2 if len(chosen) >= FEW and spec == labels_lib.FolderSpec() else 1
   reduced = {
     place: dataclasses.replace(
       label, values={v: n for v, n in label.values.items() if common[v] >= several}

@@ -22,7 +22,7 @@ MAX_STRAY = 8  # As many values that nowhere fill 2x2 pixels come from smoothing
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class FolderSpec:
   """What `classes.json` says; None and empty where it says nothing."""
 
   names: tuple[str, ...] | None = None
@@ -115,7 +115,7 @@ def _counted(codes) -> dict[int, int]:
 
 
 def find_form(
-  labels: Mapping[pathlib.Path, Stored], spec: Spec
+  labels: Mapping[pathlib.Path, Stored], spec: FolderSpec
 ) -> tuple[str, dict[pathlib.Path, Stored]]:
   """Finds out how label pictures are to be read.
 
@@ -160,7 +160,7 @@ def agrees(label: Stored, colors: Mapping[int, tuple[int, int, int]]) -> bool:
 
 
 def find_classes(
-  labels: Mapping[pathlib.Path, Stored], form: str, spec: Spec, root
+  labels: Mapping[pathlib.Path, Stored], form: str, spec: FolderSpec, root
 ) -> tuple[Classes, list[str]]:
   """Finds the classes of label pictures.
 
@@ -335,7 +335,7 @@ def _own_palette(labels, ids):
   return None
 
 
-def read_spec(path) -> Spec:
+def read_spec(path) -> FolderSpec:
   """Reads a `classes.json`; see the head of this file.
 
   Raises:
@@ -343,7 +343,7 @@ def read_spec(path) -> Spec:
   """
   path = pathlib.Path(path)
   if not path.exists():
-    return Spec()
+    return FolderSpec()
   try:
     content = json.loads(path.read_text('utf-8-sig'))
   except (ValueError, RecursionError) as error:
@@ -392,7 +392,7 @@ def read_spec(path) -> Spec:
     raise InputError(f'{path}: {both[0]} is in "ids" and in "ignore"')
   if both := [color for color in palette or () if color in colors]:
     raise InputError(f'{path}: the color {list(both[0])} is in "palette" and in "ignore"')
-  return Spec(names, palette, ids, numbers, colors, mean)
+  return FolderSpec(names, palette, ids, numbers, colors, mean)
 
 
 def _is_number(value) -> bool:

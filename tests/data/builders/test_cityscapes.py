@@ -12,7 +12,8 @@ import pytest
 from dilated_jax import data, inference, models
 from dilated_jax.data.builders import cityscapes
 from dilated_jax.label_spec import CITYSCAPES, CITYSCAPES_LABELS
-from dilated_jax.models import spec, weights_folder
+from dilated_jax.models import weights_folder
+from dilated_jax.models.spec import ModelSpec
 from experiments import evaluate, prepare
 from tests import cityscapes_tool, raw_files
 from tests.calling import run
@@ -234,7 +235,7 @@ def test_prepare_and_evaluate(tmp_path, data_dir, monkeypatch, capsys):
   assert out.splitlines()[0].split() == ['train', 'val', 'test'] and '100.00%' in out
 
   options = {'width': 1 / 16, 'blocks': [1, 1, 1, 1, 1], 'fc_kernel': 3}
-  card = spec.Card(
+  spec = ModelSpec(
     model='front_end',
     options=options,
     classes=CITYSCAPES.names,
@@ -245,7 +246,7 @@ def test_prepare_and_evaluate(tmp_path, data_dir, monkeypatch, capsys):
   )
   model = models.create('front_end', 19, **options)
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
-  weights_folder.save_weights(tmp_path / 'weights', card, variables)
+  weights_folder.save_weights(tmp_path / 'weights', spec, variables)
   weights = [f'--weights={tmp_path}/weights', f'--data_dir={data_dir}', '--split=val']
   run(evaluate, *weights, '--protocol=cityscapes', f'--output={tmp_path}/scores.json')
   scores = json.loads((tmp_path / 'scores.json').read_text())
@@ -254,7 +255,7 @@ def test_prepare_and_evaluate(tmp_path, data_dir, monkeypatch, capsys):
   triples = []
   for example in data.load('cityscapes', 'val', data_dir):
     frame = next(frame for frame in FRAMES['val'] if frame.endswith(example['name']))
-    said = inference.predict(model, variables, card, example['image']).labels
+    said = inference.predict(model, variables, spec, example['image']).labels
     labels, instances = (
       raw_files.decoded(files[f'gtFine/val/{frame}_gtFine_{kind}.png'])
       for kind in ('labelIds', 'instanceIds')
