@@ -120,7 +120,7 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
   counts = geometry.channel_counts(table)
   heights, widths = [height, *geometry.sizes(table, height)], [width, *geometry.sizes(table, width)]
   reads, rows = sources(table), []
-  for index, field in enumerate(geometry.fields(table)):
+  for index, field in enumerate(geometry.receptive_fields(table)):
     layer, places = field.layer, [1 + source for source in reads[index]]
     alone, given = (dataclasses.replace(layer, inputs=()),), places[0]
     row = {

@@ -222,7 +222,7 @@ def pyramid(given: str, channels: int, stride: int, norm: str) -> Table:
     spatial = dict(kernel=3, dilation=rate, padding=rate, inputs=(given,))
     table.append(resnet.normed(f'aspp_{number}', channels, norm, **spatial))
   table += [
-    Layer('mean', 'bins', kernel=1, inputs=(given,)),
+    Layer('mean', 'adaptive_avg_pool', kernel=1, inputs=(given,)),
     resnet.normed('aspp_4', channels, norm),
     tables.join('aspp_4_up', 'resize', 'aspp_4', given),
     tables.join('aspp', 'concat', 'aspp_0', 'aspp_1', 'aspp_2', 'aspp_3', 'aspp_4_up'),

@@ -41,7 +41,7 @@ def pspnet(
   table, maps = list(body), [given]
   for count in BINS:
     table += [
-      Layer(f'bins{count}', 'bins', kernel=count, inputs=(given,)),
+      Layer(f'bins{count}', 'adaptive_avg_pool', kernel=count, inputs=(given,)),
       resnet.normed(f'pyramid{count}', quarter, norm),
       tables.join(f'pyramid{count}_up', 'resize', f'pyramid{count}', given),
     ]

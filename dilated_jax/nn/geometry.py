@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from dilated_jax.errors import InputError
-from dilated_jax.nn.table import Layer, Table, sources
+from dilated_jax.nn.table import Layer, Table, input_indices
 
 
 def as_table(table) -> Table:
@@ -28,7 +28,7 @@ def as_table(table) -> Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class ReceptiveField:
   """What one cell of a layer's output sees of the input, along one axis.
 
   Attributes:
@@ -47,17 +47,17 @@ class Field:
   center: Fraction
 
 
-def fields(table: Table) -> Iterator[Field]:
+def receptive_fields(table: Table) -> Iterator[ReceptiveField]:
   """Yields the receptive field after each layer."""
   table = as_table(table)
   for place, (layer, (jump, center)) in enumerate(zip(table, grids(table), strict=True)):
-    yield Field(layer, _field_size(table[: place + 1]), jump, center)
+    yield ReceptiveField(layer, _receptive_field_size(table[: place + 1]), jump, center)
 
 
-def _field_size(table: Table) -> int | None:
+def _receptive_field_size(table: Table) -> int | None:
   """The largest field of the last layer's cells."""
   phases = {-1: 1}  # After an upsampling layer, cells that differ.
-  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+  for place, (layer, reads) in enumerate(zip(table, input_indices(table), strict=True)):
     finer = layer.stride if layer.kind == 'deconv' else 1
     phases[place] = finer * max(phases[source] for source in reads)
   windows = [_window(table, cell) for cell in range(phases[len(table) - 1])]
@@ -65,10 +65,10 @@ def _field_size(table: Table) -> int | None:
 
 
 def grids(table: Table) -> list[tuple[Fraction, Fraction]]:
-  """(jump, center) of each layer's cells, see `Field`."""
+  """(jump, center) of each layer's cells, see `ReceptiveField`."""
   table = as_table(table)
   result = {-1: (Fraction(1), Fraction(0))}
-  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+  for place, (layer, reads) in enumerate(zip(table, input_indices(table), strict=True)):
     # The inputs of one layer share a grid; that of 'bins' is not a grid of pixels.
     jump, center = result[reads[-1] if layer.kind == 'resize' else reads[0]]
     if layer.kind not in _WIDE:
@@ -84,7 +84,7 @@ def grids(table: Table) -> list[tuple[Fraction, Fraction]]:
   return [result[place] for place in range(len(table))]
 
 
-_WIDE = ('bins', 'resize')  # Their cells read the whole map.
+_WIDE = ('adaptive_avg_pool', 'resize')  # Their cells read the whole map.
 
 
 def window(table: Table, cell: int = 0) -> tuple[int, int]:
@@ -106,7 +106,7 @@ def window(table: Table, cell: int = 0) -> tuple[int, int]:
 
 def _window(table: Table, cell: int) -> tuple[int, int] | None:
   """`window`; None where all ways lead through averages of the whole map."""
-  spans, reads = {len(table) - 1: (cell, cell)}, sources(table)
+  spans, reads = {len(table) - 1: (cell, cell)}, input_indices(table)
   for place in reversed(range(len(table))):
     layer = table[place]
     if place not in spans or layer.kind in _WIDE:
@@ -145,7 +145,7 @@ def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
   (0, [1, 0, 2, 0, 3, 0, 2, 0, 1])
   """
   table = as_table(table)
-  reads = sources(table)
+  reads = input_indices(table)
   found = {len(table) - 1: (cell, np.array([1], object))}
   for place in reversed(range(len(table))):
     if place not in found or table[place].kind in _WIDE:
@@ -206,7 +206,7 @@ def receptive_field(table: Table) -> int:
   >>> receptive_field(layers.context(21)), receptive_field(layers.front_end(21))
   (67, 380)
   """
-  return _field_size(without_upsampling(table))
+  return _receptive_field_size(without_upsampling(table))
 
 
 def stride(table: Table) -> int:
@@ -274,9 +274,9 @@ def sizes(table: Table, size: int) -> list[int]:
 def _cells(table: Table, size: int) -> Iterator[tuple[int, int]]:
   """For each layer its output size, and how many cells of its input are left over or overhang."""
   table, known = as_table(table), {-1: size}
-  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+  for place, (layer, reads) in enumerate(zip(table, input_indices(table), strict=True)):
     given, rest = min(known[source] for source in reads), 0
-    if layer.kind == 'bins':
+    if layer.kind == 'adaptive_avg_pool':
       given = layer.kernel
     elif layer.kind == 'resize':
       given = known[reads[-1]]
@@ -302,7 +302,7 @@ def output_size(table: Table, size: int) -> int:
 def channel_counts(table: Table, channels: int = 3) -> list[int]:
   """Channels of the input, `channels`, and then of each layer's output."""
   result = [channels]
-  for layer, reads in zip(as_table(table), sources(as_table(table)), strict=True):
+  for layer, reads in zip(as_table(table), input_indices(as_table(table)), strict=True):
     given = [result[source + 1] for source in reads]
     result.append(layer.channels or (sum(given) if layer.kind == 'concat' else given[0]))
   return result
@@ -311,7 +311,7 @@ def channel_counts(table: Table, channels: int = 3) -> list[int]:
 def convolutions(table: Table, channels: int = 3) -> Iterator[tuple[int, Layer, int, int]]:
   """(place, layer, input channels, output channels) of each convolution."""
   table, counts = as_table(table), channel_counts(table, channels)
-  for place, (layer, reads) in enumerate(zip(table, sources(table), strict=True)):
+  for place, (layer, reads) in enumerate(zip(table, input_indices(table), strict=True)):
     if layer.kind == 'conv':
       yield place, layer, counts[reads[0] + 1], counts[place + 1]
 
@@ -373,7 +373,7 @@ def activation_bytes(
 
 def last_reads(table: Table) -> dict[int, int]:
   """For each row that another one reads, -1 for the input, the place of the last that does."""
-  reads = sources(as_table(table))
+  reads = input_indices(as_table(table))
   return {source: place for place, those in enumerate(reads) for source in those}
 
 

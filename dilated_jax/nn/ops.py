@@ -154,7 +154,7 @@ def _padded(x, size, stride, padding, round_up, value):
   return jnp.pad(x, pads, constant_values=value), outs
 
 
-def bins(x, count):
+def adaptive_avg_pool(x, count):
   """Means over count x count windows that tile the map; they overlap where it can't be divided.
 
   Args:
@@ -167,7 +167,7 @@ def bins(x, count):
   Source: Zhao et al., "Pyramid Scene Parsing Network", section 3.2; rounding as in PyTorch's
   AdaptiveAvgPool2d.
   """
-  return _along_both(x, functools.partial(_bins_matrix, count=count))
+  return _along_both(x, functools.partial(_adaptive_avg_pool_matrix, count=count))
 
 
 def resize(x, size, *, corners: bool):
@@ -251,7 +251,7 @@ def _corner_matrix(n, stride):
   return np.maximum(0.0, 1.0 - np.abs(pixels - np.arange(n) * stride) / stride)
 
 
-def _bins_matrix(n, count):
+def _adaptive_avg_pool_matrix(n, count):
   """(count, n) weights of the mean over each window."""
   first = np.arange(count) * n // count
   last = -(-(np.arange(count) + 1) * n // count)

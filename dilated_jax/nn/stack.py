@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from dilated_jax.nn import geometry, initializers, ops
-from dilated_jax.nn.table import Layer, Table, sources
+from dilated_jax.nn.table import Layer, Table, input_indices
 
 _INITIALIZERS = {
   'he': lambda layer: initializers.he,
@@ -90,7 +90,7 @@ def _blocks(table: Table) -> list[Table]:
 
 def _run(stack: Stack, alive: dict, table: Table, first: int, end: int, train: bool) -> dict:
   """Runs the rows from `first` to `end`; adds their outputs and drops what is not read again."""
-  reads, last_reads, alive = sources(table), geometry.last_reads(table), dict(alive)
+  reads, last_reads, alive = input_indices(table), geometry.last_reads(table), dict(alive)
   kept = len(stack.table) - 1, len(table) - 1
   for place in range(first, end):
     alive[place] = _layer(stack, table[place], [alive[source] for source in reads[place]], train)
@@ -110,8 +110,8 @@ def _layer(stack: Stack, layer: Layer, inputs: list, train: bool):
     x = ops.max_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
   elif layer.kind == 'avg_pool':
     x = ops.avg_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
-  elif layer.kind == 'bins':
-    x = ops.bins(x, layer.kernel)
+  elif layer.kind == 'adaptive_avg_pool':
+    x = ops.adaptive_avg_pool(x, layer.kernel)
   elif layer.kind == 'deconv':
     usual = layer.padding == layer.stride // 2
     x = ops.deconvolution(x, layer.stride, None if usual else layer.padding)

@@ -47,7 +47,7 @@ class Layer:
 
   name: str
   kind: Literal[
-    'conv', 'max_pool', 'avg_pool', 'bins', 'deconv', 'resize', 'crop', 'sum', 'concat'
+    'conv', 'max_pool', 'avg_pool', 'adaptive_avg_pool', 'deconv', 'resize', 'crop', 'sum', 'concat'
   ] = 'conv'
   kernel: int = 3
   stride: int = 1
@@ -73,7 +73,7 @@ class Layer:
 Table = tuple[Layer, ...]
 
 
-def sources(table: Table) -> list[tuple[int, ...]]:
+def input_indices(table: Table) -> list[tuple[int, ...]]:
   """For each row, the places of the rows that it reads; -1 is what the network is fed.
 
   >>> sources((Layer('a'), Layer('b'), Layer('c', 'sum', kernel=1, inputs=('a', 'b'))))

@@ -54,13 +54,13 @@ def test_front_end_fields():
   """
   words = expected.split()
   rows = {words[i]: tuple(map(Fraction, words[i + 1 : i + 4])) for i in range(0, len(words), 4)}
-  found = {f.layer.name: (f.size, f.jump, f.center) for f in geometry.fields(FRONT_END)}
+  found = {f.layer.name: (f.size, f.jump, f.center) for f in geometry.receptive_fields(FRONT_END)}
   assert found == rows
   assert geometry.margin(FRONT_END) == 186 and geometry.stride(FRONT_END) == 8
 
 
 def test_context_fields():
-  sizes = [field.size for field in geometry.fields(tables.context(21))]
+  sizes = [field.size for field in geometry.receptive_fields(tables.context(21))]
   assert sizes == [3, 5, 9, 17, 33, 65, 67, 67]
   for kind in ('basic', 'large'):
     found = [geometry.receptive_field(tables.context(21, layers=n, kind=kind)) for n in (7, 8, 10)]
@@ -73,7 +73,7 @@ def test_context_keeps_size_and_place(count, padding):
   table = tables.context(5, layers=count, padding=padding)
   assert geometry.output_size(table, 66) == 66
   assert geometry.margin(table) == 0 and geometry.stride(table) == 1
-  assert list(geometry.fields(table))[-1].center == 0
+  assert list(geometry.receptive_fields(table))[-1].center == 0
 
 
 def test_voc_context_shrinks_back():
@@ -102,7 +102,7 @@ def test_released_networks(data, field, height, width, rows, columns):
 
 def test_deconvolution_ends_at_the_label_pixels():
   model = models.create('dilation10', 19)
-  before, after = list(geometry.fields(model))[-2:]
+  before, after = list(geometry.receptive_fields(model))[-2:]
   # Cell 0 is centerd 3.5 pixels into the label area, and output pixel 0 on its first pixel.
   assert (before.center, before.jump) == (Fraction(379, 2), 8)
   assert (after.center, after.jump, after.size) == (model.margin, 1, before.size + 8)
@@ -179,7 +179,7 @@ def test_margin_field_and_center_agree(table, cells):
   size = cells * stride + 2 * margin
   assert geometry.output_size(table, size) == cells
   assert geometry.valid_size(table, size) == size
-  field = list(geometry.fields(table))[-1]
+  field = list(geometry.receptive_fields(table))[-1]
   # Field of cell 0 begins with the first pixel, and that of the last ends with the last.
   assert geometry.window(table, 0) == (0, field.size - 1)
   assert geometry.window(table, cells - 1) == (size - field.size, size - 1)
@@ -255,7 +255,7 @@ def test_paths_windows_fields_and_sizes_are_those_of_pytorch(table):
     assert start == pixels[0]
     assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
     lengths.append(len(ways))
-  *_, field = geometry.fields(table)
+  *_, field = geometry.receptive_fields(table)
   assert field.size == max(lengths)
   ahead = geometry.window(table, len(x) // 2 + phases)
   start = geometry.window(table, len(x) // 2)
@@ -304,7 +304,7 @@ def test_upsampled_cells_are_where_they_are_said_to_be(stride):
   places = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1)
   found = np.asarray(ops.deconvolution(places, stride))[0, :, 0, 0]
   found = found / np.asarray(ops.deconvolution(np.ones_like(places), stride))[0, :, 0, 0]
-  (field,) = geometry.fields(tables.upsample(stride))
+  (field,) = geometry.receptive_fields(tables.upsample(stride))
   expected = float(field.center) + float(field.jump) * np.arange(5 * stride)
   inside = slice(stride // 2, -(stride // 2) or None)
   np.testing.assert_allclose(found[inside], expected[inside], atol=1e-6)
@@ -327,7 +327,7 @@ def test_holes(dilations, dense):
 def test_doubling_dilations_square_the_field(count):
   """Equation 3: the field of F_{i+1} is 2^{i+2} - 1 wide."""
   table = tuple(tables.Layer(f'{i}', dilation=2**i, channels=1) for i in range(count))
-  found = [field.size for field in geometry.fields(table)]
+  found = [field.size for field in geometry.receptive_fields(table)]
   assert found == [2 ** (i + 2) - 1 for i in range(count)]
 
 
@@ -393,7 +393,7 @@ def test_windows_and_paths_of_branches_are_those_of_pytorch(table):
   start, ways = geometry.paths(table, cell)
   assert geometry.window(table, cell) == (start, start + len(ways) - 1) == (pixels[0], pixels[-1])
   assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
-  *_, field = geometry.fields(table)
+  *_, field = geometry.receptive_fields(table)
   assert (field.size, field.jump) == (len(ways), geometry.stride(table))
   assert field.center == Fraction(sum(geometry.window(table, 0)), 2) == geometry.offset(table)
 
@@ -404,7 +404,7 @@ def test_costs_of_branches():
     tables.Layer('b', kernel=1, channels=6, bias=False, inputs=('input',)),
     tables.join('c', 'concat', 'a', 'b'),
     tables.Layer('d', kernel=1, channels=2, norm='batch'),
-    tables.Layer('e', 'bins', kernel=1),
+    tables.Layer('e', 'adaptive_avg_pool', kernel=1),
     tables.join('f', 'resize', 'e', 'd'),
     tables.join('g', 'sum', 'd', 'f'),
   )
@@ -415,7 +415,7 @@ def test_costs_of_branches():
   # While b is computed the input and a are there; while c is, a and b.
   assert geometry.activation_bytes(table, 5, 4, itemsize=1) == 20 * (4 + 6 + 10)
   assert geometry.training_bytes(table, 5, 4, itemsize=1) == 20 * (3 + 4 + 6 + 10 + 2 + 2 + 2) + 2
-  sizes = [field.size for field in geometry.fields(table)]
+  sizes = [field.size for field in geometry.receptive_fields(table)]
   assert sizes == [3, 1, 3, 3, None, None, 3]  # Beside the mean of all, d alone has a field.
   assert geometry.pads(table) and not geometry.pads(FRONT_END)
 

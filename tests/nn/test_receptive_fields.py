@@ -157,5 +157,5 @@ def test_odd_tables(table):
       (pixels,) = np.nonzero(seen.any(1 - axis))
       assert (pixels[0], pixels[-1]) == geometry.window(table, place)
       largest = max(largest, pixels[-1] - pixels[0] + 1)
-  *_, field = geometry.fields(table)
+  *_, field = geometry.receptive_fields(table)
   assert largest == field.size
