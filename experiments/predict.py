@@ -155,7 +155,7 @@ def main(values=flags.FLAGS):
   spec, variables = weights_folder.load_weights(values.weights)
   model, options = spec.create(), passes(values)
   if isinstance(options['tile'], tuple):
-    tiling.check(model, options['tile'])
+    tiling.check_tile(model, options['tile'])
   variables = jax.device_put(variables)
   output.mkdir(parents=True, exist_ok=True)
 

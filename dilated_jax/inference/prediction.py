@@ -203,14 +203,14 @@ def _manner(model, spec, size, count: int, tile: Tile):
   if tile == 'whole':
     return None
   if tile == 'auto':
-    tile = tiling.fitting(model, size, memory() // (2 * count))
-    return tile and functools.partial(tiling.exact, model, tile=tile)
+    tile = tiling.largest_tile(model, size, memory() // (2 * count))
+    return tile and functools.partial(tiling.overlapping, model, tile=tile)
   if spec.input and (holds(tile) or tuple(tile) == spec.input):
-    return functools.partial(tiling.published, model, tile=tile)
+    return functools.partial(tiling.independent, model, tile=tile)
   if holds(tile):
     return None
   canvas = spec.input if spec.input and holds(spec.input) else None
-  return functools.partial(tiling.exact, model, tile=tile, canvas=canvas)
+  return functools.partial(tiling.overlapping, model, tile=tile, canvas=canvas)
 
 
 def memory() -> int:

@@ -1,9 +1,9 @@
 """A network's logits of pictures that it is fed tile by tile. There are two manners.
 
-`published` is the authors': tiles that overlap by the front end's margin, each by itself. A context
+`independent` is the authors': tiles that overlap by the front end's margin, each by itself. A context
 module then sees zeros beyond the tile, as it did when the published scores were made.
 
-`exact` gives what the whole picture would give at once. The front end pads nothing, so tiles that
+`overlapping` gives what the whole picture would give at once. The front end pads nothing, so tiles that
 overlap by its margin make up its scores exactly; the context module then runs over all the scores,
 in pieces that overlap by its own receptive field.
 """
@@ -20,7 +20,7 @@ from dilated_jax.images.preprocessing import reflected
 from dilated_jax.nn import geometry
 
 
-def published(model, variables, mean, images, tile) -> np.ndarray:
+def independent(model, variables, mean, images, tile) -> np.ndarray:
   """Logits in the manner of the authors.
 
   Args:
@@ -39,7 +39,7 @@ def published(model, variables, mean, images, tile) -> np.ndarray:
 
   Source: github.com/fyu/dilation, predict.py.
   """
-  check(model, tile)
+  check_tile(model, tile)
   run = _compiled(model, '__call__', (len(images), *tile))
   rows, columns = (
     [reflected(n, model.margin, side, start) for start in range(0, n, side - 2 * model.margin)]
@@ -49,7 +49,7 @@ def published(model, variables, mean, images, tile) -> np.ndarray:
   return np.concatenate([np.concatenate(row, axis=2) for row in tiles], axis=1)
 
 
-def exact(model, variables, mean, images, tile, canvas=None) -> np.ndarray:
+def overlapping(model, variables, mean, images, tile, canvas=None) -> np.ndarray:
   """Logits as of the whole pictures.
 
   Args:
@@ -68,7 +68,7 @@ def exact(model, variables, mean, images, tile, canvas=None) -> np.ndarray:
   Raises:
     InputError: the tile is smaller than the network's receptive field, or the front end pads.
   """
-  check(model, tile)
+  check_tile(model, tile)
   if geometry.pads(model.front_end_table):
     raise InputError(
       f'a tile of {tile[0]}x{tile[1]} does not hold the picture, and this network, which pads '
@@ -96,7 +96,7 @@ def exact(model, variables, mean, images, tile, canvas=None) -> np.ndarray:
   return _refined(model, variables, scores, memory)
 
 
-def fitting(model, size, memory: int) -> tuple[int, int] | None:
+def largest_tile(model, size, memory: int) -> tuple[int, int] | None:
   """The largest tile that can be fed at a time.
 
   Args:
@@ -124,7 +124,7 @@ def fitting(model, size, memory: int) -> tuple[int, int] | None:
   return tile()
 
 
-def check(model, tile) -> None:
+def check_tile(model, tile) -> None:
   """Raises an InputError if a tile is smaller than the network's receptive field."""
   least = 2 * model.margin + model.stride
   if min(tile) < least:

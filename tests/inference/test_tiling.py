@@ -59,7 +59,7 @@ def test_pieces_make_up_the_whole(name):
   whole = np.asarray(jax.jit(model.apply)(variables, padded))
   assert whole.std() > 0.05
   for tile in ((300, 300), (100, 300), (61, 77), (47, 200)):
-    logits = tiling.exact(model, variables, MEAN, images, tile)
+    logits = tiling.overlapping(model, variables, MEAN, images, tile)
     np.testing.assert_allclose(logits, whole, rtol=1e-5, atol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_probabilities_do_not_depend_on_the_tile(size, tile):
 def test_context_in_pieces(monkeypatch):
   model, variables = network('large', dilations=(1, 1, 2, 1))
   images = picture(301, 290)
-  whole = tiling.exact(model, variables, MEAN, images, (400, 400))
+  whole = tiling.overlapping(model, variables, MEAN, images, (400, 400))
   shapes = set()
   compiled = tiling._compiled
   monkeypatch.setattr(
@@ -85,7 +85,7 @@ def test_context_in_pieces(monkeypatch):
     '_compiled',
     lambda m, name, shape: shapes.add((name, shape[1:3])) or compiled(m, name, shape),
   )
-  pieces = tiling.exact(model, variables, MEAN, images, (60, 60))
+  pieces = tiling.overlapping(model, variables, MEAN, images, (60, 60))
   assert all(max(shape) < 76 for name, shape in shapes if name == 'refine')  # Of 76 x 73 cells.
   np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
 
@@ -172,8 +172,10 @@ def test_tile_from_memory(monkeypatch):
   model, variables = network('basic')
   image = picture(200, 260)[0]
   asked = []
-  exact = tiling.exact
-  monkeypatch.setattr(tiling, 'exact', lambda *args, tile: asked.append(tile) or exact(*args, tile))
+  exact = tiling.overlapping
+  monkeypatch.setattr(
+    tiling, 'overlapping', lambda *args, tile: asked.append(tile) or exact(*args, tile)
+  )
   whole = inference.predict(model, variables, spec_of(), image)
   assert not asked
   monkeypatch.setattr(prediction_lib, 'memory', lambda: 300_000)
