@@ -47,7 +47,7 @@ def run(main) -> None:
         raise
       fail(
         'this does not fit into memory: in training take a smaller --batch_size or --crop, '
-        '--accumulate, --remat or --dtype=bfloat16; in prediction smaller pictures or --tile',
+        '--grad_accum_steps, --remat or --dtype=bfloat16; in prediction smaller pictures or --tile',
         1,
       )
 

@@ -71,15 +71,19 @@ def define_flags(values=flags.FLAGS):
     'schedule', 'constant', ('constant', 'step', 'poly', 'cosine'), 'Learning rate.', **into
   )
   flags.DEFINE_integer('step_size', 100_000, 'Steps of the schedule "step".', lower_bound=1, **into)
-  flags.DEFINE_integer('warmup', 0, 'Steps in which the rate rises from 0.', lower_bound=0, **into)
+  flags.DEFINE_integer(
+    'warmup_steps', 0, 'Steps in which the rate rises from 0.', lower_bound=0, **into
+  )
   flags.DEFINE_float('weight_decay', 5e-4, 'On kernels.', lower_bound=0.0, **into)
   flags.DEFINE_float(
-    'bias_rate', 2.0, 'Factor on the learning rate of biases.', lower_bound=0.0, **into
+    'bias_lr_multiplier', 2.0, 'Factor on the learning rate of biases.', lower_bound=0.0, **into
   )
   flags.DEFINE_float(
-    'clip', 0.0, 'Largest norm of the gradient; 0: no limit.', lower_bound=0.0, **into
+    'grad_clip_norm', 0.0, 'Largest norm of the gradient; 0: no limit.', lower_bound=0.0, **into
   )
-  flags.DEFINE_integer('accumulate', 1, 'Parts of a batch, to save memory.', lower_bound=1, **into)
+  flags.DEFINE_integer(
+    'grad_accum_steps', 1, 'Parts of a batch, to save memory.', lower_bound=1, **into
+  )
   flags.DEFINE_enum(
     'labels', 'grid', ('grid', 'full'), 'Loss on the network grid, or on all pixels.', **into
   )
@@ -87,9 +91,9 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_float(
     'picture_scale', 1.0, 'Size at which the network sees pictures.', 0.01, 1.0, **into
   )
-  flags.DEFINE_bool('mirror', True, 'Mirror every other picture.', **into)
+  flags.DEFINE_bool('random_flip', True, 'Mirror every other picture.', **into)
   flags.DEFINE_list('scale', ['1', '1'], 'Range of the random zoom.', **into)
-  flags.DEFINE_float('color', 0.0, 'Strength of the color jitter.', 0.0, 1.0, **into)
+  flags.DEFINE_float('color_jitter', 0.0, 'Strength of the color jitter.', 0.0, 1.0, **into)
 
   # How it is run
   flags.DEFINE_enum('parallelism', 'pmap', ('pmap', 'mesh'), 'How devices share the work.', **into)
@@ -145,7 +149,7 @@ def main(values=flags.FLAGS):
     # Stages may share a workdir from command to command; each has settings of its own.
     own = {name: value for name, value in settings.items() if name not in _FREE + _EACH}
     own |= {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    loop.remember(workdir / config.stage, own)
+    loop.check_or_save_config(workdir / config.stage, own)
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
@@ -170,7 +174,7 @@ def main(values=flags.FLAGS):
     upsampling='deconvolution' if values.labels == 'full' else 'corner',
     dataset=values.dataset,
   )
-  variables = loop.initialize(spec.create(), values.seed)
+  variables = loop.init_variables(spec.create(), values.seed)
   for folder in starting_points(values, workdir):
     variables = weights_folder.load_pretrained(variables, folder)
   logging.info(
@@ -214,7 +218,7 @@ def starting_points(values, workdir) -> list:
   return found
 
 
-def stage_configs(values) -> list[loop.Config]:
+def stage_configs(values) -> list[loop.StageConfig]:
   """The stages of the flags."""
   names = values.stage
   for name in names:
@@ -227,7 +231,7 @@ def stage_configs(values) -> list[loop.Config]:
   scale = tuple(cli.parsed('scale', text, float) for text in values.scale)
   if len(scale) != 2:
     raise InputError(f'--scale has {len(scale)} values; give the smallest and the largest')
-  shared = {f.name for f in dataclasses.fields(loop.Config)} & set(values)
+  shared = {f.name for f in dataclasses.fields(loop.StageConfig)} & set(values)
   shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale', 'class_weights'}
   optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(values)
   optimizer -= {'learning_rate', 'momentum'}
@@ -242,7 +246,7 @@ def stage_configs(values) -> list[loop.Config]:
     strict=True,
   )
   return [
-    loop.Config(
+    loop.StageConfig(
       stage=name,
       num_steps=steps,
       batch_size=batch,

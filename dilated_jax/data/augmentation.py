@@ -25,9 +25,9 @@ class Augmentation:
 
   crop: tuple[int, int]
   margin: int = 0
-  mirror: bool = True
+  random_flip: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
-  color: float = 0.0
+  color_jitter: float = 0.0
 
   def __post_init__(self):
     low, high = self.scale
@@ -35,8 +35,8 @@ class Augmentation:
       raise InputError(f'crop {self.crop} must be 1x1 or more, margin {self.margin} 0 or more')
     if not 0 < low <= high:
       raise InputError(f'scale {self.scale} must be two numbers above 0, the smaller first')
-    if not 0 <= self.color <= 1:
-      raise InputError(f'color {self.color} must be between 0 and 1')
+    if not 0 <= self.color_jitter <= 1:
+      raise InputError(f'color {self.color_jitter} must be between 0 and 1')
 
 
 def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> dict:
@@ -60,7 +60,7 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
   height, width = (max(1, round(side * zoom)) for side in label.shape)
   rows = _window(rng, height, options.crop[0])
   columns = _window(rng, width, options.crop[1])
-  if options.mirror and rng.random() < 0.5:
+  if options.random_flip and rng.random() < 0.5:
     columns = columns[::-1]
 
   image_rows = _reflect(_extend(rows, margin), height)
@@ -75,8 +75,8 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
     y, x = label.shape[0] / height, label.shape[1] / width
     size, box = (right - left, bottom - top), (left * x, top * y, right * x, bottom * y)
     part = part.resize(size, PIL.Image.Resampling.BILINEAR, box)
-  if options.color:
-    part = _color(part, rng, options.color)
+  if options.color_jitter:
+    part = _jitter_color(part, rng, options.color_jitter)
   seen = _gather(np.asarray(part), image_rows - top, image_columns - left)
 
   inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
@@ -106,7 +106,7 @@ def _gather(image, rows, columns):
   return wide.reshape(len(rows), -1, 3)
 
 
-def _color(picture, rng, strength):
+def _jitter_color(picture, rng, strength):
   """Changes brightness, contrast and saturation by factors of 1 - strength to 1 + strength."""
   brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
   gray = np.array([0.299, 0.587, 0.114])

@@ -24,7 +24,7 @@ from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import weights_folder
 
 
-def source(
+def cached_features(
   model,
   variables,
   mean,
@@ -93,7 +93,7 @@ class _Features(Sequence):
     return example
 
 
-def mirrored(example: dict, rng: np.random.Generator) -> dict:
+def random_flip(example: dict, rng: np.random.Generator) -> dict:
   """Turns every other example left to right, as the authors' data layer for features does."""
   if rng.random() < 0.5:
     return example

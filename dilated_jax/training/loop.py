@@ -38,11 +38,11 @@ from dilated_jax.training import (
   stages,
   step as train_step,
 )
-from dilated_jax.training.run_logger import Report
+from dilated_jax.training.run_logger import RunLogger
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class StageConfig:
   """One stage of training.
 
   Attributes:
@@ -72,10 +72,10 @@ class Config:
   optimizer: optimizers.Options = optimizers.Options()  # noqa: RUF009 (frozen)
   labels: str = 'grid'
   class_weights: str = 'none'
-  accumulate: int = 1
-  mirror: bool = True
+  grad_accum_steps: int = 1
+  random_flip: bool = True
   scale: tuple[float, float] = (1.0, 1.0)
-  color: float = 0.0
+  color_jitter: float = 0.0
   seed: int = 0
   parallelism: str = 'pmap'
   mesh_height: int = 1
@@ -89,7 +89,7 @@ class Preempted(Exception):
   """The run was asked to end (SIGTERM); its state is saved, the same command goes on with it."""
 
 
-def initialize(model, seed: int):
+def init_variables(model, seed: int):
   """Fresh variables of a network, made in one compiled program.
 
   Args:
@@ -107,7 +107,7 @@ def initialize(model, seed: int):
 
 
 def run(
-  configs: Sequence[Config],
+  configs: Sequence[StageConfig],
   spec: ModelSpec,
   variables,
   train: Sequence,
@@ -153,7 +153,9 @@ def run(
   return variables
 
 
-def run_stage(config: Config, spec: ModelSpec, variables, train, val, classes, workdir) -> dict:
+def run_stage(
+  config: StageConfig, spec: ModelSpec, variables, train, val, classes, workdir
+) -> dict:
   """Trains one stage; see `run`."""
   stage, everything = stages.STAGES[config.stage], variables
   if 'crf' not in stage.trains:
@@ -178,15 +180,15 @@ def run_stage(config: Config, spec: ModelSpec, variables, train, val, classes, w
     spec.mean,
     labels=config.labels,
     class_weights=weights,
-    accumulate=config.accumulate,
+    grad_accum_steps=config.grad_accum_steps,
   )
   runner = _runner(config, make)
   state = train_step.create_state(variables, stage, optimizer, jax.random.key(config.seed))
-  report = Report(workdir, stage.name, config.num_steps)
+  report = RunLogger(workdir, stage.name, config.num_steps)
 
   def result(state):
     """The spec and the variables of the network that this stage has made so far."""
-    whole = train_step.merge(variables, state)
+    whole = train_step.merge_variables(variables, state)
     if stage.method == 'scores':
       return spec.front_end(), {kind: {'front_end': whole[kind]['front_end']} for kind in whole}
     return spec, whole
@@ -265,7 +267,7 @@ def run_stage(config: Config, spec: ModelSpec, variables, train, val, classes, w
     weights_folder.save_weights(folder / 'weights', *result(state))
   if terminated():  # After the last step: too late to stop this stage, in time for the next.
     raise Preempted(f'asked to end: {stage.name} is finished')
-  return train_step.merge(everything, state)
+  return train_step.merge_variables(everything, state)
 
 
 def evaluate(model, variables, spec, source, classes, **options) -> dict:
@@ -310,16 +312,16 @@ def _check(config, spec, variables):
     raise InputError(
       f'crop is {height} high: {bands} bands of the mesh need {2 * bands * model.stride} or more'
     )
-  if config.batch_size % config.accumulate:
+  if config.batch_size % config.grad_accum_steps:
     raise InputError(
-      f'batch_size {config.batch_size} can not be cut into {config.accumulate} equal parts'
+      f'batch_size {config.batch_size} can not be cut into {config.grad_accum_steps} equal parts'
     )
 
 
 def _examples(config, model, stage, spec, variables, train, folder):
   """The source of a stage's examples, and what is done to each."""
   if stage.reads == 'features':
-    maps = feature_cache.source(
+    maps = feature_cache.cached_features(
       getattr(model, 'network', model),
       variables,
       spec.mean,
@@ -327,20 +329,22 @@ def _examples(config, model, stage, spec, variables, train, folder):
       config.feature_dir or folder / 'features',
       whole=stage.method == 'structure',
     )
-    return maps, feature_cache.mirrored if config.mirror else feature_cache.unchanged
+    return maps, feature_cache.random_flip if config.random_flip else feature_cache.unchanged
   crop = config.crop if any(config.crop) else train[0]['label'].shape
   # The whole picture where no crop is asked for: the next multiple of the stride.
   if not any(config.crop):
     crop = tuple(-(-side // model.stride) * model.stride for side in crop)
-  options = augmentation.Augmentation(crop, model.margin, config.mirror, config.scale, config.color)
+  options = augmentation.Augmentation(
+    crop, model.margin, config.random_flip, config.scale, config.color_jitter
+  )
   return train, functools.partial(augmentation.augment, options=options)
 
 
-def _runner(config: Config, make: Callable) -> parallel.Runner:
+def _runner(config: StageConfig, make: Callable) -> parallel.Runner:
   if config.parallelism == 'mesh':
     return parallel.mesh(make, height=config.mesh_height)
   # As many devices as share the batch evenly: a laptop with one picture a step works too.
-  share = config.batch_size // jax.process_count() // config.accumulate
+  share = config.batch_size // jax.process_count() // config.grad_accum_steps
   devices = jax.local_devices()
   used = math.gcd(share, len(devices)) if jax.process_count() == 1 else len(devices)
   if used < len(devices):
@@ -359,12 +363,12 @@ def _diverged(loss, step, folder, manager, config) -> str:
   kept = f'{folder}/checkpoints keeps step {good}' if good else 'nothing was saved yet'
   return (
     f'{config.stage} diverged at step {step}: the loss is {loss:g}; most likely the learning rate '
-    f'{config.optimizer.learning_rate:g} is too high: try a tenth, --warmup or --clip with another '
+    f'{config.optimizer.learning_rate:g} is too high: try a tenth, --warmup_steps or --grad_clip_norm with another '
     f'--workdir ({kept})'
   )
 
 
-def remember(folder, config: dict) -> None:
+def check_or_save_config(folder, config: dict) -> None:
   """Writes what a stage is into its folder, or checks that it is the same.
 
   A stage that ended before its first checkpoint has left nothing to protect: it may change.

@@ -32,14 +32,14 @@ class Options:
   name: Literal['caffe', 'sgd', 'adamw'] = 'caffe'
   learning_rate: float = 1e-3
   schedule: Literal['constant', 'step', 'poly', 'cosine'] = 'constant'
-  warmup: int = 0
+  warmup_steps: int = 0
   momentum: float = 0.9
   weight_decay: float = 5e-4
-  bias_rate: float = 2.0
+  bias_lr_multiplier: float = 2.0
   gamma: float = 0.1
   step_size: int = 100_000
   power: float = 0.9
-  clip: float = 0.0
+  grad_clip_norm: float = 0.0
 
 
 def schedule(options: Options, num_steps: int) -> optax.Schedule:
@@ -55,7 +55,7 @@ def schedule(options: Options, num_steps: int) -> optax.Schedule:
   Raises:
     InputError: no schedule of this name.
   """
-  rate, steps = options.learning_rate, max(num_steps - options.warmup, 1)
+  rate, steps = options.learning_rate, max(num_steps - options.warmup_steps, 1)
   if options.schedule == 'constant':
     after = optax.constant_schedule(rate)
   elif options.schedule == 'step':
@@ -66,10 +66,10 @@ def schedule(options: Options, num_steps: int) -> optax.Schedule:
     after = optax.cosine_decay_schedule(rate, steps)
   else:
     raise InputError(f'schedule is {options.schedule!r}; choose constant, step, poly or cosine')
-  if not options.warmup:
+  if not options.warmup_steps:
     return after
   return optax.join_schedules(
-    [optax.linear_schedule(0.0, rate, options.warmup), after], [options.warmup]
+    [optax.linear_schedule(0.0, rate, options.warmup_steps), after], [options.warmup_steps]
   )
 
 
@@ -88,7 +88,7 @@ def create(options: Options, num_steps: int) -> optax.GradientTransformation:
   """
   rate = schedule(options, num_steps)
   decay = optax.add_decayed_weights(options.weight_decay, mask=_named('kernel'))
-  bias = optax.masked(optax.scale(options.bias_rate), _named('bias'))
+  bias = optax.masked(optax.scale(options.bias_lr_multiplier), _named('bias'))
   scale = optax.scale_by_schedule(rate)
   momentum = optax.trace(options.momentum)
   chains = {
@@ -99,8 +99,10 @@ def create(options: Options, num_steps: int) -> optax.GradientTransformation:
   }
   if options.name not in chains:
     raise InputError(f'optimizer is {options.name!r}; choose {", ".join(chains)}')
-  clip = (optax.clip_by_global_norm(options.clip),) if options.clip else ()
-  return optax.chain(*clip, *chains[options.name], optax.scale(-1.0))
+  grad_clip_norm = (
+    (optax.clip_by_global_norm(options.grad_clip_norm),) if options.grad_clip_norm else ()
+  )
+  return optax.chain(*grad_clip_norm, *chains[options.name], optax.scale(-1.0))
 
 
 def _named(name):

@@ -13,7 +13,7 @@ from dilated_jax.files import write_atomic
 from dilated_jax.progress import Meter
 
 
-class Report:
+class RunLogger:
   """Progress for people (a bar on a terminal, else log lines) and for programs (JSON lines)."""
 
   def __init__(self, workdir, stage: str, num_steps: int):

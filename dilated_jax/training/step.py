@@ -15,7 +15,7 @@ from dilated_jax.training.stages import Stage
 
 
 @flax.struct.dataclass
-class State:
+class TrainState:
   """All that a run is: with it and the step number k comes batch k, and so everything after.
 
   Attributes:
@@ -33,7 +33,7 @@ class State:
   key: jax.Array
 
 
-def create_state(variables, stage: Stage, optimizer, key) -> State:
+def create_state(variables, stage: Stage, optimizer, key) -> TrainState:
   """The state before the first step.
 
   Args:
@@ -51,10 +51,10 @@ def create_state(variables, stage: Stage, optimizer, key) -> State:
      if part in variables.get(kind, {})}
     for kind in ('params', 'batch_stats')
   )  # fmt: skip
-  return State(jnp.int32(0), params, stats, optimizer.init(params), key)
+  return TrainState(jnp.int32(0), params, stats, optimizer.init(params), key)
 
 
-def merge(variables, state: State):
+def merge_variables(variables, state: TrainState):
   """The whole network's variables with the trained parts put in."""
   merged = {**variables, 'params': {**variables['params'], **state.params}}
   if state.batch_stats:
@@ -70,7 +70,7 @@ def make_step(
   *,
   labels: str = 'grid',
   class_weights=None,
-  accumulate: int = 1,
+  grad_accum_steps: int = 1,
   axis_name: str | None = None,
 ) -> Callable:
   """Makes the training step.
@@ -135,7 +135,7 @@ def make_step(
 
   gradient = jax.grad(sum_of_losses, has_aux=True)
 
-  def step(state: State, batch):
+  def step(state: TrainState, batch):
     key = jax.random.fold_in(state.key, state.step)
     if axis_name:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -149,10 +149,10 @@ def make_step(
 
     nothing = dict.fromkeys(('loss', 'weight', 'hits', 'valid'), jnp.float32(0))
     carry = (jax.tree.map(jnp.zeros_like, state.params), nothing, state.batch_stats, jnp.int32(0))
-    if accumulate == 1:
+    if grad_accum_steps == 1:
       carry, _ = add_part(carry, batch)
     else:
-      parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+      parts = jax.tree.map(lambda x: x.reshape(grad_accum_steps, -1, *x.shape[1:]), batch)
       carry, _ = jax.lax.scan(add_part, carry, parts)
     grads, sums, batch_stats, _ = carry
     if axis_name:
@@ -168,7 +168,7 @@ def make_step(
       'gradient_norm': optax.tree.norm(grads),
     }
     params = optax.apply_updates(state.params, updates)
-    return State(state.step + 1, params, batch_stats, opt_state, state.key), metrics
+    return TrainState(state.step + 1, params, batch_stats, opt_state, state.key), metrics
 
   return step
 

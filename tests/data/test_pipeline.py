@@ -151,7 +151,7 @@ def reflected(image, top, bottom, left, right):
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(0, 90))
 def test_identity_is_the_reflected_picture(height, width, margin):
   example = coded(height, width)
-  options = augmentation.Augmentation((height, width), margin, mirror=False)
+  options = augmentation.Augmentation((height, width), margin, random_flip=False)
   result = augmentation.augment(example, np.random.default_rng(0), options)
   assert result['image'].dtype == result['label'].dtype == np.uint8
   np.testing.assert_array_equal(result['label'], example['label'])
@@ -164,14 +164,14 @@ def test_identity_is_the_reflected_picture(height, width, margin):
   size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
   crop=st.tuples(st.integers(1, 50), st.integers(1, 50)),
   margin=st.integers(0, 30),
-  mirror=st.booleans(),
+  random_flip=st.booleans(),
   scale=st.sampled_from([(1.0, 1.0), (0.5, 2.0), (0.7, 0.7), (3.0, 3.0)]),
-  color=st.sampled_from([0.0, 0.4]),
+  color_jitter=st.sampled_from([0.0, 0.4]),
   seed=st.integers(0, 999),
 )
-def test_shapes_and_determinism(size, crop, margin, mirror, scale, color, seed):
+def test_shapes_and_determinism(size, crop, margin, random_flip, scale, color_jitter, seed):
   example = coded(*size)
-  options = augmentation.Augmentation(crop, margin, mirror, scale, color)
+  options = augmentation.Augmentation(crop, margin, random_flip, scale, color_jitter)
   first, again = (
     augmentation.augment(example, np.random.default_rng(seed), options) for _ in range(2)
   )
@@ -205,7 +205,7 @@ def test_labels_stay_on_their_pixels_and_255_fills_the_rest(size, crop, margin, 
 
 def test_a_small_picture_is_padded_half_above():
   example = coded(5, 6)
-  options = augmentation.Augmentation((8, 11), 2, mirror=False)
+  options = augmentation.Augmentation((8, 11), 2, random_flip=False)
   result = augmentation.augment(example, np.random.default_rng(0), options)
   np.testing.assert_array_equal(result['image'], reflected(example['image'], 3, 4, 4, 5))
   expected = np.pad(example['label'], ((1, 2), (2, 3)), constant_values=255)
@@ -251,7 +251,7 @@ def test_mirror_turns_half_of_the_pictures():
 def test_every_crop_is_equally_likely():
   example = {'image': np.zeros((6, 5, 3), np.uint8), 'label': np.arange(30, dtype=np.uint8)}
   example['label'] = example['label'].reshape(6, 5)
-  rng, options = np.random.default_rng(0), augmentation.Augmentation((3, 4), mirror=False)
+  rng, options = np.random.default_rng(0), augmentation.Augmentation((3, 4), random_flip=False)
   corners = [int(augmentation.augment(example, rng, options)['label'][0, 0]) for _ in range(1600)]
   values, counts = np.unique(corners, return_counts=True)
   assert values.tolist() == [0, 1, 5, 6, 10, 11, 15, 16]
@@ -272,7 +272,7 @@ def test_zoom_is_even_in_its_logarithm():
 @settings(max_examples=20)
 def test_color_follows_its_formula(seed):
   example, strength = coded(8, 8), 0.5
-  options = augmentation.Augmentation((8, 8), mirror=False, color=strength)
+  options = augmentation.Augmentation((8, 8), random_flip=False, color_jitter=strength)
   result = augmentation.augment(example, np.random.default_rng(seed), options)
   rng = np.random.default_rng(seed)
   rng.uniform(), rng.integers(1), rng.integers(1)  # Zoom and crop come first.
@@ -288,7 +288,7 @@ def test_color_follows_its_formula(seed):
 
 @pytest.mark.parametrize(
   'options', [{'crop': (0, 3)}, {'margin': -1}, {'scale': (2, 1)}, {'scale': (0, 1)},
-              {'color': 1.5}]
+              {'color_jitter': 1.5}]
 )  # fmt: skip
 def test_senseless_options_are_refused(options):
   with pytest.raises(InputError):

@@ -136,7 +136,7 @@ def test_wrong_flags_from_outside(tmp_path):
     ({'model': 'front_end', 'dilations': None, 'padding': 'same'}, "has no option 'padding'"),
     ({'dilations': ['1']}, 'at least 3'),
     ({'init': ['/nowhere']}, '/nowhere: is not a weights folder'),
-    ({'accumulate': 3}, 'batch_size 8 can not be cut into 3'),
+    ({'grad_accum_steps': 3}, 'batch_size 8 can not be cut into 3'),
     ({'val_split': 'tset'}, "no split 'tset'"),
     ({'dataset': 'camvid'}, 'camvid: neither prepared in'),
   ],

@@ -91,7 +91,7 @@ def test_stages_with_and_without_it(tmp_path):
   spec = ModelSpec('dilation8', options, CLASSES.names, CLASSES.palette, CLASSES.mean)
   common = dict(num_steps=2, batch_size=2, crop=(4, 8), log_every=1, threads=1)
   common['optimizer'] = optimizers.Options(learning_rate=1e-2)
-  configs = [loop.Config(stage, **common) for stage in ('context', 'crf', 'joint')]
+  configs = [loop.StageConfig(stage, **common) for stage in ('context', 'crf', 'joint')]
   before = started(spec.create())
   loop.run(configs, spec, before, pictures(4, 0), pictures(2, 1), CLASSES, tmp_path)
   made = {
@@ -152,7 +152,13 @@ def test_joint_needs_something_to_join(tmp_path):
   for stage in ('crf', 'joint'):
     with pytest.raises(InputError, match=f'stage {stage} trains a .*; front_end has none'):
       loop.run(
-        [loop.Config(stage, 1)], spec, {'params': {'front_end': {}}}, [1], [], CLASSES, tmp_path
+        [loop.StageConfig(stage, 1)],
+        spec,
+        {'params': {'front_end': {}}},
+        [1],
+        [],
+        CLASSES,
+        tmp_path,
       )
   assert stages.STAGES['joint'].trains == ('front_end', 'context', 'crf')
 

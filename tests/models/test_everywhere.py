@@ -87,7 +87,7 @@ def test_all_stages(name, labels, more, tmp_path):
   spec = spec_of(name, upsampling, **SHORT, **more)
   optimizer = Options('adamw', 1e-3)
   configs = [
-    loop.Config(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
+    loop.StageConfig(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
     for stage in ('front_end', 'context', 'joint')
   ]
   train, val = pictures(2), pictures(1, 21, 40)
@@ -111,7 +111,7 @@ def test_mirrored_maps_stay_beside_their_labels(name, tmp_path):
   """The maps reach as far beyond the picture on its left as on its right, to a cell."""
   model = models.create(name, 3, **NETWORKS[name])
   variables = reference.variables_of(model)
-  source = feature_cache.source(model, variables, MEAN, pictures(2), tmp_path)
+  source = feature_cache.cached_features(model, variables, MEAN, pictures(2), tmp_path)
   (height, width), stride = source[0]['label'].shape, model.stride
   assert (height, width) == (24, 40)
   first = geometry.offset(model)

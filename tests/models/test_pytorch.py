@@ -371,7 +371,7 @@ def test_training_steps(optimizer):
 
   rate, decay = 0.02, 0.3
   stage = stages.STAGES['joint']
-  options = optimizers.Options(optimizer, rate, weight_decay=decay, bias_rate=2.0)
+  options = optimizers.Options(optimizer, rate, weight_decay=decay, bias_lr_multiplier=2.0)
   ours = optimizers.create(options, 9)
   state = train_step.create_state(variables, stage, ours, jax.random.key(0))
   step = jax.jit(train_step.make_step(model, stage, ours, mean))

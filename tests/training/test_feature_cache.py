@@ -36,7 +36,7 @@ def files(folder):
 
 def test_maps_are_the_front_ends_scores_on_one_canvas(tmp_path):
   variables, given = variables_of(), pictures()
-  source = feature_cache.source(MODEL, variables, MEAN, given, tmp_path, batch_size=2)
+  source = feature_cache.cached_features(MODEL, variables, MEAN, given, tmp_path, batch_size=2)
   assert len(source) == 3
   margin = MODEL.margin
   for example, found in zip(given, source):
@@ -57,10 +57,10 @@ def test_maps_are_reused_until_something_changes(tmp_path, monkeypatch):
   compute = feature_cache._compute
   monkeypatch.setattr(feature_cache, '_compute', lambda *a: (calls.append(1), compute(*a)))
   variables, given = variables_of(), pictures()
-  feature_cache.source(MODEL, variables, MEAN, given, tmp_path)
+  feature_cache.cached_features(MODEL, variables, MEAN, given, tmp_path)
   first = files(tmp_path)
   assert len(first) == len(calls) == 1
-  feature_cache.source(MODEL, variables, MEAN, given, tmp_path)
+  feature_cache.cached_features(MODEL, variables, MEAN, given, tmp_path)
   assert files(tmp_path) == first and len(calls) == 1
 
   changed = jax.tree.map(np.copy, variables)
@@ -72,7 +72,7 @@ def test_maps_are_reused_until_something_changes(tmp_path, monkeypatch):
     (variables, MEAN, given[:2]),
   ):
     before = files(tmp_path)
-    feature_cache.source(MODEL, *arguments, tmp_path)
+    feature_cache.cached_features(MODEL, *arguments, tmp_path)
     assert len(files(tmp_path)) == len(before) + 1
   assert len(calls) == 5
 
@@ -89,9 +89,9 @@ def test_interrupted_work_leaves_no_maps(tmp_path):
 
   variables, given = variables_of(), pictures()
   with pytest.raises(KeyboardInterrupt):
-    feature_cache.source(MODEL, variables, MEAN, Torn(given), tmp_path, batch_size=1)
+    feature_cache.cached_features(MODEL, variables, MEAN, Torn(given), tmp_path, batch_size=1)
   assert not list(tmp_path.glob('*.npy'))
-  source = feature_cache.source(MODEL, variables, MEAN, given, tmp_path, batch_size=1)
+  source = feature_cache.cached_features(MODEL, variables, MEAN, given, tmp_path, batch_size=1)
   assert len(files(tmp_path)) == 1 and all(example['features'].any() for example in source)
 
 
@@ -112,13 +112,13 @@ def test_damaged_maps_are_computed_again(damage, tmp_path, caplog):
 
 
 def maps_of(variables, given, folder):
-  source = feature_cache.source(MODEL, variables, MEAN, given, folder, batch_size=2)
+  source = feature_cache.cached_features(MODEL, variables, MEAN, given, folder, batch_size=2)
   return [np.copy(example['features']) for example in source]
 
 
 def test_other_files_in_the_folder_are_left_alone(tmp_path):
   np.save(tmp_path / 'my_own.npy', np.arange(3))
-  feature_cache.source(MODEL, variables_of(), MEAN, pictures(), tmp_path)
+  feature_cache.cached_features(MODEL, variables_of(), MEAN, pictures(), tmp_path)
   assert (np.load(tmp_path / 'my_own.npy') == np.arange(3)).all()
 
 
@@ -126,7 +126,7 @@ def test_mirroring_turns_maps_and_labels():
   example = {'features': np.arange(24.0).reshape(2, 4, 3), 'label': np.arange(32).reshape(4, 8)}
   seen = set()
   for seed in range(8):
-    found = feature_cache.mirrored(example, np.random.default_rng(seed))
+    found = feature_cache.random_flip(example, np.random.default_rng(seed))
     turned = bool((found['label'] != example['label']).any())
     step = -1 if turned else 1
     np.testing.assert_array_equal(found['features'], example['features'][:, ::step])

@@ -13,7 +13,7 @@ from dilated_jax.training import loop, optimizers, stages, step as train_step
 @pytest.mark.slow
 def test_dilation8_of_full_width(compile_fully):
   model = models.create('dilation8', 11)
-  variables = loop.initialize(model, seed=0)
+  variables = loop.init_variables(model, seed=0)
   count = sum(x.size for x in jax.tree.leaves(variables['params']))
   assert count == geometry.parameters(model) == 134_305_611 + 7_744 + 88
 

@@ -15,7 +15,7 @@ from dilated_jax.label_spec import Classes
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, loop, optimizers
-from dilated_jax.training.loop import Config
+from dilated_jax.training.loop import StageConfig
 
 MEAN = (100.0, 110.0, 120.0)
 # Orbax says so when a checkpoint is read without being told for which devices.
@@ -41,7 +41,7 @@ def pictures(count, seed=0):
 TRAIN, VAL = pictures(6), pictures(2, seed=1)
 # Two of the eight devices share a batch.
 COMMON = dict(batch_size=2, crop=(4, 8), eval_every=2, log_every=1, threads=1)
-TWO = [Config('front_end', 5, **COMMON), Config('context', 5, **COMMON)]
+TWO = [StageConfig('front_end', 5, **COMMON), StageConfig('context', 5, **COMMON)]
 
 
 class Watched(list):
@@ -174,7 +174,7 @@ def test_finished_stages_are_not_trained_again(unbroken):
 
 
 def test_without_pictures_to_validate_the_latest_weights_are_taken(tmp_path):
-  variables = run(tmp_path, [Config('front_end', 2, **COMMON)], val=[])
+  variables = run(tmp_path, [StageConfig('front_end', 2, **COMMON)], val=[])
   _, _, state = latest(tmp_path / 'front_end')
   assert_equal(variables['params']['front_end'], state['params']['front_end'])
   assert not any('val_mean_iou' in entry for entry in lines(tmp_path))
@@ -192,7 +192,7 @@ def test_a_signal_in_the_last_step_ends_the_run_before_the_next_stage(tmp_path, 
     pytest.raises(loop.Preempted, match='front_end is finished'),
   ):
     patch.setattr(checkpoints, 'save', terminate)
-    run(tmp_path, [Config('front_end', 1, **COMMON), TWO[1]])
+    run(tmp_path, [StageConfig('front_end', 1, **COMMON), TWO[1]])
   assert (tmp_path / 'front_end/weights').exists() and not (tmp_path / 'context').exists()
 
 
@@ -205,7 +205,7 @@ def test_several_processes_leave_the_signal_to_jax(monkeypatch):
 
 def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
   wild = optimizers.Options(learning_rate=1e30)
-  config = Config('front_end', 9, optimizer=wild, **{**COMMON, 'eval_every': 1})
+  config = StageConfig('front_end', 9, optimizer=wild, **{**COMMON, 'eval_every': 1})
   with pytest.raises(InputError, match=r'diverged at step 2: the loss is (nan|inf)') as raised:
     run(tmp_path, [config])
   message = str(raised.value)
@@ -218,16 +218,19 @@ def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
 @pytest.mark.parametrize(
   'config, words',
   [
-    (Config('front_end', 5, crop=(4, 7)), 'crop is 4x7; both must be multiples of 2'),
-    (Config('front_end', 5, batch_size=6, accumulate=4), 'batch_size 6 can not be cut into 4'),
+    (StageConfig('front_end', 5, crop=(4, 7)), 'crop is 4x7; both must be multiples of 2'),
     (
-      Config('front_end', 5, crop=(6, 8), parallelism='mesh', mesh_height=2),
+      StageConfig('front_end', 5, batch_size=6, grad_accum_steps=4),
+      'batch_size 6 can not be cut into 4',
+    ),
+    (
+      StageConfig('front_end', 5, crop=(6, 8), parallelism='mesh', mesh_height=2),
       'crop is 6 high: 2 bands of the mesh need 8 or more',
     ),
   ],
 )
 def test_a_wrong_stage_is_refused_before_the_first_begins(tmp_path, config, words):
-  first = Config('context', 5, **COMMON)
+  first = StageConfig('context', 5, **COMMON)
   with pytest.raises(InputError, match=words):
     run(tmp_path, [first, config])
   assert not list(tmp_path.iterdir())
@@ -248,7 +251,7 @@ def test_no_pictures(tmp_path):
 
 
 def test_feature_folder_of_ones_own(tmp_path):
-  config = Config('context', 1, feature_dir=str(tmp_path / 'maps'), **COMMON)
+  config = StageConfig('context', 1, feature_dir=str(tmp_path / 'maps'), **COMMON)
   run(tmp_path / 'run', [config], val=[])
   assert len(list((tmp_path / 'maps').glob('*.npy'))) == 1
   assert not (tmp_path / 'run/context/features').exists()
@@ -256,19 +259,19 @@ def test_feature_folder_of_ones_own(tmp_path):
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
   settings = {'num_steps': [3], 'seed': 0, 'blocks': (1, 1)}
-  loop.remember(tmp_path, settings)
+  loop.check_or_save_config(tmp_path, settings)
   assert json.loads((tmp_path / 'config.json').read_text())['seed'] == 0
   # Nothing is trained yet: a slip of the pen can be mended.
-  loop.remember(tmp_path, {**settings, 'seed': 1})
-  loop.remember(tmp_path, settings)
+  loop.check_or_save_config(tmp_path, {**settings, 'seed': 1})
+  loop.check_or_save_config(tmp_path, settings)
   (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
 
-  loop.remember(tmp_path, settings)
+  loop.check_or_save_config(tmp_path, settings)
   before = (tmp_path / 'config.json').read_bytes()
   with pytest.raises(
     InputError, match=r'another run: num_steps is \[4\] and was \[3\]; seed is 2'
   ) as raised:
-    loop.remember(tmp_path, {**settings, 'num_steps': [4], 'seed': 2})
+    loop.check_or_save_config(tmp_path, {**settings, 'num_steps': [4], 'seed': 2})
   assert '\n' not in str(raised.value) and 'blocks' not in str(raised.value)
   assert (tmp_path / 'config.json').read_bytes() == before
 
@@ -277,14 +280,14 @@ def test_initialize_is_the_models_own_and_depends_on_the_seed():
   options = {'blocks': [1], 'width': 1 / 32, 'stride': 1, 'fc_kernel': 1, 'fc_channels': 2}
   model = ModelSpec('front_end', options, CLASSES.names, CLASSES.palette, MEAN).create()
   kernels = [
-    loop.initialize(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 1, 0)
+    loop.init_variables(model, seed)['params']['front_end']['final']['kernel'] for seed in (0, 1, 0)
   ]
   assert (kernels[0] == kernels[2]).all() and (kernels[0] != kernels[1]).all()
 
 
 def test_progress_is_logged(unbroken, caplog):
   logging.set_verbosity(logging.INFO)
-  report = loop.Report(unbroken[0] / 'elsewhere', 'context', 10)
+  report = loop.RunLogger(unbroken[0] / 'elsewhere', 'context', 10)
   with caplog.at_level('INFO', logger='absl'):
     report(3, loss=0.123456)
   assert 'context 3/10  loss 0.1235' in caplog.text

@@ -37,7 +37,7 @@ def by_hand(options, module, name, inside, steps=8):
   """One leaf under momentum, with the rate inside the velocity (Caffe) or outside of it."""
   w = np.asarray(PARAMS[module][name], np.float64)
   decay = options.weight_decay if name == 'kernel' else 0
-  times = options.bias_rate if name == 'bias' else 1
+  times = options.bias_lr_multiplier if name == 'bias' else 1
   v, seen = np.zeros_like(w), []
   for k in range(steps):
     rate = times * options.learning_rate * options.gamma ** (k // options.step_size)
@@ -71,7 +71,7 @@ def test_caffe_and_sgd_differ_only_after_a_drop():
 
 @jax.numpy_dtype_promotion('standard')  # optax.scale_by_adam needs it.
 def test_adamw_decays_kernels_alone():
-  options = Options('adamw', 0.01, weight_decay=0.5, bias_rate=3.0)
+  options = Options('adamw', 0.01, weight_decay=0.5, bias_lr_multiplier=3.0)
   found = walk(options, 1)[0]
   # The first step of Adam is the sign of the gradient.
   sign = math.copysign(1, GRADIENTS[0])
@@ -82,7 +82,9 @@ def test_adamw_decays_kernels_alone():
 
 
 def test_clip_bounds_the_whole_gradient():
-  found = walk(Options('sgd', 1.0, clip=0.1, weight_decay=0.0, bias_rate=1.0), 1)[0]
+  found = walk(
+    Options('sgd', 1.0, grad_clip_norm=0.1, weight_decay=0.0, bias_lr_multiplier=1.0), 1
+  )[0]
   moved = jax.tree.map(lambda a, b: a - b, found, PARAMS)
   assert abs(GRADIENTS[0]) * math.sqrt(5) > 0.1
   np.testing.assert_allclose(optax.tree.norm(moved), 0.1, rtol=1e-5)
@@ -96,9 +98,9 @@ def test_clip_bounds_the_whole_gradient():
     ({'schedule': 'poly'}, {0: 1, 50: 0.5**0.9, 99: 0.01**0.9, 100: 0}),
     ({'schedule': 'poly', 'power': 1.0}, {0: 1, 25: 0.75, 100: 0}),
     ({'schedule': 'cosine'}, {0: 1, 50: 0.5, 100: 0}),
-    ({'warmup': 10}, {0: 0, 5: 0.5, 10: 1, 100: 1}),
-    ({'schedule': 'cosine', 'warmup': 20}, {0: 0, 10: 0.5, 20: 1, 60: 0.5, 100: 0}),
-    ({'schedule': 'poly', 'warmup': 100}, {0: 0, 50: 0.5}),
+    ({'warmup_steps': 10}, {0: 0, 5: 0.5, 10: 1, 100: 1}),
+    ({'schedule': 'cosine', 'warmup_steps': 20}, {0: 0, 10: 0.5, 20: 1, 60: 0.5, 100: 0}),
+    ({'schedule': 'poly', 'warmup_steps': 100}, {0: 0, 50: 0.5}),
   ],
 )
 def test_schedules(options, expected):

@@ -14,7 +14,7 @@ from dilated_jax.training import optimizers, stages, step as train_step
 
 MEAN = (100.0, 110.0, 120.0)
 NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
-OPTIONS = optimizers.Options('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_rate=1.0)
+OPTIONS = optimizers.Options('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_lr_multiplier=1.0)
 
 
 def started(model):
@@ -95,7 +95,7 @@ def test_accumulated_parts_are_the_whole_batch():
   model = models.create('front_end', 3, dropout=0, norm='group', **NARROW)
   variables, batch = started(model), batch_of(model)
   whole = stepped(model, variables, batch, steps=2)
-  pieces = stepped(model, variables, batch, steps=2, accumulate=2)
+  pieces = stepped(model, variables, batch, steps=2, grad_accum_steps=2)
   close(whole[0].params, pieces[0].params)
   close(whole[1], pieces[1])
 
@@ -123,7 +123,7 @@ def test_each_stage_trains_its_part():
     state, metrics = stepped(model, variables, given, stage)
     losses[stage] = metrics['loss']
     jax.tree.map(np.testing.assert_array_equal, variables, before)
-    after = train_step.merge(variables, state)['params']
+    after = train_step.merge_variables(variables, state)['params']
     assert set(after) == {'front_end', 'context'} and set(state.params) == trained
     for part in after:
       same = jax.tree.map(
@@ -166,7 +166,7 @@ def test_running_statistics_follow_in_training():
   np.testing.assert_allclose(
     state.batch_stats['front_end']['conv1_1_norm']['mean'], 0.95 * old + 0.05 * mean, rtol=1e-3
   )
-  merged = train_step.merge(variables, state)
+  merged = train_step.merge_variables(variables, state)
   assert merged['batch_stats']['front_end'] is state.batch_stats['front_end']
 
 
