@@ -89,10 +89,10 @@ def define_flags(values=flags.FLAGS):
   )
   flags.DEFINE_list('class_weights', ['none'], f'In the loss: {", ".join(_CLASS_WEIGHTS)}.', **into)
   flags.DEFINE_float(
-    'picture_scale', 1.0, 'Size at which the network sees pictures.', 0.01, 1.0, **into
+    'image_scale', 1.0, 'Size at which the network sees pictures.', 0.01, 1.0, **into
   )
   flags.DEFINE_bool('random_flip', True, 'Mirror every other picture.', **into)
-  flags.DEFINE_list('scale', ['1', '1'], 'Range of the random zoom.', **into)
+  flags.DEFINE_list('random_scale', ['1', '1'], 'Range of the random zoom.', **into)
   flags.DEFINE_float('color_jitter', 0.0, 'Strength of the color jitter.', 0.0, 1.0, **into)
 
   # How it is run
@@ -161,7 +161,7 @@ def main(values=flags.FLAGS):
   # Data
   train = data.load(values.dataset, values.train_split, **load)
   val = data.load(values.dataset, values.val_split, **load) if values.val_split else []
-  train = sequences.in_memory(sequences.shrink(train, values.picture_scale))
+  train = sequences.in_memory(sequences.downscale(train, values.image_scale))
 
   # Network
   spec = ModelSpec(
@@ -170,7 +170,7 @@ def main(values=flags.FLAGS):
     classes=classes.names,
     palette=classes.palette,
     mean=classes.mean,
-    picture_scale=values.picture_scale,
+    image_scale=values.image_scale,
     upsampling='deconvolution' if values.labels == 'full' else 'corner',
     dataset=values.dataset,
   )
@@ -228,11 +228,21 @@ def stage_configs(values) -> list[loop.StageConfig]:
     raise InputError(f'--stage={",".join(names)}: a stage can be run once')
   if not names:
     raise InputError(f'--stage names none; choose among {", ".join(_STAGES)}')
-  scale = tuple(cli.parsed('scale', text, float) for text in values.scale)
-  if len(scale) != 2:
-    raise InputError(f'--scale has {len(scale)} values; give the smallest and the largest')
+  random_scale = tuple(cli.parsed('random_scale', text, float) for text in values.random_scale)
+  if len(random_scale) != 2:
+    raise InputError(
+      f'--random_scale has {len(random_scale)} values; give the smallest and the largest'
+    )
   shared = {f.name for f in dataclasses.fields(loop.StageConfig)} & set(values)
-  shared -= {'stage', 'optimizer', 'num_steps', 'batch_size', 'crop', 'scale', 'class_weights'}
+  shared -= {
+    'stage',
+    'optimizer',
+    'num_steps',
+    'batch_size',
+    'crop',
+    'random_scale',
+    'class_weights',
+  }
   optimizer = {f.name for f in dataclasses.fields(optimizers.Options)} & set(values)
   optimizer -= {'learning_rate', 'momentum'}
   columns = zip(
@@ -251,7 +261,7 @@ def stage_configs(values) -> list[loop.StageConfig]:
       num_steps=steps,
       batch_size=batch,
       crop=crop,
-      scale=scale,
+      random_scale=random_scale,
       class_weights=class_weights,
       optimizer=optimizers.Options(
         name=values.optimizer,

@@ -26,15 +26,15 @@ class Augmentation:
   crop: tuple[int, int]
   margin: int = 0
   random_flip: bool = True
-  scale: tuple[float, float] = (1.0, 1.0)
+  random_scale: tuple[float, float] = (1.0, 1.0)
   color_jitter: float = 0.0
 
   def __post_init__(self):
-    low, high = self.scale
+    low, high = self.random_scale
     if min(self.crop) < 1 or self.margin < 0:
       raise InputError(f'crop {self.crop} must be 1x1 or more, margin {self.margin} 0 or more')
     if not 0 < low <= high:
-      raise InputError(f'scale {self.scale} must be two numbers above 0, the smaller first')
+      raise InputError(f'scale {self.random_scale} must be two numbers above 0, the smaller first')
     if not 0 <= self.color_jitter <= 1:
       raise InputError(f'color {self.color_jitter} must be between 0 and 1')
 
@@ -56,7 +56,7 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
   """
   image, label = example['image'], example['label']
   margin = options.margin
-  zoom = math.exp(rng.uniform(*np.log(options.scale)))
+  zoom = math.exp(rng.uniform(*np.log(options.random_scale)))
   height, width = (max(1, round(side * zoom)) for side in label.shape)
   rows = _window(rng, height, options.crop[0])
   columns = _window(rng, width, options.crop[1])

@@ -9,26 +9,26 @@ import numpy as np
 import PIL.Image
 
 from dilated_jax.errors import InputError
-from dilated_jax.images.preprocessing import _shrunk, shrink_picture
+from dilated_jax.images.preprocessing import _scaled_size, downscale_image
 
 
-def shrink(source: Sequence, picture_scale: float) -> Sequence:
+def downscale(source: Sequence, image_scale: float) -> Sequence:
   """Returns the source at a smaller size: pictures by averaging, labels by the nearest pixel.
 
   Args:
     source: examples with 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
-    picture_scale: new size by old size, above 0 and at most 1.
+    image_scale: new size by old size, above 0 and at most 1.
   """
-  if not 0 < picture_scale <= 1:
-    raise InputError(f'picture scale {picture_scale} must be above 0 and at most 1')
-  if picture_scale == 1:
+  if not 0 < image_scale <= 1:
+    raise InputError(f'picture scale {image_scale} must be above 0 and at most 1')
+  if image_scale == 1:
     return source
 
   def smaller(example):
-    height, width = _shrunk(example['label'].shape, picture_scale)
+    height, width = _scaled_size(example['label'].shape, image_scale)
     label = PIL.Image.fromarray(example['label'])
     label = np.asarray(label.resize((width, height), PIL.Image.Resampling.NEAREST))
-    return {**example, 'image': shrink_picture(example['image'], picture_scale), 'label': label}
+    return {**example, 'image': downscale_image(example['image'], image_scale), 'label': label}
 
   return Lazy(smaller, source)
 

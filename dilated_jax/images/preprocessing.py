@@ -53,9 +53,9 @@ def reflected(size: int, margin: int, length: int, start: int = 0) -> np.ndarray
   return tile[_reflect(np.arange(length), tile.size)]
 
 
-def shrink_picture(image: np.ndarray, picture_scale: float) -> np.ndarray:
+def downscale_image(image: np.ndarray, image_scale: float) -> np.ndarray:
   """Reduces a picture by averaging: uint8 (H, W, 3) to (round(H * s), round(W * s), 3)."""
-  height, width = _shrunk(image.shape, picture_scale)
+  height, width = _scaled_size(image.shape, image_scale)
   if (height, width) == image.shape[:2]:
     return image
   picture = PIL.Image.fromarray(image)
@@ -65,5 +65,5 @@ def shrink_picture(image: np.ndarray, picture_scale: float) -> np.ndarray:
   return np.asarray(picture.resize((width, height), PIL.Image.Resampling.BOX))
 
 
-def _shrunk(shape, picture_scale):
-  return tuple(max(1, round(side * picture_scale)) for side in shape[:2])
+def _scaled_size(shape, image_scale):
+  return tuple(max(1, round(side * image_scale)) for side in shape[:2])

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dilated_jax.errors import InputError
-from dilated_jax.images.preprocessing import reflect, shrink_picture
+from dilated_jax.images.preprocessing import downscale_image, reflect
 from dilated_jax.inference import tiling
 from dilated_jax.nn import ops
 
@@ -49,7 +49,7 @@ def predict(
 ) -> Prediction:
   """Labels a picture of any size.
 
-  The picture is shrunk by `spec.picture_scale`, the mean subtracted, and reflected at the borders
+  The picture is shrunk by `spec.image_scale`, the mean subtracted, and reflected at the borders
   by the network's margin and, at the bottom and right, up to a multiple of its stride. The network
   is applied, and its answer upsampled in the way its weights were trained for: 'corner' blends the
   *probabilities* of cells that sit at pixels 0, stride, 2 * stride, ...; 'deconvolution' upsamples
@@ -70,7 +70,7 @@ def predict(
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    card: the weights' `checkpoints.ModelSpec`; `mean`, `picture_scale` and `upsampling` count here.
+    card: the weights' `checkpoints.ModelSpec`; `mean`, `image_scale` and `upsampling` count here.
     image: (H, W, 3) uint8 RGB.
     scales: the picture is labeled at each of these sizes and the probabilities averaged.
     flip: whether mirrored pictures take part in the average too.
@@ -138,10 +138,10 @@ def _apply(model, variables, spec, images, scale: float = 1.0, tile: Tile = None
   leaves cropping to the caller and lets pictures of nearly the same size share a compiled program.
   """
   size = images.shape[1:3]
-  fed = tuple(max(1, round(side * scale * spec.picture_scale)) for side in size)
+  fed = tuple(max(1, round(side * scale * spec.image_scale)) for side in size)
   if fed != size:
     if scale == 1:  # As in training.
-      images = np.stack([shrink_picture(image, spec.picture_scale) for image in images])
+      images = np.stack([downscale_image(image, spec.image_scale) for image in images])
     else:
       images = np.stack([_resized(image, fed) for image in images])
   restore = None if fed == size else (fed, size)

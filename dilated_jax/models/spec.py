@@ -19,7 +19,7 @@ class ModelSpec:
     palette: their RGB colors.
     mean: RGB mean that is subtracted from pictures, 0..255.
     channel_order: 'RGB'.
-    picture_scale: size at which the network sees pictures, relative to theirs.
+    image_scale: size at which the network sees pictures, relative to theirs.
     upsampling: 'corner' or 'deconvolution', as the network was trained.
     dataset: what it was trained on; for people.
     input: (height, width) of the input that the published network is fed, tile by tile; None where
@@ -33,7 +33,7 @@ class ModelSpec:
   palette: tuple[tuple[int, int, int], ...]
   mean: tuple[float, float, float]
   channel_order: str = 'RGB'
-  picture_scale: float = 1.0
+  image_scale: float = 1.0
   upsampling: str = 'corner'
   dataset: str = ''
   input: tuple[int, int] | None = None
@@ -85,8 +85,8 @@ def _check(spec) -> None:
     raise ValueError(f'channel_order is {spec.channel_order!r}, not RGB')
   if spec.upsampling not in ('corner', 'deconvolution'):
     raise ValueError(f'upsampling is {spec.upsampling!r}, not corner or deconvolution')
-  if not 0 < spec.picture_scale <= 1:
-    raise ValueError(f'picture_scale is {spec.picture_scale}, not above 0 and at most 1')
+  if not 0 < spec.image_scale <= 1:
+    raise ValueError(f'image_scale is {spec.image_scale}, not above 0 and at most 1')
   if not all(isinstance(name, str) for name in spec.classes):
     raise ValueError('a class has no name')
   if len(spec.palette) != len(spec.classes):

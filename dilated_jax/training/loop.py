@@ -74,7 +74,7 @@ class StageConfig:
   class_weights: str = 'none'
   grad_accum_steps: int = 1
   random_flip: bool = True
-  scale: tuple[float, float] = (1.0, 1.0)
+  random_scale: tuple[float, float] = (1.0, 1.0)
   color_jitter: float = 0.0
   seed: int = 0
   parallelism: str = 'pmap'
@@ -335,7 +335,7 @@ def _examples(config, model, stage, spec, variables, train, folder):
   if not any(config.crop):
     crop = tuple(-(-side // model.stride) * model.stride for side in crop)
   options = augmentation.Augmentation(
-    crop, model.margin, config.random_flip, config.scale, config.color_jitter
+    crop, model.margin, config.random_flip, config.random_scale, config.color_jitter
   )
   return train, functools.partial(augmentation.augment, options=options)
 

@@ -260,7 +260,10 @@ def test_every_crop_is_equally_likely():
 
 def test_zoom_is_even_in_its_logarithm():
   example = {'image': np.zeros((100, 100, 3), np.uint8), 'label': np.zeros((100, 100), np.uint8)}
-  rng, options = np.random.default_rng(0), augmentation.Augmentation((220, 1), scale=(0.5, 2.0))
+  rng, options = (
+    np.random.default_rng(0),
+    augmentation.Augmentation((220, 1), random_scale=(0.5, 2.0)),
+  )
   heights = np.array(
     [(augmentation.augment(example, rng, options)['label'] == 0).sum() for _ in range(400)]
   )
@@ -300,25 +303,25 @@ def test_senseless_options_are_refused(options):
 
 def test_half_size_averages_pixels_and_keeps_labels():
   example = {**coded(12, 16), 'name': 'a'}
-  half = sequences.shrink([example], 0.5)
+  half = sequences.downscale([example], 0.5)
   assert len(half) == 1 and half[0]['name'] == 'a'
   means = example['image'].reshape(6, 2, 8, 2, 3).mean((1, 3))
   np.testing.assert_allclose(half[0]['image'], means, atol=0.51)
   cells = example['label'].reshape(6, 2, 8, 2)
   np.testing.assert_array_equal(half[0]['label'], cells[:, 0, :, 0])  # Patches are 8 wide.
   source = [example]
-  assert sequences.shrink(source, 1.0) is source
+  assert sequences.downscale(source, 1.0) is source
   for scale in (0, -1, 1.5):
     with pytest.raises(InputError, match='picture scale'):
-      sequences.shrink(source, scale)
+      sequences.downscale(source, scale)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0.05, 1))
 @settings(max_examples=30)
 def test_shrunk_pictures_and_labels_have_one_size(height, width, scale):
-  example = sequences.shrink([coded(height, width)], scale)[0]
+  example = sequences.downscale([coded(height, width)], scale)[0]
   assert example['image'].shape[:2] == example['label'].shape
-  assert preprocessing.shrink_picture(coded(height, width)['image'], scale).shape[:2] == (
+  assert preprocessing.downscale_image(coded(height, width)['image'], scale).shape[:2] == (
     max(1, round(height * scale)),
     max(1, round(width * scale)),
   )

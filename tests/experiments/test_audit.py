@@ -153,7 +153,7 @@ def test_a_folder_end_to_end(tmp_path):
   own, workdir = draw(tmp_path / 'own', crop=20), tmp_path / 'run'
   arguments = [
     '--dataset=folder', f'--data_dir={own}', f'--workdir={workdir}', *NARROW,
-    '--stage=front_end,context', '--num_steps=2,2', '--batch_size=2', '--picture_scale=0.5',
+    '--stage=front_end,context', '--num_steps=2,2', '--batch_size=2', '--image_scale=0.5',
   ]  # fmt: skip
   quick = {
     'JAX_COMPILATION_CACHE_DIR': f'{tmp_path}/cache',

@@ -48,7 +48,7 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   arguments = [
     f'--workdir={tmp_path}/run', f'--data_dir={data_dir}', *NARROW, '--stage=front_end,context',
     '--num_steps=2,3', '--batch_size=2', '--crop=16x32', '--learning_rate=1e-3,1e-2',
-    '--class_weights=median', '--picture_scale=0.5', '--labels=full', '--log_every=1',
+    '--class_weights=median', '--image_scale=0.5', '--labels=full', '--log_every=1',
   ]  # fmt: skip
   cache = {
     'JAX_COMPILATION_CACHE_DIR': f'{tmp_path}/cache',
@@ -61,7 +61,7 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   classes = data.classes('scenes')
   spec = load_spec(tmp_path / 'run/weights')
   assert (spec.model, spec.classes, spec.palette) == ('dilation8', classes.names, classes.palette)
-  assert (spec.mean, spec.picture_scale, spec.upsampling) == (classes.mean, 0.5, 'deconvolution')
+  assert (spec.mean, spec.image_scale, spec.upsampling) == (classes.mean, 0.5, 'deconvolution')
   model, variables = dilated_jax.load(tmp_path / 'run/weights')
   side = 2 * model.margin + 8
   logits = model.apply(variables, np.zeros((1, side, side, 3), np.float32))
@@ -128,7 +128,7 @@ def test_wrong_flags_from_outside(tmp_path):
     ({'learning_rate': ['fast']}, '--learning_rate=fast: '),
     ({'crop': ['16x']}, '--crop=16x: a size is HxW'),
     ({'crop': ['16x31']}, 'crop is 16x31; both must be multiples of 2'),
-    ({'scale': ['1']}, '--scale has 1 values'),
+    ({'scale': ['1']}, '--random_scale has 1 values'),
     ({'scale': ['2', '1']}, r'scale .* the smaller first'),
     ({'blocks': ['1', 'x']}, '--blocks=x: '),
     ({'stride': 3}, 'stride is 3; this network can have a power of two up to 2'),
@@ -206,7 +206,7 @@ def test_two_processes_do_what_one_does(data_dir, tmp_path):
     port = free.getsockname()[1]
   arguments = [
     f'--data_dir={data_dir}', *NARROW[:-1], '--norm=batch', '--stage=front_end,context',
-    '--num_steps=3', '--batch_size=4', '--crop=16x32', '--log_every=1', '--picture_scale=0.5',
+    '--num_steps=3', '--batch_size=4', '--crop=16x32', '--log_every=1', '--image_scale=0.5',
   ]  # fmt: skip
   hosts = [
     subprocess.Popen(

@@ -43,10 +43,10 @@ class Tiny(nn.Module):
     return conv(images / 50)
 
 
-def spec_of(upsampling='corner', picture_scale=1.0):
+def spec_of(upsampling='corner', image_scale=1.0):
   return types.SimpleNamespace(
     upsampling=upsampling,
-    picture_scale=picture_scale,
+    image_scale=image_scale,
     mean=MEAN,
     classes=CLASSES.names,
     input=None,
@@ -161,22 +161,22 @@ def test_full_size_networks_are_only_cropped():
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 9), (3, 2), (17, 5)])
-@pytest.mark.parametrize('picture_scale', [1.0, 0.5])
-def test_any_size_works(size, picture_scale):
+@pytest.mark.parametrize('image_scale', [1.0, 0.5])
+def test_any_size_works(size, image_scale):
   model = Tiny(margin=20)
-  spec = spec_of(picture_scale=picture_scale)
+  spec = spec_of(image_scale=image_scale)
   result = inference.predict(model, variables_of(model), spec, picture(*size), flip=True)
   assert result.labels.shape == size and result.probabilities.shape == (*size, 3)
   np.testing.assert_allclose(result.probabilities.sum(-1), 1, atol=1e-5)
 
 
-def test_picture_scale_shrinks_and_enlarges():
+def test_image_scale_shrinks_and_enlarges():
   """Against half the picture by 2 x 2 means, and Pillow's bilinear enlargement."""
   model, image = Tiny(), picture(26, 44) // 4 * 4  # Whole means.
   variables = variables_of(model)
   half = image.reshape(13, 2, 22, 2, 3).mean((1, 3)).astype(np.uint8)
   small = inference.predict(model, variables, spec_of(), half)
-  result = inference.predict(model, variables, spec_of(picture_scale=0.5), image)
+  result = inference.predict(model, variables, spec_of(image_scale=0.5), image)
   np.testing.assert_allclose(result.logits, small.logits, atol=1e-4)
   planes = [
     Image.fromarray(plane).resize((44, 26), Image.Resampling.BILINEAR)
@@ -237,7 +237,7 @@ def test_label_maps_are_those_of_predict():
   model = Tiny()
   variables = variables_of(model)
   images = np.stack([picture(14, 18, seed) for seed in range(3)])
-  for spec in (spec_of(), spec_of('deconvolution', picture_scale=0.5)):
+  for spec in (spec_of(), spec_of('deconvolution', image_scale=0.5)):
     for passes in ({}, {'scales': (1.0, 0.5), 'flip': True}):
       expected = [
         inference.predict(model, variables, spec, image, **passes).labels for image in images

@@ -47,7 +47,7 @@ def picture(height, width, seed=0):
 
 def spec_of(**more):
   return types.SimpleNamespace(
-    **dict(upsampling='corner', picture_scale=1.0, mean=MEAN, input=None) | more
+    **dict(upsampling='corner', image_scale=1.0, mean=MEAN, input=None) | more
   )
 
 

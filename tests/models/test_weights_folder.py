@@ -30,7 +30,7 @@ OPTIONS = {
 }
 SPEC = ModelSpec(
   'dilation8', OPTIONS, ('a', 'b', 'c'), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), (10.0, 20.0, 30.5),
-  picture_scale=0.5, upsampling='deconvolution', dataset='toys',
+  image_scale=0.5, upsampling='deconvolution', dataset='toys',
 )  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def emptied(folder):
     (lambda f: edited(f, classes=['a', 'b']), '2 classes and 3 colors'),
     (lambda f: edited(f, channel_order='BGR'), "is 'BGR', not RGB"),
     (lambda f: edited(f, upsampling='cubic'), "is 'cubic', not corner"),
-    (lambda f: edited(f, picture_scale=0), 'picture_scale is 0'),
+    (lambda f: edited(f, image_scale=0), 'image_scale is 0'),
     (lambda f: edited(f, options={**OPTIONS, 'dilations': [1, 2, 1, 1]}), '/checkpoint: these'),
     (no_checkpoint, '/checkpoint: these weights are damaged'),
     (truncated, '/checkpoint: these weights are damaged'),

@@ -45,7 +45,7 @@ from dilated_jax.label_spec import IGNORE, Classes
 
 HELD_OUT = 0.15  # Share of the pictures that becomes val where the folder has no val.
 _ANY_NAME = 'utf-8', 'surrogateescape'  # File names are bytes.
-_LARGE = 1000  # Pixels of a side from which on a smaller --picture_scale is advised.
+_LARGE = 1000  # Pixels of a side from which on a smaller --image_scale is advised.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,7 +336,7 @@ def _sizes(shapes) -> list[str]:
   longest = int(np.median([max(shape) for shape in shapes]))
   if longest > _LARGE:
     notes.append(
-      f'these are large: with --picture_scale={480 / longest:.2f} the network would see a longer '
+      f'these are large: with --image_scale={480 / longest:.2f} the network would see a longer '
       'side of 480 pixels; predictions have full size all the same'
     )
   return notes
