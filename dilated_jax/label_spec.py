@@ -12,7 +12,7 @@ IGNORE = 255  # Label of pixels that count neither in a loss nor in a score.
 
 
 @dataclasses.dataclass(frozen=True)
-class Classes:
+class LabelSpec:
   """The classes of a data set, or the order in which published weights have them.
 
   Attributes:
@@ -125,7 +125,7 @@ class Classes:
       ids[strange] = IGNORE
     return ids
 
-  def order_of(self, names, whose: str) -> np.ndarray:
+  def class_order(self, names, whose: str) -> np.ndarray:
     """Where each of `names` stands in this table: equal names, whatever their order and case.
 
     Args:
@@ -156,7 +156,7 @@ def _packed(color):
   return (red << 16) | (green << 8) | blue
 
 
-SCENES = Classes(
+SCENES = LabelSpec(
   name='scenes',
   names=('sea', 'snow', 'sail', 'tent', 'lighthouse', 'cabin', 'pole'),
   palette=(
@@ -189,7 +189,7 @@ _CAMVID_COLORS = (
 )  # fmt: skip
 
 # The order of the label files that SegNet distributes.
-CAMVID = Classes(
+CAMVID = LabelSpec(
     name='camvid',
     names=(
         'sky', 'building', 'pole', 'road', 'sidewalk', 'tree',
@@ -208,7 +208,7 @@ CAMVID = Classes(
 # The order and the mean of the published Dilation8 weights (datasets/camvid.json in
 # github.com/fyu/dilation, where means are BGR). Its names are those of CAMVID, so that label maps
 # of the two are matched by name.
-CAMVID_DILATION8 = Classes(
+CAMVID_DILATION8 = LabelSpec(
     name='camvid_dilation8',
     names=(
         'building', 'tree', 'sky', 'car', 'sign', 'road',
@@ -225,7 +225,7 @@ CAMVID_DILATION8 = Classes(
 
 # Ros et al.'s labels of KITTI, in the order of the published Dilation7 weights, which is that of
 # Dilation8 for CamVid (datasets/kitti.json in github.com/fyu/dilation).
-KITTI = Classes(
+KITTI = LabelSpec(
   name='kitti',
   names=CAMVID_DILATION8.names,
   palette=CAMVID_DILATION8.palette,
@@ -241,7 +241,7 @@ def bitwise_color(index: int) -> tuple[int, int, int]:
   return tuple(channels)
 
 
-VOC = Classes(
+VOC = LabelSpec(
     name='voc',
     names=(
         'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat',
@@ -317,7 +317,7 @@ CITYSCAPES_LABELS = tuple(CityscapesLabel(*row) for row in (
 _TRAIN = tuple(label for label in CITYSCAPES_LABELS if label.evaluated)
 _IGNORED = tuple(label for label in CITYSCAPES_LABELS if not label.evaluated)
 
-CITYSCAPES = Classes(
+CITYSCAPES = LabelSpec(
   name='cityscapes',
   names=tuple(label.name for label in _TRAIN),
   palette=tuple(label.color for label in _TRAIN),

@@ -80,7 +80,7 @@ def audited(values) -> audit.Report:
     raise InputError('--split is for --images and --labels; a data set has its splits')
   if not values.dataset:
     raise InputError('give --images=DIR and --labels=DIR, or --dataset=NAME and --data_dir=DIR')
-  ready = data.is_ready(values.dataset, values.data_dir)
+  ready = data.is_prepared(values.dataset, values.data_dir)
   if values.dataset == 'folder' and not ready:
     if not values.data_dir:
       raise InputError('--dataset=folder: give --data_dir=DIR, the folder of pictures and labels')
@@ -99,7 +99,7 @@ def audited(values) -> audit.Report:
 def expected(values) -> dict:
   """What the flags say of the classes, for `audit.of_files`."""
   if values.num_classes is not None:
-    return {'classes': audit.numbered(values.num_classes)}
+    return {'classes': audit.numbered_classes(values.num_classes)}
   if values.dataset == 'folder':
     folder = pathlib.Path(values.data_dir or values.images)
     return {'spec': labels.read_spec(folder.expanduser() / labels.CLASSES_FILE)}

@@ -316,7 +316,7 @@ def sheet(values, workdir, cells):
   ]
   for each in cells:
     spec, variables = weights_folder.load_weights(each['weights'])
-    order = classes.order_of(spec.classes, 'the weights')
+    order = classes.class_order(spec.classes, 'the weights')
     model, refine = spec.create(), refinement(each['flags'])
     for row, example in zip(rows, examples, strict=True):
       found = inference.predict(model, variables, spec, example['image'], refine=refine).labels

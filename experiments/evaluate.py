@@ -100,7 +100,7 @@ def from_weights(values) -> dict:
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
   classes = data.classes(name, values.data_dir, values.manual_dir)
-  classes.order_of(spec.classes, 'the weights')  # Before a data set is prepared for nothing.
+  classes.class_order(spec.classes, 'the weights')  # Before a data set is prepared for nothing.
   measures = started(values, classes)
   source = data.load(
     name,

@@ -140,7 +140,7 @@ def main(values=flags.FLAGS):
     options['crf_upsampling'] = 'deconvolution'
   load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
   classes = data.classes(values.dataset, **load)
-  found = data.found(values.dataset, **load)
+  found = data.describe_folder(values.dataset, **load)
   models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
   settings = {flag.name: flag.value for flag in _own_flags(values)}
   if found:
@@ -196,10 +196,11 @@ def main(values=flags.FLAGS):
 def weighed(found: dict) -> dict:
   """What was found about a folder, with class weights."""
   about = found['found']
-  pixels, beside = np.array(about['train_pixels']), np.array(about['train_beside'])
+  pixels, beside = np.array(about['train_pixels']), np.array(about['train_image_pixels'])
   counts = statistics.LabelCounts(pixels, beside, ignored=0, total=0)
   weights = {
-    kind: np.round(statistics.weigh(counts, kind), 4).tolist() for kind in statistics.CLASS_WEIGHTS
+    kind: np.round(statistics.weights_from_counts(counts, kind), 4).tolist()
+    for kind in statistics.CLASS_WEIGHTS
   }
   return found | {'found': about | {'class_weights': weights}}
 

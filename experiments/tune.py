@@ -60,7 +60,7 @@ def main(values=flags.FLAGS):
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
   classes = data.classes(name, values.data_dir, values.manual_dir)
-  order = classes.order_of(spec.classes, 'the weights')
+  order = classes.class_order(spec.classes, 'the weights')
   source = data.load(name, values.split, values.data_dir, values.manual_dir)
   if values.limit and values.limit < len(source):
     source = Subset(source, np.linspace(0, len(source) - 1, values.limit).astype(int))

@@ -68,7 +68,7 @@ def test_voc_palette():
 
 def test_published_orders_and_means():
   """SegNet id -> Dilation8 id, and the authors' BGR means."""
-  to_dilation8 = CAMVID_DILATION8.order_of(CAMVID.names, 'the labels').tolist()
+  to_dilation8 = CAMVID_DILATION8.class_order(CAMVID.names, 'the labels').tolist()
   assert to_dilation8 == [2, 0, 8, 5, 9, 1, 4, 7, 3, 6, 10]
   assert [CAMVID_DILATION8.palette[i] for i in to_dilation8] == list(CAMVID.palette)
   assert (KITTI.names, KITTI.palette) == (CAMVID_DILATION8.names, CAMVID_DILATION8.palette)
@@ -175,5 +175,5 @@ def test_strange_colors_are_named(caplog):
 
 def test_names_that_differ():
   with pytest.raises(InputError, match='only in the weights: cow; only in camvid: bicyclist'):
-    CAMVID.order_of((*CAMVID.names[:-1], 'cow'), 'the weights')
-  assert CAMVID.order_of([name.upper() for name in CAMVID.names], 'x').tolist() == [*range(11)]
+    CAMVID.class_order((*CAMVID.names[:-1], 'cow'), 'the weights')
+  assert CAMVID.class_order([name.upper() for name in CAMVID.names], 'x').tolist() == [*range(11)]

@@ -18,7 +18,7 @@ from .registry import (
   classes as classes,
   default_dir as default_dir,
   found as found,
-  is_ready as is_ready,
+  is_prepared as is_prepared,
   load as load,
   prepare as prepare,
   splits as splits,

@@ -31,11 +31,11 @@ from dilated_jax.label_spec import (
   KITTI,
   SCENES,
   VOC,
-  Classes,
+  LabelSpec,
 )
 
 __all__ = [
-  'IGNORE', 'NAMES', 'ORDERS', 'Classes', 'Source', 'classes', 'default_dir', 'found', 'is_ready',
+  'IGNORE', 'NAMES', 'ORDERS', 'Classes', 'Source', 'classes', 'default_dir', 'describe_folder', 'is_prepared',
   'load', 'prepare', 'splits',
 ]  # fmt: skip
 
@@ -61,7 +61,7 @@ ORDERS = (*_TABLES, *_PUBLISHED)
 _DAMAGE = (OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError)
 
 
-def classes(name: str, data_dir=None, manual_dir=None) -> Classes:
+def classes(name: str, data_dir=None, manual_dir=None) -> LabelSpec:
   """Returns the classes of a data set, or those of a published order.
 
   Args:
@@ -85,7 +85,7 @@ def classes(name: str, data_dir=None, manual_dir=None) -> Classes:
   return (_TABLES | _PUBLISHED)[name]
 
 
-def found(name: str, data_dir=None, manual_dir=None) -> dict | None:
+def describe_folder(name: str, data_dir=None, manual_dir=None) -> dict | None:
   """Returns what was found out about a 'folder', for a JSON file; None for other data sets.
 
   Args:
@@ -107,7 +107,7 @@ def found(name: str, data_dir=None, manual_dir=None) -> dict | None:
   return _module(name).about_prepared(_prepared(name, data_dir, manual_dir).data_path)
 
 
-def is_ready(name: str, data_dir=None) -> bool:
+def is_prepared(name: str, data_dir=None) -> bool:
   """Returns whether a data set is prepared in `data_dir`."""
   return _path(name, data_dir).exists()
 

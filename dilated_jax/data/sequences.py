@@ -30,10 +30,10 @@ def downscale(source: Sequence, image_scale: float) -> Sequence:
     label = np.asarray(label.resize((width, height), PIL.Image.Resampling.NEAREST))
     return {**example, 'image': downscale_image(example['image'], image_scale), 'label': label}
 
-  return Lazy(smaller, source)
+  return MappedSequence(smaller, source)
 
 
-class Lazy(Sequence):
+class MappedSequence(Sequence):
   """What a function makes of each item, when it is asked for."""
 
   def __init__(self, function: Callable, items: Sequence):
@@ -47,7 +47,7 @@ class Lazy(Sequence):
     return self._function(self._items[index])
 
 
-class Subset(Lazy):
+class Subset(MappedSequence):
   """Some examples of a source, which are read when they are asked for."""
 
   def __init__(self, source: Sequence, indices: Sequence[int]):

@@ -12,27 +12,27 @@ from dilated_jax.label_spec import IGNORE
 
 @dataclasses.dataclass(frozen=True)
 class LabelCounts:
-  """Pixels of each class: `pixels` int64 (C,), and all pixels of its pictures: `beside` (C,)."""
+  """Pixels of each class: `pixels` int64 (C,), and all pixels of its pictures: `image_pixels` (C,)."""
 
   pixels: np.ndarray
-  beside: np.ndarray
+  image_pixels: np.ndarray
   ignored: int
   total: int
 
   @classmethod
-  def of_picture(cls, pixels: np.ndarray, size: int) -> 'LabelCounts':
+  def of_label(cls, pixels: np.ndarray, size: int) -> 'LabelCounts':
     """Those of one label of `size` pixels: what belongs to no class is ignored."""
     return cls(pixels, np.where(pixels > 0, size, 0), size - int(pixels.sum()), size)
 
   @classmethod
   def none(cls, num_classes: int) -> 'LabelCounts':
     """Those of no label at all."""
-    return cls.of_picture(np.zeros(num_classes, np.int64), 0)
+    return cls.of_label(np.zeros(num_classes, np.int64), 0)
 
   def __add__(self, other: 'LabelCounts') -> 'LabelCounts':
     return LabelCounts(
       self.pixels + other.pixels,
-      self.beside + other.beside,
+      self.image_pixels + other.image_pixels,
       self.ignored + other.ignored,
       self.total + other.total,
     )
@@ -58,14 +58,14 @@ def _count(example, num_classes) -> LabelCounts:
   if len(wrong):
     name = example.get('name', 'a label map')
     raise InputError(f'{name}: label {num_classes + wrong[0]} of only {num_classes} classes')
-  return LabelCounts.of_picture(count[:num_classes], example['label'].size)
+  return LabelCounts.of_label(count[:num_classes], example['label'].size)
 
 
 CLASS_WEIGHTS = ('median', 'log', 'sqrt_log')
 
 
 def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> np.ndarray:
-  """Weighs classes by how rare they are, in one pass over the labels; see `weigh`.
+  """Weighs classes by how rare they are, in one pass over the labels; see `weights_from_counts`.
 
   Args:
     source: examples with 'label' uint8 (H, W), 255 where ignored.
@@ -75,10 +75,10 @@ def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> n
   Returns:
     float32 (C,), 0 for a class that never occurs.
   """
-  return weigh(label_counts(source, num_classes), kind)
+  return weights_from_counts(label_counts(source, num_classes), kind)
 
 
-def weigh(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
+def weights_from_counts(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
   """Weighs classes by how rare they are.
 
   Args:
@@ -91,13 +91,13 @@ def weigh(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
   Returns:
     float32 (C,), 0 for a class that never occurs.
   """
-  pixels, beside = counts.pixels, counts.beside
+  pixels, image_pixels = counts.pixels, counts.image_pixels
   seen = pixels > 0
   weights = np.zeros(len(pixels))
   if not seen.any():
     return weights.astype(np.float32)
   if kind == 'median':
-    frequency = pixels[seen] / beside[seen]
+    frequency = pixels[seen] / image_pixels[seen]
     weights[seen] = np.median(frequency) / frequency
   elif kind in ('log', 'sqrt_log'):
     weights[seen] = 1 / np.log(1.02 + pixels[seen] / pixels.sum())
@@ -110,10 +110,12 @@ def weigh(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
 
 def mean_color(source: Sequence) -> tuple[float, float, float]:
   """Returns the mean RGB over all pixels of a source, 0..255."""
-  return survey(source, IGNORE)[1]
+  return counts_and_mean(source, IGNORE)[1]
 
 
-def survey(source: Sequence, num_classes: int) -> tuple[LabelCounts, tuple[float, float, float]]:
+def counts_and_mean(
+  source: Sequence, num_classes: int
+) -> tuple[LabelCounts, tuple[float, float, float]]:
   """Returns what `label_counts` and `mean_color` do, in one pass over the pictures."""
   counts, colors = LabelCounts.none(num_classes), np.zeros(3, np.int64)
   for example in read_ahead(source):

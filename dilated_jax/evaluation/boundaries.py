@@ -9,7 +9,7 @@ from scipy import ndimage, spatial
 
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
-from dilated_jax.label_spec import IGNORE, Classes
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 WIDTHS = (1, 2, 4, 8, 16, 32)  # Of trimaps, in pixels.
 TOLERANCE = 0.0075  # Of boundary F1, as a share of the picture's diagonal.
@@ -32,7 +32,7 @@ class Boundaries:
   and Badrinarayanan et al. 2017, SegNet (boundary F1).
   """
 
-  def __init__(self, classes: Classes, ratio: float | None = None):
+  def __init__(self, classes: LabelSpec, ratio: float | None = None):
     """Starts counting.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files, matching
-from dilated_jax.label_spec import IGNORE, Classes
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 KINDS = ('ids', 'train_ids', 'colors')
 
@@ -32,8 +32,8 @@ class Reader:
     how: says in words how the pictures are read.
   """
 
-  classes: Classes
-  order: Classes
+  classes: LabelSpec
+  order: LabelSpec
   kinds: Mapping[pathlib.Path, str]
   how: str
 
@@ -57,14 +57,14 @@ class Reader:
       ids = self.order.from_colors(image_files.read_colors(path), path)
     else:
       ids = _without_official_ids(self.order).to_train_ids(image_files.read_label(path), path)
-    places = self.classes.order_of(self.order.names, 'the pictures')
+    places = self.classes.class_order(self.order.names, 'the pictures')
     values = np.full(256, IGNORE, np.uint8)
     values[: len(places)] = np.take(self.classes.raw_ids or range(len(places)), places)
     return values[ids]
 
 
 def recognize(
-  paths, classes: Classes, whose: str, *, kind: str | None = None, order: Classes | None = None
+  paths, classes: LabelSpec, whose: str, *, kind: str | None = None, order: LabelSpec | None = None
 ) -> Reader:
   """Finds out how the label pictures of a folder are to be read.
 
@@ -82,7 +82,7 @@ def recognize(
     InputError: names and content don't tell, or contradict each other, `kind` or `order`.
   """
   if order:
-    classes.order_of(order.names, f'the {whose}')
+    classes.class_order(order.names, f'the {whose}')
   official = bool(classes.raw_ids)
   kinds = {path: _by_name(path, official) for path in paths}
   if kind == 'ids' and not official:
@@ -113,7 +113,7 @@ def recognize(
   return Reader(classes, order or classes, kinds, how)
 
 
-def order_beside(folder) -> Classes | None:
+def order_beside(folder) -> LabelSpec | None:
   """Reads the `predictions.json` that `predict` leaves beside its label maps.
 
   Args:
@@ -141,10 +141,10 @@ def order_beside(folder) -> Classes | None:
       f'{path}: holds no classes and palette ({type(error).__name__}: {error}); delete it or let '
       'predict write it again'
     ) from None
-  return Classes(str(path), names, palette, mean=(0.0, 0.0, 0.0))
+  return LabelSpec(str(path), names, palette, mean=(0.0, 0.0, 0.0))
 
 
-def _without_official_ids(classes: Classes) -> Classes:
+def _without_official_ids(classes: LabelSpec) -> LabelSpec:
   return dataclasses.replace(classes, raw_ids=(), void=()) if classes.raw_ids else classes
 
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
-from dilated_jax.label_spec import CITYSCAPES_LABELS, IGNORE, Classes
+from dilated_jax.label_spec import CITYSCAPES_LABELS, IGNORE, LabelSpec
 
 
 class Default:
   """Scores over the classes that occur, in the labels or in the predictions."""
 
-  def __init__(self, classes: Classes):
+  def __init__(self, classes: LabelSpec):
     self.classes = classes
     self.confusion = np.zeros((classes.num_classes,) * 2, np.int64)
 
@@ -90,7 +90,7 @@ class Segnet(Default):
   Source: github.com/alexgkendall/SegNet-Tutorial, Scripts/compute_test_results.m.
   """
 
-  def __init__(self, classes: Classes):
+  def __init__(self, classes: LabelSpec):
     super().__init__(classes)
     self.pixels = 0
 
@@ -138,7 +138,7 @@ class Cityscapes:
   Source: github.com/mcordts/cityscapesScripts, evaluation/evalPixelLevelSemanticLabeling.py.
   """
 
-  def __init__(self, classes: Classes):
+  def __init__(self, classes: LabelSpec):
     if classes.name != 'cityscapes':
       raise InputError(
         f"the protocol 'cityscapes' is about the official labels of Cityscapes, not {classes.name}"
@@ -279,7 +279,7 @@ PROTOCOLS = {'default': Default, 'voc': Voc, 'cityscapes': Cityscapes, 'segnet':
 NAMES = tuple(PROTOCOLS)
 
 
-def create(name: str, classes: Classes):
+def create(name: str, classes: LabelSpec):
   """Starts counting by the rules of one protocol.
 
   Args:

@@ -37,7 +37,7 @@ def evaluate(
     source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
       ignore, 'name': str}; sizes may differ. 'instances' may stand beside them, see
       `protocols.Cityscapes`.
-    classes: the data set's `Classes`; the same names as the spec's, in any order.
+    classes: the data set's `LabelSpec`; the same names as the spec's, in any order.
     measures: what to count, from `protocols` and `boundaries`; None for the default protocol.
     batch_size: pictures of one size that are labeled together.
     scales: as for `predict`.
@@ -52,7 +52,7 @@ def evaluate(
   Raises:
     InputError: the classes differ, a picture and its label differ in size, or the split is empty.
   """
-  order = classes.order_of(spec.classes, 'the weights')
+  order = classes.class_order(spec.classes, 'the weights')
   measures = measures or [protocols.create('default', classes)]
   if not len(source):
     raise InputError(f'{classes.name}: the split has no pictures')

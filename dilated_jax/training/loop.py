@@ -26,7 +26,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
 from dilated_jax.files import replace_folder, write_atomic
 from dilated_jax.images import visualization
-from dilated_jax.label_spec import Classes
+from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.progress import Meter
@@ -112,7 +112,7 @@ def run(
   variables,
   train: Sequence,
   val: Sequence,
-  classes: Classes,
+  classes: LabelSpec,
   workdir,
 ) -> dict:
   """Trains the stages one after the other; stages that are finished already are skipped.

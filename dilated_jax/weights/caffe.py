@@ -14,7 +14,7 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.weights import protobuf
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 from dilated_jax.weights.protobuf import BYTES, FIXED32, FIXED64, VARINT
 
 
@@ -54,7 +54,7 @@ class Net:
   input_shape: tuple[int, ...] | None
 
 
-def matches(file: Mapped) -> bool:
+def matches(file: MappedFile) -> bool:
   """Whether a file looks like a .caffemodel: it starts with fields of a network, then a layer."""
   net, at = protobuf.whole(file, 'the network'), 0
   try:
@@ -77,7 +77,7 @@ def matches(file: Mapped) -> bool:
   return False
 
 
-def read(file: Mapped) -> Net:
+def read(file: MappedFile) -> Net:
   """Reads a .caffemodel.
 
   Args:

@@ -21,7 +21,7 @@ from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, initializers
 from dilated_jax.weights import layouts, structure
 from dilated_jax.weights.layouts import Blob
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 
 class Conversion(NamedTuple):
@@ -33,7 +33,7 @@ class Conversion(NamedTuple):
     moved: of each array of the file its name there, its shape as ours, and its name in the network
       or, in brackets, why it has none.
     notes: what was recognized, and what was decided without the file.
-    release: lets go of the file's pages in memory, see `Mapped.release`.
+    release: lets go of the file's pages in memory, see `MappedFile.release`.
   """
 
   spec: ModelSpec
@@ -103,7 +103,7 @@ def convert(
     InputError: the file is none of these or is damaged; an array is missing, left over, of another
       shape than the others ask for, or not finite.
   """
-  file = Mapped(path)
+  file = MappedFile(path)
   contents = layouts.read(file)
   sha256 = _checksum(file, hashlib.sha256())
   digest = sha256[:8]

@@ -7,7 +7,7 @@ import numpy as np
 from dilated_jax.errors import InputError
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.weights import caffe
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 
 def read(path) -> dict[str, np.ndarray]:
@@ -25,7 +25,7 @@ def read(path) -> dict[str, np.ndarray]:
 
   Source: github.com/torrvision/crfasrnn, multi_stage_meanfield.cpp.
   """
-  file = Mapped(path)
+  file = MappedFile(path)
   if not caffe.matches(file):
     raise file.fail('is no .caffemodel; the parameters of a CRF-RNN are read from such')
   found = [layer for layer in caffe.read(file).layers if layer.kind == 'MultiStageMeanfield']

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 _SIGNATURE = b'\x89HDF\r\n\x1a\n'
 _UNDEFINED = 2**64 - 1
@@ -43,7 +43,7 @@ _GROWTH = 8
 _ADVICE = 'copy it with h5py into a new file: no compression, libver or track_order'
 
 
-def matches(file: Mapped) -> bool:
+def matches(file: MappedFile) -> bool:
   """Whether a file is HDF5.
 
   Args:
@@ -55,7 +55,7 @@ def matches(file: Mapped) -> bool:
   return file.data[:8].tobytes() == _SIGNATURE
 
 
-def read(file: Mapped) -> dict[str, np.ndarray]:
+def read(file: MappedFile) -> dict[str, np.ndarray]:
   """Reads all data sets.
 
   Args:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dilated_jax.models.fcn import AT_ONCE
 from dilated_jax.weights import caffe, keras, safetensors, torch
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 
 class Blob(NamedTuple):
@@ -47,7 +47,7 @@ class Contents(NamedTuple):
   layers: tuple[caffe.CaffeLayer, ...] = ()
 
 
-def read(file: Mapped) -> Contents:
+def read(file: MappedFile) -> Contents:
   """Reads a file in whichever format it is, told by its content.
 
   Raises:

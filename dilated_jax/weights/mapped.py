@@ -9,7 +9,7 @@ import numpy as np
 from dilated_jax.errors import InputError
 
 
-class Mapped:
+class MappedFile:
   """A file as an array of bytes.
 
   Attributes:

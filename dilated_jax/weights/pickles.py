@@ -14,7 +14,7 @@ import struct
 import ml_dtypes
 import numpy as np
 
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 ADVICE = 'save the weights alone: torch.save(model.state_dict(), FILE)'
 
@@ -74,7 +74,7 @@ class Machine:
     storages: (dtype, number of numbers) of the storages met so far, by key.
   """
 
-  def __init__(self, file: Mapped, start: int, end: int):
+  def __init__(self, file: MappedFile, start: int, end: int):
     """Sets the machine to the first byte of a pickle, or of several that follow each other.
 
     Args:

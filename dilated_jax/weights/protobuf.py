@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 # Wire types.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -46,7 +46,7 @@ class Message(NamedTuple):
     count: counts the fields and listed integers of all messages of a file that are looked at.
   """
 
-  file: Mapped
+  file: MappedFile
   start: int
   end: int
   what: str
@@ -163,7 +163,7 @@ class Message(NamedTuple):
     return self.fail(f'is damaged at byte {at} of the file; fetch it again')
 
 
-def whole(file: Mapped, what: str) -> Message:
+def whole(file: MappedFile, what: str) -> Message:
   """A file as one message.
 
   Args:
@@ -187,7 +187,7 @@ def integers(value: int | Message | Run) -> list[int]:
   return value._integers() if isinstance(value, Message) else []
 
 
-def array(file: Mapped, runs: list[Run], dtype) -> np.ndarray:
+def array(file: MappedFile, runs: list[Run], dtype) -> np.ndarray:
   """The numbers of a list, a view of the file if they're in one run.
 
   Args:

@@ -9,7 +9,7 @@ import math
 import ml_dtypes
 import numpy as np
 
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 # A tensor takes about 100 bytes of header. JSON of this length makes 100 MB of objects at worst.
 _HEADER = 4_000_000
@@ -32,7 +32,7 @@ _DTYPES = {
 }
 
 
-def matches(file: Mapped) -> bool:
+def matches(file: MappedFile) -> bool:
   """Whether a file looks like safetensors: a length, then JSON.
 
   Args:
@@ -45,7 +45,7 @@ def matches(file: Mapped) -> bool:
   return start[8:] == b'{' and int.from_bytes(start[:8], 'little') < 2**32
 
 
-def read(file: Mapped) -> dict[str, np.ndarray]:
+def read(file: MappedFile) -> dict[str, np.ndarray]:
   """Reads all arrays.
 
   Args:

@@ -9,7 +9,7 @@ import struct
 import ml_dtypes
 import numpy as np
 
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 from dilated_jax.weights.pickles import ADVICE, Machine, Tensor
 
 _ZIP = b'PK\3\4'
@@ -20,7 +20,7 @@ _LEGACY = b'\x8a\x0a' + _MAGIC.to_bytes(10, 'little')
 _MEMBERS = 50_000
 
 
-def matches(file: Mapped) -> bool:
+def matches(file: MappedFile) -> bool:
   """Whether a file looks like one of PyTorch's.
 
   Args:
@@ -33,7 +33,7 @@ def matches(file: Mapped) -> bool:
   return start.startswith(_ZIP) or (start.startswith(b'\x80') and _LEGACY in start)
 
 
-def read(file: Mapped) -> dict[str, np.ndarray]:
+def read(file: MappedFile) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   A checkpoint that holds it under 'state_dict', 'model_state_dict' or 'model' will do; what else

@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import boundaries, metrics
-from dilated_jax.label_spec import CITYSCAPES, Classes
+from dilated_jax.label_spec import CITYSCAPES, LabelSpec
 
-TOYS = Classes('toys', ('a', 'b', 'c'), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), (1.0, 1.0, 1.0))
+TOYS = LabelSpec('toys', ('a', 'b', 'c'), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), (1.0, 1.0, 1.0))
 
 
 def maps(values, size=(7, 9)):

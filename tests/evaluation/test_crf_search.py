@@ -7,9 +7,9 @@ import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import crf_search, metrics
-from dilated_jax.label_spec import Classes
+from dilated_jax.label_spec import LabelSpec
 
-CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
+CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
 TRIALS = crf_search.grid([2], [1, 2], [10], [20, 40], [3], [3, 1])
 
 

@@ -62,7 +62,7 @@ def test_a_legal_data_set(own, tmp_path, capsys):
   assert lines[0] == '8 pairs; 160x128' and lines[1] == 'labels: class ids'
   assert 'legal: 0 errors, 0 warnings, 0 notes' in lines
   content = json.loads((tmp_path / 'report/audit.json').read_text())
-  assert content['legal'] and content['findings'] == [] and content['pictures'] == 8
+  assert content['valid'] and content['findings'] == [] and content['pictures'] == 8
   total = sum(content['pixels']['None'].values()) + content['ignored']['None']
   assert total == sum(content['values'].values()) == 8 * 128 * 160
   assert content['class_weights'].keys() == {'median', 'log', 'sqrt_log'}

@@ -15,11 +15,11 @@ from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics, run
 from dilated_jax.images import preprocessing
 from dilated_jax.inference import prediction
-from dilated_jax.label_spec import Classes
+from dilated_jax.label_spec import LabelSpec
 from dilated_jax.nn.table import Layer
 
 MEAN = (100.0, 110.0, 120.0)
-CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
+CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
 
 
 class Tiny(nn.Module):
@@ -302,7 +302,7 @@ def test_groups_are_bounded_and_whole():
 def test_classes_are_matched_by_name():
   model = Tiny()
   variables, source = variables_of(model), source_of([(12, 16)] * 2)
-  turned = Classes('toys', ('C', 'a', 'b'), CLASSES.palette, MEAN)
+  turned = LabelSpec('toys', ('C', 'a', 'b'), CLASSES.palette, MEAN)
   moved = [
     {**item, 'label': np.array([1, 2, 0] + [255] * 253, np.uint8)[item['label']]} for item in source
   ]
@@ -311,7 +311,7 @@ def test_classes_are_matched_by_name():
   other = evaluation.evaluate(model, variables, spec_of(), moved, turned, **options)
   assert other['mean_iou'] == pytest.approx(result['mean_iou'])
   assert other['per_class_iou']['C'] == result['per_class_iou']['c']
-  strange = Classes('farm', ('a', 'b', 'cow'), CLASSES.palette, MEAN)
+  strange = LabelSpec('farm', ('a', 'b', 'cow'), CLASSES.palette, MEAN)
   with pytest.raises(InputError, match='only in the weights: c; only in farm: cow'):
     evaluation.evaluate(model, variables, spec_of(), source, strange, **options)
 

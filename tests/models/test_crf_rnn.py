@@ -9,7 +9,7 @@ import pytest
 from dilated_jax import inference, models
 from dilated_jax.crf import CrfRnn
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import Classes
+from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import ops
@@ -19,7 +19,7 @@ NARROW = {
   'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
   'dilations': (1, 2, 1), 'norm': 'batch',
 }  # fmt: skip
-CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
+CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
 
 
 def created(grid, **options):

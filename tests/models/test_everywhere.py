@@ -9,7 +9,7 @@ import pytest
 from dilated_jax import inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.inference import prediction as prediction_lib
-from dilated_jax.label_spec import Classes
+from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, ops
@@ -21,7 +21,7 @@ pytestmark = [
   pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning'),
 ]
 MEAN = (100.0, 110.0, 120.0)
-CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
+CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
 VGG = {'blocks': (1, 1, 1, 1, 1), 'width': 1 / 32, 'fc_channels': 4}
 RESNET = {'blocks': (1, 1, 1, 1), 'width': 1 / 32}
 NETWORKS = {

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import Classes
+from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, loop, optimizers
@@ -21,7 +21,7 @@ MEAN = (100.0, 110.0, 120.0)
 # Orbax says so when a checkpoint is read without being told for which devices.
 pytestmark = pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning')
 
-CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
+CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
 OPTIONS = {
   'blocks': [1], 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4, 'norm': 'batch',
   'dilations': [1, 2, 1],

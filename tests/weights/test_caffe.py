@@ -11,7 +11,7 @@ import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.weights import caffe
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 from tests import caffe_files
 from tests.caffe_files import Layer, Network, blob, integer, message, numbers, varint
 from tests.mutations import mutations
@@ -54,7 +54,7 @@ def mapped(tmp_path):
 
   def write(data):
     path.write_bytes(data)
-    return Mapped(path)
+    return MappedFile(path)
 
   return write
 
@@ -167,7 +167,7 @@ def test_whatever_the_shape(tmp_path_factory, example):
   layer, data = example
   path = tmp_path_factory.mktemp('caffe') / 'file'
   path.write_bytes(data)
-  same(caffe.read(Mapped(path)), Network('', (layer,), ()))
+  same(caffe.read(MappedFile(path)), Network('', (layer,), ()))
 
 
 @pytest.mark.parametrize('legacy', [False, True])
@@ -488,7 +488,7 @@ def test_damaged_files(tmp_path, style):
   tracemalloc.start()
   for data in mutations(original, 160, seed=len(original)):
     path.write_bytes(data or b'?')
-    file = Mapped(path)
+    file = MappedFile(path)
     tracemalloc.reset_peak()
     before, start = tracemalloc.get_traced_memory()[0], time.process_time()
     caffe.matches(file)

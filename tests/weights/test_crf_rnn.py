@@ -9,7 +9,7 @@ import dilated_jax
 from dilated_jax import inference
 from dilated_jax.crf import CrfRnn
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import Classes
+from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.nn import ops
@@ -17,7 +17,7 @@ from dilated_jax.weights import crf_rnn
 from experiments import convert
 from tests.caffe_files import Layer, Network, caffemodel
 
-CLASSES = Classes('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
+CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), (90.0, 90.0, 90.0))
 OPTIONS = {'blocks': [1], 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
 
 

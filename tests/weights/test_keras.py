@@ -7,7 +7,7 @@ import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.weights import keras as reader
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 from tests.mutations import mutations
 
 
@@ -20,7 +20,7 @@ def write(tmp_path):
     path.unlink(missing_ok=True)
     with h5py.File(path, 'w', **options) as file:
       fill(file)
-    return Mapped(path)
+    return MappedFile(path)
 
   return writer
 
@@ -29,7 +29,7 @@ def mapped(tmp_path, data):
   path = tmp_path / 'weights.h5'
   path.unlink(missing_ok=True)
   path.write_bytes(data)
-  return Mapped(path)
+  return MappedFile(path)
 
 
 def content(file):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dilated_jax.errors import InputError
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 
 CONTENT = bytes(range(256)) * 4
 
@@ -20,7 +20,7 @@ def path(tmp_path_factory):
 
 
 def test_the_whole_file(path):
-  file = Mapped(str(path))
+  file = MappedFile(str(path))
   assert (file.path, file.size) == (path, len(CONTENT))
   assert file.data.dtype == np.uint8 and file.data.tobytes() == CONTENT
 
@@ -29,7 +29,7 @@ def test_no_file_at_all(tmp_path):
   (tmp_path / 'empty').touch()
   for name, words in [('', 'is a folder'), ('missing', 'no such file'), ('empty', 'is empty')]:
     with pytest.raises(InputError, match=f'{tmp_path / name}: {words}'):
-      Mapped(tmp_path / name)
+      MappedFile(tmp_path / name)
 
 
 @given(
@@ -39,7 +39,7 @@ def test_no_file_at_all(tmp_path):
 )
 def test_arrays_are_what_frombuffer_makes(path, offset, shape, dtype):
   """At any offset, aligned or not; inside the file or an error."""
-  file = Mapped(path)
+  file = MappedFile(path)
   count = int(np.prod(shape))
   end = offset + count * np.dtype(dtype).itemsize
   if count and end <= len(CONTENT):
@@ -64,25 +64,25 @@ def test_arrays_are_what_frombuffer_makes(path, offset, shape, dtype):
 )
 def test_absurd_pieces(path, offset, shape, dtype):
   with pytest.raises(InputError, match=r'weights\.bin: the piece') as error:
-    Mapped(path).array(offset, shape, dtype, 'the piece')
+    MappedFile(path).array(offset, shape, dtype, 'the piece')
   assert '\n' not in str(error.value)
 
 
 def test_a_short_piece_is_copied_out(path):
-  assert Mapped(path).bytes(250, 10, 'the head') == CONTENT[250:260]
+  assert MappedFile(path).bytes(250, 10, 'the head') == CONTENT[250:260]
   with pytest.raises(InputError, match='the head should have 10 bytes from byte 1020'):
-    Mapped(path).bytes(1020, 10, 'the head')
+    MappedFile(path).bytes(1020, 10, 'the head')
 
 
 def test_nothing_can_be_written(path):
   with pytest.raises(ValueError, match='read-only'):
-    Mapped(path).array(0, (4,), '<f4', 'the piece')[0] = 1
+    MappedFile(path).array(0, (4,), '<f4', 'the piece')[0] = 1
 
 
 def test_arrays_outlive_the_file_and_its_pages(tmp_path):
   path = tmp_path / 'file'
   path.write_bytes(CONTENT)
-  file = Mapped(path)
+  file = MappedFile(path)
   array = file.array(0, (1024,), 'u1', 'all')
   file.release()
   path.unlink()
@@ -95,8 +95,8 @@ def test_a_large_file_costs_nothing(tmp_path):
   with path.open('wb') as file:
     file.truncate(2**32)  # Sparse.
   tracemalloc.start()
-  array = Mapped(path).array(2**32 - 4, (1,), '<f4', 'the end')
-  assert Mapped(path).array(0, (2**15, 2**15), '<f4', 'all').shape == (2**15, 2**15)
+  array = MappedFile(path).array(2**32 - 4, (1,), '<f4', 'the end')
+  assert MappedFile(path).array(0, (2**15, 2**15), '<f4', 'all').shape == (2**15, 2**15)
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert array[0] == 0 and peak < 100_000

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from dilated_jax.errors import InputError
 from dilated_jax.weights import safetensors as reader
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 from tests.mutations import mutations
 
 
@@ -17,7 +17,7 @@ def mapped(tmp_path, data):
   path = tmp_path / 'weights'
   path.unlink(missing_ok=True)
   path.write_bytes(data)
-  return Mapped(path)
+  return MappedFile(path)
 
 
 def written(header, data=b''):

@@ -15,7 +15,7 @@ import torch
 
 from dilated_jax.errors import InputError
 from dilated_jax.weights import torch as reader
-from dilated_jax.weights.mapped import Mapped
+from dilated_jax.weights.mapped import MappedFile
 from tests.mutations import mutations
 
 CONTAINERS = {
@@ -36,7 +36,7 @@ def save(request, tmp_path):
     path = tmp_path / 'weights'
     path.unlink(missing_ok=True)
     torch.save(thing, path, **CONTAINERS[request.param])
-    return Mapped(path)
+    return MappedFile(path)
 
   return saver
 
@@ -45,7 +45,7 @@ def mapped(tmp_path, data):
   path = tmp_path / 'weights'
   path.unlink(missing_ok=True)
   path.write_bytes(data)
-  return Mapped(path)
+  return MappedFile(path)
 
 
 def assert_equal(result, expected):
@@ -408,7 +408,7 @@ def test_other_files_of_torch(tmp_path, save):
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
 def test_torchscript(tmp_path):
   torch.jit.script(network()).save(tmp_path / 'script')
-  file = Mapped(tmp_path / 'script')
+  file = MappedFile(tmp_path / 'script')
   assert reader.matches(file)
   with pytest.raises(InputError, match='TorchScript'):
     reader.read(file)
@@ -417,14 +417,14 @@ def test_torchscript(tmp_path):
 def test_zip_archives_of_other_kinds(tmp_path):
   np.savez(tmp_path / 'x.npz', a=np.ones(3))
   with pytest.raises(InputError, match=r'without data.pkl'):
-    reader.read(Mapped(tmp_path / 'x.npz'))
+    reader.read(MappedFile(tmp_path / 'x.npz'))
   data = zipped(pickled({'a': View(Stored('0', 12), 0, (12,), (1,))}), {'0': NUMBERS.tobytes()})
   with pytest.raises(InputError, match='cut short'):
     reader.read(mapped(tmp_path, data[:-30]))
   with zipfile.ZipFile(tmp_path / 'x.keras', 'w') as archive:
     archive.writestr('model.weights.h5', b'x')
   with pytest.raises(InputError, match=r'unzip it and give its model\.weights\.h5'):
-    reader.read(Mapped(tmp_path / 'x.keras'))
+    reader.read(MappedFile(tmp_path / 'x.keras'))
 
 
 def test_matches_by_content(tmp_path):

@@ -12,12 +12,12 @@ import numpy as np
 from dilated_jax import progress
 from dilated_jax.data import sequences, statistics
 from dilated_jax.data.audit import checks, pair_stats
-from dilated_jax.data.audit.findings import Fault, Finding, gathered
-from dilated_jax.data.audit.pair_stats import Seen
+from dilated_jax.data.audit.findings import Finding, Issue, gathered
+from dilated_jax.data.audit.pair_stats import PairStats
 from dilated_jax.data.folder import labels, pairing
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
-from dilated_jax.label_spec import IGNORE, Classes, bitwise_color
+from dilated_jax.label_spec import IGNORE, LabelSpec, bitwise_color
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,47 +35,49 @@ class Report:
     read: gives picture and label values of a pair again, None for what can't be read.
   """
 
-  classes: Classes | None
+  classes: LabelSpec | None
   form: str
   how: str
-  pairs: tuple[Seen, ...]
+  pairs: tuple[PairStats, ...]
   findings: tuple[Finding, ...]
   values: Mapping[int, int]
   counts: Mapping[str | None, statistics.LabelCounts]
-  read: Callable[[Seen], tuple[np.ndarray | None, np.ndarray | None]]
+  read: Callable[[PairStats], tuple[np.ndarray | None, np.ndarray | None]]
 
   @property
-  def legal(self) -> bool:
+  def valid(self) -> bool:
     """Whether nothing that was found is an error."""
     return all(finding.severity != 'error' for finding in self.findings)
 
   @property
-  def legal_values(self) -> dict[int, int]:
+  def valid_values(self) -> dict[int, int]:
     """The class id, or 255, of each value of label files."""
-    return labels.legal_values(self.classes, self.form) if self.classes else {}
+    return labels.valid_values(self.classes, self.form) if self.classes else {}
 
   @property
   def weights(self) -> dict[str, np.ndarray]:
     """Class weights by kind, from the training split, or from all pairs if there are no splits."""
     counts = self.counts.get('train') or next(iter(self.counts.values()), None)
     return (
-      {kind: statistics.weigh(counts, kind) for kind in statistics.CLASS_WEIGHTS} if counts else {}
+      {kind: statistics.weights_from_counts(counts, kind) for kind in statistics.CLASS_WEIGHTS}
+      if counts
+      else {}
     )
 
 
-def numbered(count: int) -> Classes:
+def numbered_classes(count: int) -> LabelSpec:
   """Classes without names, 0 to count - 1."""
   if not 2 <= count < IGNORE:
     raise InputError(f'{count} classes: 2 to {IGNORE - 1} are possible; {IGNORE} means ignored')
   names = tuple(f'class {index}' for index in range(count))
   palette = tuple(bitwise_color(index + 1) for index in range(count))
-  return Classes(labels.NAME, names, palette, (0.0, 0.0, 0.0))
+  return LabelSpec(labels.NAME, names, palette, (0.0, 0.0, 0.0))
 
 
 def of_files(
   paired: pairing.Pairing,
   *,
-  classes: Classes | None = None,
+  classes: LabelSpec | None = None,
   spec: labels.FolderSpec = labels.FolderSpec(),  # noqa: B008 (frozen)
   threads: int = 4,
 ) -> Report:
@@ -91,13 +93,13 @@ def of_files(
   Returns:
     a Report.
   """
-  faults = [Fault(kind, str(path), found) for kind, path, found in paired.problems]
-  faults += [Fault('in no list', name, 'no list names it') for name in paired.unlisted]
+  faults = [Issue(kind, str(path), found) for kind, path, found in paired.problems]
+  faults += [Issue('in no list', name, 'no list names it') for name in paired.unlisted]
   seen = _read(paired.pairs, pair_stats.files, threads)
   return _judged(seen, faults, classes, spec, _read_files)
 
 
-def of_prepared(sources: Mapping[str, Sequence], classes: Classes, *, threads: int = 4) -> Report:
+def of_prepared(sources: Mapping[str, Sequence], classes: LabelSpec, *, threads: int = 4) -> Report:
   """Looks at the examples of a prepared data set.
 
   Args:
@@ -124,7 +126,7 @@ def of_prepared(sources: Mapping[str, Sequence], classes: Classes, *, threads: i
   return _judged(seen, [], classes, labels.FolderSpec(), read)
 
 
-def _read_files(pair: Seen):
+def _read_files(pair: PairStats):
   """Picture and label values of a pair, None for what can't be read."""
   found = []
   for read, path in ((image_files.read_image, pair.image), (labels.read_codes, pair.label)):
@@ -136,8 +138,8 @@ def _read_files(pair: Seen):
   return image, label and label[-1]
 
 
-def _read(places, look, threads) -> tuple[Seen, ...]:
-  reading = sequences.read_ahead(sequences.Lazy(look, places), threads)
+def _read(places, look, threads) -> tuple[PairStats, ...]:
+  reading = sequences.read_ahead(sequences.MappedSequence(look, places), threads)
   return tuple(progress.track(reading, len(places)))
 
 

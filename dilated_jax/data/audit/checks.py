@@ -9,12 +9,12 @@ import pathlib
 import numpy as np
 
 from dilated_jax.data.audit import duplicates
-from dilated_jax.data.audit.findings import Fault
-from dilated_jax.data.audit.pair_stats import Seen
+from dilated_jax.data.audit.findings import Issue
+from dilated_jax.data.audit.pair_stats import PairStats
 from dilated_jax.data.folder import labels as labels_lib
 from dilated_jax.data.statistics import LabelCounts
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import IGNORE, Classes
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 MOSTLY = 0.9  # Share of a label to ignore from which on it is told.
 HALF = 0.5  # The same of all labels; and the share of gray pictures from which on they are usual.
@@ -28,7 +28,7 @@ NEAR_PAIRS = 10_000  # More near duplicates within a split are not listed.
 
 
 @dataclasses.dataclass(frozen=True)
-class Meaning:
+class LabelEncoding:
   """How the labels of a data set are read.
 
   Attributes:
@@ -39,21 +39,21 @@ class Meaning:
     labels: what each label holds, by place, without those of another form.
   """
 
-  classes: Classes | None
+  classes: LabelSpec | None
   form: str
   found: bool
   how: str
   labels: Mapping[str, labels_lib.Stored]
 
   @property
-  def legal(self) -> dict[int, int]:
+  def valid(self) -> dict[int, int]:
     """The class id, or 255, of each value."""
-    return labels_lib.legal_values(self.classes, self.form)
+    return labels_lib.valid_values(self.classes, self.form)
 
 
 def expected(
-  stored: Mapping[str, labels_lib.Stored], classes: Classes
-) -> tuple[Meaning, list[Fault]]:
+  stored: Mapping[str, labels_lib.Stored], classes: LabelSpec
+) -> tuple[LabelEncoding, list[Issue]]:
   """Chooses the way to read labels in which most of them hold what a known data set has.
 
   Args:
@@ -69,10 +69,10 @@ def expected(
   if classes.name != labels_lib.NAME:
     ways.append(('colors', classes, 'colors'))
 
-  def legal(form, table):
-    legal = labels_lib.legal_values(table, form).keys()
+  def valid(form, table):
+    valid = labels_lib.valid_values(table, form).keys()
     suited = (label.in_form(form) for label in stored.values() if _suits(label, form))
-    return sum(set(label.values) <= legal for label in suited)
+    return sum(set(label.values) <= valid for label in suited)
 
   def suited(form):
     return sum(_suits(label, form) for label in stored.values())
@@ -82,17 +82,17 @@ def expected(
     return sum(int(labels_lib.class_pixels(label, table, form).sum()) for label in suited)
 
   # Class ids can be legal as ids of label files, too, and most of them would mean 'ignore' then.
-  form, table, words = max(ways, key=lambda way: (legal(*way[:2]), suited(way[0]), meant(*way[:2])))
+  form, table, words = max(ways, key=lambda way: (valid(*way[:2]), suited(way[0]), meant(*way[:2])))
   faults, chosen = _of_form(stored, form)
   how = (
     f'labels: {words} of {table.name}' if classes.name != labels_lib.NAME else f'labels: {words}'
   )
-  return Meaning(table, form, False, how, chosen), faults
+  return LabelEncoding(table, form, False, how, chosen), faults
 
 
 def found(
   stored: Mapping[str, labels_lib.Stored], spec: labels_lib.FolderSpec
-) -> tuple[Meaning, list[Fault]]:
+) -> tuple[LabelEncoding, list[Issue]]:
   """Finds the classes from the labels, like `folder.look`, but by values that several labels have.
 
   Args:
@@ -120,9 +120,9 @@ def found(
   try:
     classes, notes = labels_lib.find_classes(reduced, form, spec, pathlib.Path())
   except InputError as error:
-    faults.append(Fault('labels not understood', 'labels', str(error)))
-    return Meaning(None, form, True, 'labels: not understood', chosen), faults
-  return Meaning(classes, form, True, '; '.join(notes), chosen), faults
+    faults.append(Issue('labels not understood', 'labels', str(error)))
+    return LabelEncoding(None, form, True, 'labels: not understood', chosen), faults
+  return LabelEncoding(classes, form, True, '; '.join(notes), chosen), faults
 
 
 def _suits(label, form):
@@ -135,11 +135,11 @@ def _of_form(stored, form):
   for place, label in stored.items():
     if not _suits(label, form):
       if form == 'colors':
-        faults.append(Fault('numbers among colors', place, f'mode {label.form}'))
+        faults.append(Issue('numbers among colors', place, f'mode {label.form}'))
       elif label.grays:
-        faults.append(Fault('three channels', place, 'RGB with three equal channels'))
+        faults.append(Issue('three channels', place, 'RGB with three equal channels'))
       else:
-        faults.append(Fault('color mask', place, f'RGB, {len(label.values)} colors'))
+        faults.append(Issue('color mask', place, f'RGB, {len(label.values)} colors'))
   if form == 'numbers':
     faults += _palettes(stored)
   return faults, {
@@ -147,7 +147,7 @@ def _of_form(stored, form):
   }
 
 
-def _palettes(stored) -> Iterator[Fault]:
+def _palettes(stored) -> Iterator[Issue]:
   """Labels whose palette differs from that of most, in the numbers that they use."""
   colored = {place: label for place, label in stored.items() if label.form == 'palette'}
   seen = collections.Counter(
@@ -162,44 +162,44 @@ def _palettes(stored) -> Iterator[Fault]:
   odd = [place for place, label in colored.items() if not labels_lib.agrees(label, usual)]
   if 2 * len(odd) < len(colored):
     for place in odd:
-      yield Fault('other palette', place, 'its palette is not that of the other labels')
+      yield Issue('other palette', place, 'its palette is not that of the other labels')
 
 
 # Values and classes.
 
 
-def of_values(meaning: Meaning) -> Iterator[Fault]:
+def of_values(meaning: LabelEncoding) -> Iterator[Issue]:
   """Values that are no class, labels that say little, and mistakes that most labels share."""
-  classes, legal = meaning.classes, meaning.legal
+  classes, valid = meaning.classes, meaning.valid
   total = set().union(*(label.values for label in meaning.labels.values()))
   numbers, count = meaning.form != 'colors', len(meaning.labels)
   plain = numbers and not classes.raw_ids
   if numbers and total == {0, IGNORE}:
     kind = 'masks of 0 and 255' if IGNORE in classes.raw_ids else 'only 0 and 255'
-    yield Fault(kind, 'labels', f'no other value occurs in {count} labels')
+    yield Issue(kind, 'labels', f'no other value occurs in {count} labels')
     return
-  from_one = plain and 0 not in total and total - legal.keys() == {classes.num_classes}
+  from_one = plain and 0 not in total and total - valid.keys() == {classes.num_classes}
   if from_one:
     found = f'values 1..{classes.num_classes} and no 0 in {count} labels'
-    yield Fault('counted from one', 'labels', found)
+    yield Issue('counted from one', 'labels', found)
   elif plain and meaning.found and 0 not in total:
-    yield Fault('nothing is 0', 'labels', f'the smallest value of {count} labels is {min(total)}')
+    yield Issue('nothing is 0', 'labels', f'the smallest value of {count} labels is {min(total)}')
   for place, label in meaning.labels.items():
-    wrong = {value: n for value, n in label.values.items() if value not in legal}
+    wrong = {value: n for value, n in label.values.items() if value not in valid}
     pixels, size = sum(wrong.values()), sum(label.values.values())
     if wrong and not from_one:
       kind = 'value in one file only' if meaning.found else 'values outside the classes'
       if not numbers and pixels <= classes.stray_colors * size:
         kind = 'stray colors'
-      yield Fault(kind, place, f'{_listed(wrong, numbers)} on {pixels} of {size} pixels')
+      yield Issue(kind, place, f'{_listed(wrong, numbers)} on {pixels} of {size} pixels')
     counts = labels_lib.class_pixels(label, classes, meaning.form)
     ignored = size - pixels - int(counts.sum())
     if ignored == size:
-      yield Fault('empty label', place, f'all {size} pixels are ignored')
+      yield Issue('empty label', place, f'all {size} pixels are ignored')
     elif ignored >= MOSTLY * size:
-      yield Fault('mostly ignored', place, f'{ignored / size:.1%} of the pixels are ignored')
+      yield Issue('mostly ignored', place, f'{ignored / size:.1%} of the pixels are ignored')
     elif not wrong and np.count_nonzero(counts) == 1:
-      yield Fault('one class only', place, classes.names[int(counts.argmax())])
+      yield Issue('one class only', place, classes.names[int(counts.argmax())])
 
 
 def _listed(wrong, numbers):
@@ -211,7 +211,7 @@ def _listed(wrong, numbers):
   return ('value ' if len(wrong) == 1 else 'values ') + ', '.join(texts) + more
 
 
-def counts(pairs: Sequence[Seen], meaning: Meaning) -> dict[str | None, LabelCounts]:
+def counts(pairs: Sequence[PairStats], meaning: LabelEncoding) -> dict[str | None, LabelCounts]:
   """Pixels of the classes by split; None stands for pairs in no split."""
   found, number = {}, meaning.classes.num_classes
   for pair in pairs:
@@ -223,47 +223,47 @@ def counts(pairs: Sequence[Seen], meaning: Meaning) -> dict[str | None, LabelCou
   return found
 
 
-def of_classes(classes: Classes, by_split: Mapping[str | None, LabelCounts]) -> Iterator[Fault]:
+def of_classes(classes: LabelSpec, by_split: Mapping[str | None, LabelCounts]) -> Iterator[Issue]:
   """Classes that are missing, and too much that is ignored."""
   occurs = sum(count.pixels for count in by_split.values())
   train = by_split.get('train')
   for index, name in enumerate(classes.names):
     if not occurs[index]:
-      yield Fault('class never occurs', name, 'in no label')
+      yield Issue('class never occurs', name, 'in no label')
     elif train and not train.pixels[index]:
       where = [str(split) for split, count in by_split.items() if count.pixels[index]]
-      yield Fault('class not in train', name, f'only in {" and ".join(where)}')
+      yield Issue('class not in train', name, f'only in {" and ".join(where)}')
   ignored = sum(count.ignored for count in by_split.values())
   total = sum(count.total for count in by_split.values())
   if ignored > HALF * total:
-    yield Fault('much is ignored', 'labels', f'{ignored / total:.1%} of all pixels are ignored')
+    yield Issue('much is ignored', 'labels', f'{ignored / total:.1%} of all pixels are ignored')
 
 
-def of_borders(pairs: Sequence[Seen]) -> Iterator[Fault]:
+def of_borders(pairs: Sequence[PairStats]) -> Iterator[Issue]:
   """Labels whose borders are torn more than those of the others."""
   rough = [pair.rough for pair in pairs if pair.stored]
   limit = max(TORN, min(TIMES * float(np.median(rough)), ALWAYS)) if rough else ALWAYS
   for pair in pairs:
     if pair.rough > limit:
       found = f'{pair.rough:.0%} of the border pixels stand alone (median {np.median(rough):.0%})'
-      yield Fault('torn borders', pair.label, found)
+      yield Issue('torn borders', pair.label, found)
 
 
 # Pictures.
 
 
-def of_colors(pairs: Sequence[Seen]) -> Iterator[Fault]:
+def of_colors(pairs: Sequence[PairStats]) -> Iterator[Issue]:
   """Pictures without colors."""
   gray = [pair for pair in pairs if pair.gray]
   readable = sum(pair.shape is not None for pair in pairs)
   if gray and len(gray) >= HALF * readable:
-    yield Fault('gray pictures', 'pictures', f'{len(gray)} of {readable}')
+    yield Issue('gray pictures', 'pictures', f'{len(gray)} of {readable}')
   else:
     for pair in gray:
-      yield Fault('gray among colors', pair.image, 'its three channels are equal')
+      yield Issue('gray among colors', pair.image, 'its three channels are equal')
 
 
-def of_copies(pairs: Sequence[Seen]) -> Iterator[Fault]:
+def of_copies(pairs: Sequence[PairStats]) -> Iterator[Issue]:
   """Pictures and labels that are there more than once, pixel by pixel."""
   for group in duplicates.exact([pair.pixels for pair in pairs]):
     first = pairs[group[0]]
@@ -272,10 +272,10 @@ def of_copies(pairs: Sequence[Seen]) -> Iterator[Fault]:
       both = f'{same} as {_where(first)}'
       across = 'duplicate across splits' if other.split != first.split else 'duplicate'
       shown = other.image, first.image
-      yield Fault(across, other.image, both, shown)
+      yield Issue(across, other.image, both, shown)
       if first.label_pixels and other.label_pixels and first.label_pixels != other.label_pixels:
         shown = other.label, first.label
-        yield Fault('same picture, other label', other.label, both, shown)
+        yield Issue('same picture, other label', other.label, both, shown)
   for group in duplicates.exact([pair.label_pixels for pair in pairs]):
     first = pairs[group[0]]
     if len(first.stored.values) < 2:
@@ -286,10 +286,10 @@ def of_copies(pairs: Sequence[Seen]) -> Iterator[Fault]:
       one, two = duplicates.signatures(np.stack([first.thumb, other.thumb]))
       if one @ two < duplicates.NEAR:
         found = f'the same as {first.label}'
-        yield Fault('same label, other picture', other.label, found, (other.image, first.image))
+        yield Issue('same label, other picture', other.label, found, (other.image, first.image))
 
 
-def of_looks(pairs: Sequence[Seen]) -> Iterator[Fault]:
+def of_looks(pairs: Sequence[PairStats]) -> Iterator[Issue]:
   """Pictures that look alike, and films that are in several splits."""
   pairs = [pair for pair in pairs if pair.thumb is not None]
   if len(pairs) < 2:
@@ -298,7 +298,7 @@ def of_looks(pairs: Sequence[Seen]) -> Iterator[Fault]:
   usual = duplicates.at_random(thumbs)
   if usual >= duplicates.ALL_ALIKE:
     found = f'pictures at random correlate by {usual:.2f}'
-    yield Fault('all alike', 'pictures', found)
+    yield Issue('all alike', 'pictures', found)
   else:
     listed = 0
     for first, second, alike, turned in duplicates.near(thumbs):
@@ -311,7 +311,7 @@ def of_looks(pairs: Sequence[Seen]) -> Iterator[Fault]:
         continue
       kind = 'near duplicate across splits' if across else 'near duplicate'
       found = f'like {_where(one)}, {"mirrored, " if turned else ""}correlation {alike:.2f}'
-      yield Fault(kind, other.image, found, (other.image, one.image))
+      yield Issue(kind, other.image, found, (other.image, one.image))
   names, splits = [pair.name for pair in pairs], [pair.split for pair in pairs]
   for prefix, places, film in duplicates.films(names, splits, thumbs):
     in_splits = collections.Counter(str(splits[index]) for index in places)
@@ -321,7 +321,7 @@ def of_looks(pairs: Sequence[Seen]) -> Iterator[Fault]:
       itertools.pairwise(places), key=lambda two: (splits[two[0]] == splits[two[1]], two)
     )
     kind = 'sequence in two splits' if film else 'name in two splits'
-    yield Fault(kind, prefix, found, tuple(pairs[index].image for index in nearest))
+    yield Issue(kind, prefix, found, tuple(pairs[index].image for index in nearest))
 
 
 def _where(pair):

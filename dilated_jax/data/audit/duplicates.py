@@ -88,8 +88,8 @@ def films(
   """
   groups = {}
   for index, name in enumerate(names):
-    if numbered := pairing.sequence(name):
-      groups.setdefault(numbered[0], []).append((numbered[1], index))
+    if numbered_classes := pairing.sequence(name):
+      groups.setdefault(numbered_classes[0], []).append((numbered_classes[1], index))
   found, random = signatures(thumbs), at_random(thumbs)
   for prefix, frames in sorted(groups.items()):
     places = [index for _, index in sorted(frames)]

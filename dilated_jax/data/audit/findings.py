@@ -74,7 +74,7 @@ KINDS = {
 }  # fmt: skip
 
 
-class Fault(NamedTuple):
+class Issue(NamedTuple):
   """Something that was found.
 
   Attributes:
@@ -102,7 +102,7 @@ class Finding:
 
   kind: str
   severity: str
-  faults: tuple[Fault, ...]
+  faults: tuple[Issue, ...]
 
   @property
   def advice(self) -> str:
@@ -110,7 +110,7 @@ class Finding:
     return KINDS[self.kind][1]
 
 
-def gathered(faults: Iterable[Fault], milder: Mapping[str, str]) -> tuple[Finding, ...]:
+def gathered(faults: Iterable[Issue], milder: Mapping[str, str]) -> tuple[Finding, ...]:
   """Faults by kind.
 
   Args:

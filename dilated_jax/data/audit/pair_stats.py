@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 from PIL import Image
 
-from dilated_jax.data.audit.findings import Fault
+from dilated_jax.data.audit.findings import Issue
 from dilated_jax.data.folder import labels, pairing
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
@@ -15,7 +15,7 @@ THUMB = 32  # Pixels of a side of the reduced picture by which near duplicates a
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Seen:
+class PairStats:
   """A pair that was looked at.
 
   Attributes:
@@ -37,7 +37,7 @@ class Seen:
   split: str | None
   image: str
   label: str
-  faults: tuple[Fault, ...]
+  faults: tuple[Issue, ...]
   shape: tuple[int, int] | None
   gray: bool
   file: bytes
@@ -48,7 +48,7 @@ class Seen:
   rough: float
 
 
-def files(pair: pairing.Pair) -> Seen:
+def files(pair: pairing.Pair) -> PairStats:
   """Looks at a picture file and its label file.
 
   Args:
@@ -61,15 +61,15 @@ def files(pair: pairing.Pair) -> Seen:
   try:
     image, head = image_files.read_image_and_head(pair.image)
   except InputError as error:
-    faults.append(Fault('unreadable picture', str(pair.image), _reason(error, pair.image)))
+    faults.append(Issue('unreadable picture', str(pair.image), _reason(error, pair.image)))
   try:
     form, palette, codes = labels.read_codes(pair.label)
     stored = labels.store(form, palette, codes)
     if _bits(pair.label) == 16:
-      faults.append(Fault('16-bit label', str(pair.label), 'no value is above 255'))
+      faults.append(Issue('16-bit label', str(pair.label), 'no value is above 255'))
   except InputError as error:
     kind = _why(pair.label)
-    faults.append(Fault(kind, str(pair.label), _reason(error, pair.label)))
+    faults.append(Issue(kind, str(pair.label), _reason(error, pair.label)))
   if head:
     faults += _of_head(head, str(pair.image))
   if image is not None and codes is not None:
@@ -78,7 +78,7 @@ def files(pair: pairing.Pair) -> Seen:
   return _seen(pair, faults, image, stored, codes, file)
 
 
-def example(name: str, split: str, content: dict) -> Seen:
+def example(name: str, split: str, content: dict) -> PairStats:
   """Looks at an example of a prepared data set.
 
   Args:
@@ -101,8 +101,8 @@ def _seen(pair, faults, image, stored, codes, digest):
     gray = Image.fromarray(image).convert('L')
     thumb = np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.BOX))
     if image.min() == image.max():
-      faults.append(Fault('blank picture', str(pair.image), f'every value is {image.max()}'))
-  return Seen(
+      faults.append(Issue('blank picture', str(pair.image), f'every value is {image.max()}'))
+  return PairStats(
     pair.name,
     pair.split,
     str(pair.image),
@@ -150,13 +150,13 @@ def _bits(path) -> int:
 
 def _of_head(head, path):
   if head.transparent:
-    yield Fault('transparent picture', path, f'mode {head.mode}, something shines through')
+    yield Issue('transparent picture', path, f'mode {head.mode}, something shines through')
   elif head.mode in ('RGBA', 'LA', 'PA'):
-    yield Fault('alpha channel', path, f'mode {head.mode}, nothing shines through')
+    yield Issue('alpha channel', path, f'mode {head.mode}, nothing shines through')
   if head.bits == 16:
-    yield Fault('16-bit picture', path, f'mode {head.mode}')
+    yield Issue('16-bit picture', path, f'mode {head.mode}')
   if head.mode in ('CMYK', 'LAB'):
-    yield Fault('picture for print', path, f'mode {head.mode}')
+    yield Issue('picture for print', path, f'mode {head.mode}')
 
 
 def _of_sizes(pair, image, head, codes):
@@ -165,21 +165,21 @@ def _of_sizes(pair, image, head, codes):
   sizes = f'label {codes.shape[1]}x{codes.shape[0]}, picture {width}x{height} (width x height)'
   if head.orientation == 1:
     if codes.shape != (height, width):
-      yield Fault('other size', str(pair.label), sizes)
+      yield Issue('other size', str(pair.label), sizes)
     return
   with image_files.opened(pair.image) as stored:
     unturned = np.asarray(stored.convert('L'))
   said = f'EXIF orientation {head.orientation}'
   if codes.shape != (height, width):
     if codes.shape == unturned.shape:
-      yield Fault('rotation not followed', str(pair.label), f'{said}; {sizes}')
+      yield Issue('rotation not followed', str(pair.label), f'{said}; {sizes}')
     else:
-      yield Fault('other size', str(pair.label), f'{sizes}; {said}')
+      yield Issue('other size', str(pair.label), f'{sizes}; {said}')
   elif codes.shape == unturned.shape:
     turned = np.asarray(Image.fromarray(image).convert('L'))
     if agreement(unturned, codes) > agreement(turned, codes):
       found = f'{said}; the label fits the picture as it is stored, not as it is shown'
-      yield Fault('rotation not followed', str(pair.label), found)
+      yield Issue('rotation not followed', str(pair.label), found)
 
 
 def agreement(gray: np.ndarray, codes: np.ndarray) -> float:

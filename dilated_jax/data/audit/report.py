@@ -33,7 +33,7 @@ def table(report) -> str:
   kinds = ', '.join(
     f'{numbers[severity]} {severity}{"s" * (numbers[severity] != 1)}' for severity in SEVERITIES
   )
-  lines.append(f'{"legal" if report.legal else "NOT LEGAL"}: {kinds}')
+  lines.append(f'{"valid" if report.valid else "NOT LEGAL"}: {kinds}')
   return '\n'.join(lines)
 
 
@@ -41,7 +41,7 @@ def content(report) -> dict:
   """Packs a report for JSON: all faults of every finding, counts, shares and weights."""
   names = report.classes.names if report.classes else ()
   return {
-    'legal': report.legal,
+    'valid': report.valid,
     'pictures': len(report.pairs),
     'splits': {str(split): count for split, count in _splits(report).items()},
     'sizes': {f'{w}x{h}': count for (h, w), count in _sizes(report).most_common()},
@@ -112,9 +112,9 @@ def _painted(codes, stored, report):
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1).astype(np.uint8)
   if not report.classes:
     return np.repeat(codes[..., None].astype(np.uint8), 3, -1)
-  legal, palette = report.legal_values, [*report.classes.palette, *[(0, 0, 0)] * 256]
+  valid, palette = report.valid_values, [*report.classes.palette, *[(0, 0, 0)] * 256]
   values, places = np.unique(codes & 255, return_inverse=True)
-  colors = [_STRANGE if value not in legal else palette[legal[value]] for value in values.tolist()]
+  colors = [_STRANGE if value not in valid else palette[valid[value]] for value in values.tolist()]
   return np.array(colors, np.uint8)[places.reshape(codes.shape)]
 
 

@@ -65,7 +65,7 @@ class Region(NamedTuple):
   runs: bytes
 
 
-class Picture(NamedTuple):
+class CocoImage(NamedTuple):
   """A picture and its annotations with classes of VOC; height and width are in pixels."""
 
   file: str
@@ -138,7 +138,7 @@ class Coco(pairs.Builder):
     return tree, pairs.check(tree, splits, read, found)
 
 
-def mask(picture: Picture) -> np.ndarray:
+def mask(picture: CocoImage) -> np.ndarray:
   """Draws the annotations of a picture, see the head of this file: uint8 (H, W), ids and 255."""
   ids = np.zeros((picture.height, picture.width), np.uint8)
   for region in sorted(picture.regions, key=lambda region: (not region.crowd, -region.pixels)):
@@ -204,7 +204,7 @@ def annotations_in(folder, part) -> archives.Tree:
 # Reading the annotations.
 
 
-def read_annotations(tree: archives.Tree, part: str) -> list[Picture]:
+def read_annotations(tree: archives.Tree, part: str) -> list[CocoImage]:
   """Reads the pictures of a split and what is annotated in them.
 
   The file has 450 MB and would fill gigabytes as Python's lists: it is read twice, element by
@@ -250,13 +250,13 @@ def read_annotations(tree: archives.Tree, part: str) -> list[Picture]:
   return list(pictures.values())
 
 
-def _picture(part, fields) -> Picture:
+def _picture(part, fields) -> CocoImage:
   name, height, width = fields['file_name'], fields['height'], fields['width']
   if not isinstance(name, str) or '/' in name:
     raise ValueError(f'its file_name is {name!r}')
   if not all(type(side) is int and 0 < side < 2**15 for side in (height, width)):
     raise ValueError(f'its width is {width!r} and its height {height!r}')
-  return Picture(f'{part}/{name}', height, width, [])
+  return CocoImage(f'{part}/{name}', height, width, [])
 
 
 def _region(fields, class_id, picture) -> Region:

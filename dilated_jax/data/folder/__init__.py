@@ -36,12 +36,12 @@ from dilated_jax.data.folder.labels import (
   read_stored,
   some,
 )
-from dilated_jax.data.sequences import Lazy, read_ahead
+from dilated_jax.data.sequences import MappedSequence, read_ahead
 from dilated_jax.data.statistics import LabelCounts
 from dilated_jax.errors import InputError
 from dilated_jax.files import json_by_key, write_atomic
 from dilated_jax.images import files as image_files
-from dilated_jax.label_spec import IGNORE, Classes
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 HELD_OUT = 0.15  # Share of the pictures that becomes val where the folder has no val.
 _ANY_NAME = 'utf-8', 'surrogateescape'  # File names are bytes.
@@ -64,7 +64,7 @@ class Found:
   """
 
   root: pathlib.Path
-  classes: Classes
+  classes: LabelSpec
   form: str
   splits: Mapping[str, tuple[pairing.Pair, ...]]
   pixels: tuple[int, ...]
@@ -91,7 +91,7 @@ class Found:
       'form': self.form,
       'pictures': {split: [pair.name for pair in pairs] for split, pairs in self.splits.items()},
       'train_pixels': self.pixels,
-      'train_beside': self.beside,
+      'train_image_pixels': self.beside,
       'fingerprint': self.fingerprint,
     }
     return about
@@ -117,7 +117,7 @@ def split(found: Found, name: str) -> Sequence[dict]:
     raise InputError(f'{found.root}: no split {name!r}: choose one of {", ".join(found.splits)}')
   pairs, read = found.splits[base], functools.partial(_example, found)
   if base == name:
-    return Lazy(read, pairs)
+    return MappedSequence(read, pairs)
   infos = {base: tfds.core.SplitInfo(base, [len(pairs)], 0, None)}
   try:
     (part,) = tfds.core.ReadInstruction.from_spec(name).to_absolute(infos)
@@ -127,7 +127,7 @@ def split(found: Found, name: str) -> Sequence[dict]:
     ) from error
   if not pairs[part.from_ : part.to]:
     raise InputError(f'{found.root}: the slice {name!r} holds no picture')
-  return Lazy(read, pairs[part.from_ : part.to])
+  return MappedSequence(read, pairs[part.from_ : part.to])
 
 
 def read_label(found: Found, path) -> np.ndarray:
@@ -189,7 +189,7 @@ def _look(root, paired, mark, newest) -> Found:
     wrong.insert(0, f'{root}: no picture has a label of its name')
   _refuse(wrong, root, len(paired.pairs))
   spec = read_spec(root / CLASSES_FILE)
-  seen = list(progress.track(read_ahead(Lazy(_looked, paired.pairs)), len(paired.pairs)))
+  seen = list(progress.track(read_ahead(MappedSequence(_looked, paired.pairs)), len(paired.pairs)))
   _refuse([text for text in seen if isinstance(text, str)], root, len(seen))
 
   splits, split_note = _splits(paired.pairs)
@@ -389,11 +389,11 @@ def about_prepared(path) -> dict:
   return about
 
 
-def prepared_classes(path) -> Classes:
+def prepared_classes(path) -> LabelSpec:
   """Returns the classes of a folder that was prepared in `path`."""
   about_prepared(path)
   spec = read_spec(pathlib.Path(path) / CLASSES_FILE)
-  return Classes(NAME, spec.names, spec.palette, spec.mean)
+  return LabelSpec(NAME, spec.names, spec.palette, spec.mean)
 
 
 def check_source(path, root) -> None:

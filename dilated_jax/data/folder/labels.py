@@ -13,7 +13,7 @@ import numpy as np
 from dilated_jax.data.statistics import LabelCounts
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
-from dilated_jax.label_spec import IGNORE, Classes, bitwise_color
+from dilated_jax.label_spec import IGNORE, LabelSpec, bitwise_color
 
 NAME = 'folder'
 CLASSES_FILE = 'classes.json'
@@ -161,7 +161,7 @@ def agrees(label: Stored, colors: Mapping[int, tuple[int, int, int]]) -> bool:
 
 def find_classes(
   labels: Mapping[pathlib.Path, Stored], form: str, spec: FolderSpec, root
-) -> tuple[Classes, list[str]]:
+) -> tuple[LabelSpec, list[str]]:
   """Finds the classes of label pictures.
 
   Args:
@@ -207,7 +207,7 @@ def _number_classes(labels, totals, spec, root):
   void = tuple(value for value in spec.ignore or () if value != IGNORE)
   # Black, the first color of that scheme, would look like pixels to ignore.
   drawn = tuple(bitwise_color(index + 1) for index in range(len(ids)))
-  classes = Classes(
+  classes = LabelSpec(
     NAME,
     names=spec.names or tuple(f'class {value}' for value in ids),
     palette=spec.palette or _own_palette(labels, ids) or drawn,
@@ -263,7 +263,7 @@ def _color_classes(labels, totals, spec, root):
     note = f'one for each color; {CLASSES_FILE} would name them'
   names = spec.names or tuple('#{:02x}{:02x}{:02x}'.format(*color) for color in palette)
   others = tuple((color, None) for color in spec.ignored_colors)
-  classes = Classes(NAME, names, palette, (0.0, 0.0, 0.0), other_colors=others)
+  classes = LabelSpec(NAME, names, palette, (0.0, 0.0, 0.0), other_colors=others)
   ignored = [color for color, index in classes.colors.items() if index == IGNORE]
   return classes, [
     f'labels: color masks, {len(names)} classes ({note}): {some(names)}; '
@@ -285,7 +285,7 @@ def _refuse_strays(labels, totals):
   )
 
 
-def illegal(labels, classes: Classes, form: str) -> list[str]:
+def illegal(labels, classes: LabelSpec, form: str) -> list[str]:
   """A sentence for each label picture that holds values that are no class."""
   legal = legal_values(classes, form)
   sentences = []
@@ -298,7 +298,7 @@ def illegal(labels, classes: Classes, form: str) -> list[str]:
   return sentences
 
 
-def legal_values(classes: Classes, form: str) -> dict[int, int]:
+def legal_values(classes: LabelSpec, form: str) -> dict[int, int]:
   """The class id, or 255, of each value that `Stored.values` may have."""
   if form == 'colors':
     return {_packed(color): index for color, index in classes.colors.items()}
@@ -307,7 +307,7 @@ def legal_values(classes: Classes, form: str) -> dict[int, int]:
   return void | {value: index for index, value in enumerate(ids)}
 
 
-def class_pixels(label: Stored, classes: Classes, form: str) -> np.ndarray:
+def class_pixels(label: Stored, classes: LabelSpec, form: str) -> np.ndarray:
   """Pixels of each class in a label picture, int64 (C,)."""
   legal, counts = legal_values(classes, form), np.zeros(IGNORE + 1, np.int64)
   for value, count in label.values.items():
@@ -315,10 +315,10 @@ def class_pixels(label: Stored, classes: Classes, form: str) -> np.ndarray:
   return counts[: classes.num_classes]
 
 
-def counts(label: Stored, classes: Classes, form: str) -> LabelCounts:
+def counts(label: Stored, classes: LabelSpec, form: str) -> LabelCounts:
   """Counts the pixels of a label picture."""
   height, width = label.shape
-  return LabelCounts.of_picture(class_pixels(label, classes, form), height * width)
+  return LabelCounts.of_label(class_pixels(label, classes, form), height * width)
 
 
 def _folder(labels):

@@ -64,7 +64,7 @@ def copy_camvid(root, camvid_dir):
 
 def run(root, num_classes=NUM_SCENES, **options):
   paired = pairing.of_folders(root / 'images', root / 'labels')
-  classes = num_classes and audit.numbered(num_classes)
+  classes = num_classes and audit.numbered_classes(num_classes)
   return audit.of_files(paired, classes=classes, **options)
 
 
@@ -168,7 +168,7 @@ def transparent_label(pair):
 
 
 def color_mask(pair):
-  palette = np.array([*audit.numbered(20).palette, *[(0, 0, 0)] * 236], np.uint8)
+  palette = np.array([*audit.numbered_classes(20).palette, *[(0, 0, 0)] * 236], np.uint8)
   save(palette[pair.ids], pair.label)
   return [('color mask', pair.label)]
 
@@ -321,7 +321,7 @@ def plant(pairs):
 
 def check_planted(root, pairs, num_classes):
   clean = run(root, num_classes)
-  assert clean.legal and found(clean, 'error', 'warning') == set()
+  assert clean.valid and found(clean, 'error', 'warning') == set()
   planted, touched = plant(pairs)
   report = run(root, num_classes)
   everything = found(report)
@@ -330,7 +330,7 @@ def check_planted(root, pairs, num_classes):
   assert 'two files of one name' in kinds(report)
   invented = {file for _, file in found(report, 'error', 'warning') - planted}
   assert {file for file in invented if file.split('.')[0] not in touched} == set()
-  assert not report.legal
+  assert not report.valid
   return report
 
 
@@ -342,7 +342,7 @@ def test_planted_faults_in_scenes(tmp_path):
   text = reports.table(report)
   assert 'NOT LEGAL' in text and 'unreadable picture (3): get the file again' in text
   content = json.loads(json.dumps(reports.content(report), allow_nan=False))
-  assert not content['legal'] and content['splits'] == {'train': 43, 'val': 15}
+  assert not content['valid'] and content['splits'] == {'train': 43, 'val': 15}
   assert {entry['kind'] for entry in content['findings']} == kinds(report).keys()
   for entry in content['findings']:
     assert entry['severity'] in findings.SEVERITIES and entry['advice'] and entry['files']
@@ -357,7 +357,7 @@ def test_the_whole_release_of_camvid(camvid_dir):
   lists = [camvid_dir / f'{split}.txt' for split in pairing.SPLITS]
   paired = pairing.of_folders(camvid_dir, camvid_dir, lists)
   report = audit.of_files(paired, classes=CAMVID)
-  assert report.legal and len(report.pairs) == 701
+  assert report.valid and len(report.pairs) == 701
   assert found(report, 'warning') == {
     ('sequence in two splits', '0016E5'), ('sequence in two splits', '0001TP')
   }  # fmt: skip
@@ -384,7 +384,7 @@ def test_classes_counted_from_one(tmp_path):
   assert found(report, 'error') == {('counted from one', 'labels')}
   assert 'subtract 1' in kinds(report)['counted from one'].advice
   report = run(tmp_path, None)
-  assert report.legal and ('nothing is 0', 'labels') in found(report)
+  assert report.valid and ('nothing is 0', 'labels') in found(report)
   assert report.classes.num_classes == NUM_SCENES + 1
 
 
@@ -393,7 +393,7 @@ def test_masks_of_0_and_255(tmp_path):
     pair.relabel(255 * (pair.ids > 1))
   assert found(run(tmp_path, 2), 'error') == {('only 0 and 255', 'labels')}
   report = run(tmp_path, None)
-  assert report.legal and found(report) == {('masks of 0 and 255', 'labels')}
+  assert report.valid and found(report) == {('masks of 0 and 255', 'labels')}
   assert report.classes.raw_ids == (0, 255)
   assert report.counts['train'].pixels.min() > 0 and report.counts['train'].ignored == 0
 
@@ -450,7 +450,7 @@ def test_palettes(tmp_path):
   save(with_palette(pairs[3].ids, colors[::-1]), pairs[3].label)
   for classes in (NUM_SCENES, None):
     report = run(tmp_path, classes)
-    assert report.legal and found(report) == {('other palette', 'a003x.png')}
+    assert report.valid and found(report) == {('other palette', 'a003x.png')}
 
 
 def test_color_masks(tmp_path):
@@ -460,11 +460,13 @@ def test_color_masks(tmp_path):
     save(palette[pair.ids], pair.label)
   paired = pairing.of_folders(tmp_path / 'images', tmp_path / 'labels')
   report = audit.of_files(paired, classes=SCENES)
-  assert report.legal and found(report) == set() and report.how == 'labels: colors of scenes'
+  assert report.valid and found(report) == set() and report.how == 'labels: colors of scenes'
   reference = sum(np.bincount(pair.ids.ravel(), minlength=7) for pair in pairs[:8])
   np.testing.assert_array_equal(report.counts['train'].pixels, reference)
   assert audit.of_files(paired).classes.num_classes == 7
-  assert len(kinds(audit.of_files(paired, classes=audit.numbered(7)))['color mask'].faults) == 10
+  assert (
+    len(kinds(audit.of_files(paired, classes=audit.numbered_classes(7)))['color mask'].faults) == 10
+  )
 
   pairs[1].relabel(pairs[1].ids)
   smooth = Image.fromarray(palette[pairs[2].ids]).resize((70, 60), Image.Resampling.BILINEAR)
@@ -474,7 +476,7 @@ def test_color_masks(tmp_path):
           ('torn borders', 'a002x.png')} == found(report)  # fmt: skip
   report = audit.of_files(paired)
   assert ('value in one file only', 'a002x.png') in found(report)
-  assert report.classes.num_classes == 7 and not report.legal
+  assert report.classes.num_classes == 7 and not report.valid
 
 
 def test_stray_colors_are_told(tmp_path):
@@ -486,7 +488,7 @@ def test_stray_colors_are_told(tmp_path):
   save(mask, pairs[0].label)
   paired = pairing.of_folders(tmp_path / 'images', tmp_path / 'labels')
   report = audit.of_files(paired, classes=CAMVID)
-  assert report.legal and ('stray colors', 'c0x.png') in found(report)
+  assert report.valid and ('stray colors', 'c0x.png') in found(report)
   assert '#010203 on 9 of 20480' in kinds(report)['stray colors'].faults[0].found
 
 
@@ -501,7 +503,7 @@ def test_official_ids_and_train_ids(tmp_path):
   ids = audit.of_files(paired, classes=CITYSCAPES)
   assert ids.how == 'labels: ids of the label files of cityscapes'
   for report in (train_ids, ids):
-    assert report.legal and {kind for kind, _ in found(report)} <= {
+    assert report.valid and {kind for kind, _ in found(report)} <= {
       'class never occurs', 'class not in train'
     }  # fmt: skip
   np.testing.assert_array_equal(train_ids.counts['val'].pixels, ids.counts['val'].pixels)
@@ -511,15 +513,15 @@ def test_three_channels_all_over_are_understood(tmp_path):
   for pair in draw(tmp_path, 6, 2):
     ids_in_three_channels(pair)
   report = run(tmp_path, None)
-  assert report.legal and found(report) == set() and report.classes.num_classes == 7
-  assert not run(tmp_path).legal
+  assert report.valid and found(report) == set() and report.classes.num_classes == 7
+  assert not run(tmp_path).valid
 
 
 def test_a_value_that_one_label_has(tmp_path):
   pairs = draw(tmp_path, 8, 2)
   illegal_value(pairs[5])
   report = run(tmp_path, None)
-  assert report.legal and found(report) == {('value in one file only', 'a005x.png')}
+  assert report.valid and found(report) == {('value in one file only', 'a005x.png')}
   assert report.classes.num_classes == 7
 
 
@@ -528,7 +530,7 @@ def test_labels_of_nothing(tmp_path):
     nothing_labeled(pair)
   report = run(tmp_path, None)
   assert ('labels not understood', 'labels') in found(report, 'error')
-  assert report.classes is None and report.weights == {} and not report.legal
+  assert report.classes is None and report.weights == {} and not report.valid
   assert 'NOT LEGAL' in reports.table(report) and reports.sheet(report) is None
 
 
@@ -548,7 +550,7 @@ def test_lists(tmp_path):
   (tmp_path / 'val.txt').write_text('\n'.join([*names[6:11], 'images/c10x.png']))
   lists = tmp_path / 'train.txt', tmp_path / 'val.txt'
   paired = pairing.of_folders(tmp_path / 'images', tmp_path / 'labels', lists)
-  report = audit.of_files(paired, classes=audit.numbered(7))
+  report = audit.of_files(paired, classes=audit.numbered_classes(7))
   assert found(report) == {
     ('listed but missing', 'train.txt'), ('in two splits', 'c6x.png'), ('in no list', 'c11x')
   }  # fmt: skip
@@ -618,7 +620,7 @@ def test_prepared(tmp_path):
   assert found(report) == {
     ('duplicate across splits', 's0x'), ('near duplicate across splits', 'dark')
   }  # fmt: skip
-  assert not report.legal and reports.sheet(report) is not None
+  assert not report.valid and reports.sheet(report) is not None
   counts = statistics.label_counts(sources['val'], 7)
   np.testing.assert_array_equal(report.counts['val'].pixels, counts.pixels)
   np.testing.assert_array_equal(report.counts['val'].beside, counts.beside)
@@ -629,7 +631,7 @@ def test_prepared(tmp_path):
 def test_a_number_of_classes_that_is_none():
   for count in (0, 1, 255):
     with pytest.raises(InputError, match=f'{count} classes: 2 to 254'):
-      audit.numbered(count)
+      audit.numbered_classes(count)
 
 
 # The measures.

@@ -560,7 +560,9 @@ def test_prepared_is_the_same(tmp_path):
       np.testing.assert_array_equal(one['label'], other['label'])
   here, there = (data.classes('folder', where) for where in (root, own))
   assert (here.names, here.palette, here.mean) == (there.names, there.palette, there.mean)
-  assert data.found('folder', own) == json.loads(json.dumps(data.found('folder', root)))
+  assert data.describe_folder('folder', own) == json.loads(
+    json.dumps(data.describe_folder('folder', root))
+  )
   # Files that any decoder reads right are kept byte by byte, in the records.
   records = b''.join(path.read_bytes() for path in place.glob('*.array_record*'))
   assert jpeg.stat().st_size < len(records) and gray.exists()
@@ -592,13 +594,13 @@ def test_manual_dir_alone_is_read_where_it_is(tmp_path, monkeypatch):
   assert not (tmp_path / 'default').exists()
   data.prepare('folder', None, root)
   assert (tmp_path / 'default' / 'folder' / '1.0.0' / 'classes.json').exists()
-  assert data.is_ready('folder') and len(data.load('folder', 'train')) == 7
+  assert data.is_prepared('folder') and len(data.load('folder', 'train')) == 7
 
 
 def test_both_folders_prepare_at_once(tmp_path):
   root = make(tmp_path / 'own')
   assert data.classes('folder', tmp_path / 'prepared', root).num_classes == 3
-  assert data.is_ready('folder', tmp_path / 'prepared')
+  assert data.is_prepared('folder', tmp_path / 'prepared')
 
 
 def test_camvid_as_it_is(camvid_dir):
