@@ -112,9 +112,9 @@ def write(report, values, output):
   content = json.dumps({'flags': settings} | reports.content(report), indent=1, allow_nan=False)
   files.write_atomic(output / 'audit.json', content.encode() + b'\n')
   print(f'written to {output / "audit.json"}')
-  sheet = reports.sheet(report)
-  if sheet is not None:
-    files.write_atomic(output / 'audit.png', image_files.encode_png(sheet))
+  image_grid = reports.image_grid(report)
+  if image_grid is not None:
+    files.write_atomic(output / 'audit.png', image_files.encode_png(image_grid))
     print(f'the worst cases: {output / "audit.png"}')
 
 

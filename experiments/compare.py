@@ -11,7 +11,7 @@ search for the dense CRF, on val). published_SPLIT.json has figures to stand bes
 context module on its maps, then each CRF behind; every step is a command that is printed and can be
 run by itself. What is finished is not done again, and a run that was interrupted goes on.
 
-Leaves table.md, classes.md, results.json, sheet.png (pictures) and bars.png (classes) in the
+Leaves table.md, classes.md, results.json, grid.png (pictures) and bars.png (classes) in the
 workdir.
 """
 
@@ -78,8 +78,8 @@ def main(values=flags.FLAGS):
           cells.append(cell(values, recipe, workdir, model, context, crf, seed))
         report(values, recipe, workdir, cells)  # As it stands: this may take days.
   print(f'\n{(workdir / "table.md").read_text()}')
-  sheet(values, workdir, [each for each in cells if each['seed'] == seeds[0]])
-  for name in ('table.md', 'classes.md', 'results.json', 'bars.png', 'sheet.png'):
+  image_grid(values, workdir, [each for each in cells if each['seed'] == seeds[0]])
+  for name in ('table.md', 'classes.md', 'results.json', 'bars.png', 'grid.png'):
     print(workdir / name)
 
 
@@ -304,8 +304,8 @@ def bars(cells, width: int = 320) -> np.ndarray:
   return np.asarray(page)
 
 
-def sheet(values, workdir, cells):
-  """Draws sheet.png: pictures, truths and what each system says."""
+def image_grid(values, workdir, cells):
+  """Draws grid.png: pictures, truths and what each system says."""
   name = cells[0]['dataset']
   source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
   classes = datasets.classes(name, values.data_dir, values.manual_dir)
@@ -321,9 +321,9 @@ def sheet(values, workdir, cells):
     for row, example in zip(rows, examples, strict=True):
       found = inference.predict(model, variables, spec, example['image'], refine=refine).labels
       row.append(visualization.colorize(order[found], classes.palette))
-  page = visualization.sheet(rows, ['picture', 'truth', *map(title, cells)])
+  page = visualization.image_grid(rows, ['picture', 'truth', *map(title, cells)])
   legend = visualization.legend(classes.names, classes.palette, width=page.shape[1])
-  write_atomic(workdir / 'sheet.png', image_files.encode_png(np.concatenate([page, legend])))
+  write_atomic(workdir / 'grid.png', image_files.encode_png(np.concatenate([page, legend])))
 
 
 def refinement(lines) -> DenseCrf | None:

@@ -134,16 +134,16 @@ def report(names, workdir: pathlib.Path):
 
   palette = datasets.classes('scenes').palette
   shown = range(0, len(images), max(1, len(images) // 6))[:6]
-  sheet = visualization.sheet(
+  image_grid = visualization.image_grid(
     [
       [images[i], *(visualization.colorize(ids[i], palette) for ids in (labels, *predictions))]
       for i in shown
     ],
     ['picture', 'truth', *titles],
   )
-  legend = visualization.legend(NAMES, palette, width=sheet.shape[1])
-  write_atomic(workdir / 'sheet.png', image_files.encode_png(np.concatenate([sheet, legend])))
-  print(f'tables: {workdir / "table.md"}\npictures: {workdir / "sheet.png"}')
+  legend = visualization.legend(NAMES, palette, width=image_grid.shape[1])
+  write_atomic(workdir / 'grid.png', image_files.encode_png(np.concatenate([image_grid, legend])))
+  print(f'tables: {workdir / "table.md"}\npictures: {workdir / "image_grid.png"}')
 
 
 def predict(spec, variables, images) -> np.ndarray:

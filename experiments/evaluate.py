@@ -136,7 +136,7 @@ def from_pictures(values) -> dict:
     raise InputError(f'--dataset is missing: whose classes are these ({", ".join(data.NAMES)})')
   classes = data.classes(values.dataset)
   protocol, *others = started(values, classes)
-  pairs = matching.pairs(values.predictions, values.labels)
+  pairs = matching.pair_by_name(values.predictions, values.labels)
   predictions, labels = readers(values, classes, pairs)
   print(labels.how, predictions.how, sep='\n')
   pairs = pairs[: values.limit]
@@ -186,7 +186,7 @@ def readers(values, classes, pairs):
 
 def instances(label):
   """The instance map beside a label picture, if there is one."""
-  path = matching.instances_of(label)
+  path = matching.instance_file_of(label)
   return path and image_files.read_instances(path)
 
 

@@ -149,7 +149,7 @@ def _are_scales(texts):
 
 
 def main(values=flags.FLAGS):
-  inputs = matching.find(values.inputs)
+  inputs = matching.find_images(values.inputs)
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
   spec, variables = weights_folder.load_weights(values.weights)

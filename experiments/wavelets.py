@@ -72,7 +72,7 @@ def main(values=flags.FLAGS):
       before, after = (signal_to_noise(clean, x) for x in (image, denoised))
       print(f'peak signal-to-noise ratio: {before:.2f} dB noisy, {after:.2f} dB denoised')
     write(output / f'{path.stem}_denoised.png', shown(denoised))
-  write(output / f'{path.stem}_scales.png', sheet(panels))
+  write(output / f'{path.stem}_scales.png', image_grid(panels))
 
 
 def _of_channels(function, last: int):
@@ -109,7 +109,7 @@ def signal_to_noise(clean, image) -> float:
   return float(10 * np.log10(255**2 / np.mean((clean - image) ** 2)))
 
 
-def sheet(panels) -> np.ndarray:
+def image_grid(panels) -> np.ndarray:
   """Lays out titled pictures of one size in rows."""
   height, width = panels[0][1].shape[:2]
   factor = min(1, SIDE / max(height, width))
@@ -118,7 +118,7 @@ def sheet(panels) -> np.ndarray:
   for start in range(0, len(panels), COLUMNS):
     titles, row = zip(*panels[start : start + COLUMNS])
     row = [np.asarray(Image.fromarray(picture).resize(size)) for picture in row]
-    rows.append(visualization.sheet([row], titles, side=SIDE // 2))
+    rows.append(visualization.image_grid([row], titles, side=SIDE // 2))
   page = np.full((sum(map(len, rows)), max(row.shape[1] for row in rows), 3), 255, np.uint8)
   top = 0
   for row in rows:

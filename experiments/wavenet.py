@@ -5,7 +5,7 @@
 
 Without --inputs it makes up melodies of a few notes with decaying harmonics. The last tenth of each
 sound is held out; the network goes on from the beginning of that. Leaves generated.wav, truth.wav
-(how the held-out sound really goes on), sheet.png (both as waveforms and spectrograms),
+(how the held-out sound really goes on), grid.png (both as waveforms and spectrograms),
 results.json and flags.txt. Prints bits per sample on what was held out, and how many samples a
 second are generated with queues and by running the network again for each.
 """
@@ -91,14 +91,14 @@ def main(values=flags.FLAGS):
 
   for name, sound in (('generated', generated), ('truth', truth)):
     write_atomic(output / f'{name}.wav', audio.encode_wav(sound, rate))
-  write_atomic(output / 'sheet.png', image_files.encode_png(sheet(truth, generated, rate)))
+  write_atomic(output / 'grid.png', image_files.encode_png(image_grid(truth, generated, rate)))
   write_atomic(output / 'results.json', json_by_key(results))
   own = values.get_key_flags_for_module(__name__)
   lines = [flag.serialize() for flag in own if flag.value is not None]
   write_atomic(output / 'flags.txt', '\n'.join(lines).encode() + b'\n')
   for name, value in results.items():
     print(f'{name:32}{value:12.2f}')
-  print(f'written to {output}: generated.wav, truth.wav, sheet.png')
+  print(f'written to {output}: generated.wav, truth.wav, grid.png')
 
 
 # Sounds.
@@ -254,7 +254,7 @@ def on_a_note(sound, rate: int) -> float:
 # The picture.
 
 
-def sheet(truth, generated, rate: int) -> np.ndarray:
+def image_grid(truth, generated, rate: int) -> np.ndarray:
   """Waveforms, a twentieth of a second of them, and spectrograms, side by side."""
   sounds = (truth, generated)
   rows = [
@@ -266,7 +266,7 @@ def sheet(truth, generated, rate: int) -> np.ndarray:
     f'{name}: {len(sound) / rate:.1f} s, 50 ms of it, 0..{rate / 2000:g} kHz'
     for name, sound in zip(('held out', 'generated'), sounds)
   ]
-  return visualization.sheet(rows, titles)
+  return visualization.image_grid(rows, titles)
 
 
 def waveform(sound, width: int = 640, height: int = 120) -> np.ndarray:

@@ -265,7 +265,7 @@ def _opened(tree, file, content):
       yield picture
   except InputError:
     raise
-  except (*image_files.DAMAGE, PIL.Image.DecompressionBombError) as error:
+  except (*image_files.DECODING_ERRORS, PIL.Image.DecompressionBombError) as error:
     unknown = isinstance(error, PIL.UnidentifiedImageError)
     words = 'no picture at all' if unknown else ' '.join(str(error).split())[:120]
     raise tree.fail(file, f'not a whole picture ({words})') from error

@@ -15,10 +15,10 @@ from dilated_jax.errors import InputError
 # Reading.
 
 # What a damaged file makes Pillow raise.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
 
 
-class Head(NamedTuple):
+class ImageInfo(NamedTuple):
   """How a photograph is stored.
 
   Attributes:
@@ -58,17 +58,17 @@ def read_image(path) -> np.ndarray:
   Raises:
     InputError: the file is missing, not a picture, cut short or too large to be meant.
   """
-  return read_image_and_head(path)[0]
+  return read_image_and_info(path)[0]
 
 
-def read_image_and_head(path) -> tuple[np.ndarray, Head]:
+def read_image_and_info(path) -> tuple[np.ndarray, ImageInfo]:
   """Reads a photograph as `read_image` does, and tells how it is stored."""
-  with opened(path) as image:
+  with open_image(path) as image:
     bits = 1 if image.mode == '1' else 16 if image.mode.startswith('I;16') else 8
     if image.format == 'PNG' and image.mode != 'P':
       bits = _png_bits(path)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    head = Head(image.format, image.mode, bits, orientation, False)
+    head = ImageInfo(image.format, image.mode, bits, orientation, False)
     rotated = ImageOps.exif_transpose(image)
     if rotated.mode == 'F' or rotated.mode.startswith('I'):
       gray = np.asarray(rotated)
@@ -103,7 +103,7 @@ def read_label(path) -> np.ndarray:
       was compressed with loss.
   """
   wanted = 'store class ids as 8-bit gray or palette PNG'
-  with opened(path) as image:
+  with open_image(path) as image:
     _refuse_loss(image, path)
     if image.mode in ('1', 'P', 'L', 'F') or image.mode.startswith('I'):
       ids = np.asarray(image)
@@ -133,7 +133,7 @@ def read_colors(path) -> np.ndarray:
     InputError: the file is missing or damaged, has no colors or transparent ones, or was
       compressed with loss.
   """
-  with opened(path) as image:
+  with open_image(path) as image:
     _refuse_loss(image, path)
     if image.mode not in ('P', 'RGB', 'RGBA'):
       raise InputError(f'{path}: is no color mask but a gray picture (mode {image.mode})')
@@ -152,7 +152,7 @@ def read_instances(path) -> np.ndarray:
   Raises:
     InputError: the file is missing or damaged, or is no map of integers.
   """
-  with opened(path) as image:
+  with open_image(path) as image:
     if image.mode != 'L' and not image.mode.startswith('I'):
       raise InputError(f'{path}: is no instance map (mode {image.mode}): those are 16-bit gray PNG')
     return np.asarray(image).astype(np.int32)
@@ -170,7 +170,7 @@ def stored_as(path) -> tuple[str, np.ndarray | None]:
   Raises:
     InputError: the file is missing or not a picture.
   """
-  with opened(path, decode=False) as image:
+  with open_image(path, decode=False) as image:
     if image.mode == 'P':
       return 'palette', np.reshape(image.getpalette('RGB'), (-1, 3)).astype(np.uint8)
     return ('colors' if image.mode in ('RGB', 'RGBA') else 'gray'), None
@@ -209,7 +209,7 @@ def _png_bits(path) -> int:
 
 
 @contextlib.contextmanager
-def opened(path, decode: bool = True):
+def open_image(path, decode: bool = True):
   """Opens a picture for a `with`, decoded or only its head.
 
   Args:
@@ -244,7 +244,7 @@ def opened(path, decode: bool = True):
     raise InputError(f'{path}: too large to be meant as one picture: {_one_line(error)}') from None
   except Image.UnidentifiedImageError:
     raise InputError(f'{path}: is not a picture in a format that Pillow reads') from None
-  except DAMAGE as error:
+  except DECODING_ERRORS as error:
     raise InputError(f'{path}: damaged picture: {_one_line(error)}') from None
 
 

@@ -26,7 +26,7 @@ _FRAME = re.compile(
 # Finding and pairing files.
 
 
-def find(inputs) -> list[pathlib.Path]:
+def find_images(inputs) -> list[pathlib.Path]:
   """Lists picture files.
 
   Args:
@@ -67,7 +67,7 @@ def find(inputs) -> list[pathlib.Path]:
   return list(found.values())
 
 
-def pairs(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathlib.Path]]:
+def pair_by_name(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathlib.Path]]:
   """Pairs predicted label maps with true ones by file name.
 
   Subfolders are searched too. Names are equal when their stems are, without the suffixes that
@@ -109,7 +109,7 @@ def _by_name(folder) -> dict:
   if not folder.is_dir():
     found = 'is a file; name its folder' if folder.exists() else 'no such folder'
     raise InputError(f'{folder}: {found}')
-  files = below(folder)
+  files = list_images(folder)
   stems = {file.stem for file in files}
   ranked = {}
   for file in files:
@@ -130,7 +130,7 @@ def _by_name(folder) -> dict:
   return chosen
 
 
-def below(folder) -> list[pathlib.Path]:
+def list_images(folder) -> list[pathlib.Path]:
   """All pictures of a folder and its subfolders, sorted as people count; hidden files are not."""
   files = pathlib.Path(folder).rglob('*')
   return sorted((file for file in files if _is_picture(file)), key=_natural)
@@ -146,7 +146,7 @@ def kind(path) -> str | None:
   return _split(pathlib.Path(path).stem)[1]
 
 
-def instances_of(label) -> pathlib.Path | None:
+def instance_file_of(label) -> pathlib.Path | None:
   """The instance map that stands beside a label picture of Cityscapes; None if there is none."""
   label = pathlib.Path(label)
   said = kind(label)

@@ -108,7 +108,7 @@ def with_legend(image, ids, names, palette) -> np.ndarray:
   return result
 
 
-def sheet(rows, titles=(), *, side: int = 240, size: int = 16, gap: int = 8) -> np.ndarray:
+def image_grid(rows, titles=(), *, side: int = 240, size: int = 16, gap: int = 8) -> np.ndarray:
   """Lays out pictures as a table with a title over each column.
 
   Small pictures are enlarged by a whole factor, each pixel a square, so that nothing is blurred.

@@ -207,7 +207,7 @@ def run_stage(
     if report.board:
       shown = [val[i] for i in range(min(4, len(val)))]
       report.board.add_image(
-        f'{stage.name}/val', _sheet(network, found, made, shown), step, dataformats='HWC'
+        f'{stage.name}/val', _image_grid(network, found, made, shown), step, dataformats='HWC'
       )
     return scores['mean_iou']
 
@@ -284,14 +284,14 @@ def evaluate(model, variables, spec, source, classes, **options) -> dict:
   return metrics.scores(total, classes.names)
 
 
-def _sheet(model, variables, spec, examples):
+def _image_grid(model, variables, spec, examples):
   """Pictures, truths and predictions, for TensorBoard."""
   rows = []
   for example in examples:
     labels = inference.label_maps(model, variables, spec, example['image'][None])[0]
     maps = (visualization.colorize(ids, spec.palette) for ids in (example['label'], labels))
     rows.append([example['image'], *maps])
-  return visualization.sheet(rows, ['picture', 'truth', 'prediction'])
+  return visualization.image_grid(rows, ['picture', 'truth', 'prediction'])
 
 
 def _check(config, spec, variables):

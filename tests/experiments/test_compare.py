@@ -120,7 +120,7 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
   ]  # fmt: skip
   assert '60.5 ± 0.7' in lines[7] and lines[8].rstrip(' |').endswith('73.1')
   assert len(json.loads((tmp_path / 'run/results.json').read_text())) == 12
-  assert (tmp_path / 'run/sheet.png').exists() and (tmp_path / 'run/bars.png').exists()
+  assert (tmp_path / 'run/grid.png').exists() and (tmp_path / 'run/bars.png').exists()
 
   commands.clear()
   calling.run(compare, *arguments)

@@ -143,7 +143,7 @@ def test_refusals_come_before_any_work(photos, tmp_path):
 
 
 def test_the_same_picture_twice_is_done_once(photos, tmp_path):
-  inputs = matching.find(f'{photos},{photos}/a.png')
+  inputs = matching.find_images(f'{photos},{photos}/a.png')
   assert len(predict.planned(inputs, tmp_path / 'out', ['labels'])) == 3
 
 

@@ -40,7 +40,7 @@ def write(path, count=4000, rate=4000):
 def test_made_up_tones(tmp_path, capsys):
   run(f'--output={tmp_path}', '--num_steps=40', '--learning_rate=0.03', *TINY)
   assert sorted(path.name for path in tmp_path.iterdir()) == [
-    'flags.txt', 'generated.wav', 'results.json', 'sheet.png', 'truth.wav',
+    'flags.txt', 'generated.wav', 'results.json', 'grid.png', 'truth.wav',
   ]  # fmt: skip
   results = json.loads((tmp_path / 'results.json').read_text())
   assert results['bits_per_sample'] < results['bits_per_sample_by_histogram'] < 8
@@ -49,7 +49,7 @@ def test_made_up_tones(tmp_path, capsys):
   for name in ('generated', 'truth'):
     sound, rate = audio.read_wav(tmp_path / f'{name}.wav')
     assert (len(sound), rate) == (4000, 8000)
-  assert image_files.read_image(tmp_path / 'sheet.png').shape[1] > 2 * 640
+  assert image_files.read_image(tmp_path / 'grid.png').shape[1] > 2 * 640
   assert 'bits_per_sample' in capsys.readouterr().out
 
 

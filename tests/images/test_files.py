@@ -99,7 +99,7 @@ def test_cmyk_and_jpeg(save):
   ],
 )  # fmt: skip
 def test_heads(save, array, name, options, expected):
-  image, head = image_files.read_image_and_head(save(array, name, **options))
+  image, head = image_files.read_image_and_info(save(array, name, **options))
   assert head == expected
   np.testing.assert_array_equal(image, image_files.read_image(save(array, name, **options)))
   assert head.plain == (
@@ -319,13 +319,13 @@ def test_with_legend_names_only_what_occurs():
 
 def test_sheet_keeps_pixels_square():
   small, large = COLOR, np.full((300, 100, 3), 7, np.uint8)
-  page = visualization.sheet([[small, large], [small]], ['picture', 'other'], side=35, gap=4)
+  page = visualization.image_grid([[small, large], [small]], ['picture', 'other'], side=35, gap=4)
   five = np.repeat(np.repeat(small, 5, axis=0), 5, axis=1)
   top = 32
   np.testing.assert_array_equal(page[top : top + 25, 4 : 4 + 35], five)
   assert page.shape[0] == top + 300 + 4 + 25 + 4
   assert (page[: top - 4] != 255).any()
-  assert visualization.sheet([[small]]).dtype == np.uint8
+  assert visualization.image_grid([[small]]).dtype == np.uint8
 
 
 # Finding and pairing.
@@ -344,25 +344,32 @@ def names(paths):
 
 
 def test_find(folder):
-  assert names(matching.find(folder)) == ['a.png', 'b2.JPG', 'b10.png']
-  assert names(matching.find(f'{folder}/*')) == ['a.png', 'b2.JPG', 'b10.png']
-  assert names(matching.find(f'{folder}/**/*.png')) == ['a.png', 'b10.png', 'c.png']
-  assert names(matching.find(f'{folder}/b10.png, {folder}')) == ['b10.png', 'a.png', 'b2.JPG']
-  assert names(matching.find([folder / 'sub', folder / 'notes.txt'])) == ['c.png', 'notes.txt']
+  assert names(matching.find_images(folder)) == ['a.png', 'b2.JPG', 'b10.png']
+  assert names(matching.find_images(f'{folder}/*')) == ['a.png', 'b2.JPG', 'b10.png']
+  assert names(matching.find_images(f'{folder}/**/*.png')) == ['a.png', 'b10.png', 'c.png']
+  assert names(matching.find_images(f'{folder}/b10.png, {folder}')) == [
+    'b10.png',
+    'a.png',
+    'b2.JPG',
+  ]
+  assert names(matching.find_images([folder / 'sub', folder / 'notes.txt'])) == [
+    'c.png',
+    'notes.txt',
+  ]
 
 
 def test_find_takes_names_as_they_are(folder):
   (folder / 'x[1],y.png').touch()
-  assert names(matching.find(f'{folder}/x[1],y.png')) == ['x[1],y.png']
+  assert names(matching.find_images(f'{folder}/x[1],y.png')) == ['x[1],y.png']
 
 
 @pytest.mark.parametrize('wanted', ['nothing.png', '*.webp', 'sub/d/**/*.png', 'void'])
 def test_find_nothing(folder, wanted):
   (folder / 'void').mkdir()
   with pytest.raises(InputError, match=wanted.replace('*', r'\*')):
-    matching.find(f'{folder}/{wanted}')
+    matching.find_images(f'{folder}/{wanted}')
   with pytest.raises(InputError, match='no pictures given'):
-    matching.find('')
+    matching.find_images('')
 
 
 def touch(folder, *files):
@@ -382,7 +389,7 @@ def test_pairs_strip_official_suffixes(tmp_path):
     'city/x2_gtFine_labelTrainIds.png', 'city/x10_gtFine_labelTrainIds.png', '0016E5_1_L.png',
     'plain.png', 'city/x2_gtFine_polygons.json',
   )  # fmt: skip
-  assert [(a.name, b.name) for a, b in matching.pairs(said, true)] == [
+  assert [(a.name, b.name) for a, b in matching.pair_by_name(said, true)] == [
     ('0016E5_1.png', '0016E5_1_L.png'),
     ('plain.png', 'plain.png'),
     ('x2_leftImg8bit.png', 'x2_gtFine_labelIds.png'),
@@ -392,7 +399,7 @@ def test_pairs_strip_official_suffixes(tmp_path):
 
 def test_names_and_pictures_below(tmp_path):
   touch(tmp_path, 'b/x10.png', 'b/x2.JPG', 'a.tif', '.hidden.png', 'notes.txt')
-  found = matching.below(tmp_path)
+  found = matching.list_images(tmp_path)
   assert [path.relative_to(tmp_path).as_posix() for path in found] == [
     'a.tif',
     'b/x2.JPG',
@@ -407,28 +414,28 @@ def test_kinds_and_instances_by_name(tmp_path):
   assert matching.kind('a/x_gtCoarse_labelTrainIds.png') == 'labelTrainIds'
   assert matching.kind('x_leftImg8bit_colors.png') == 'colors'
   assert matching.kind('x_leftImg8bit.png') is None and matching.kind('x_L.png') is None
-  found = matching.instances_of(tmp_path / 'x_gtFine_labelIds.png')
+  found = matching.instance_file_of(tmp_path / 'x_gtFine_labelIds.png')
   assert found == tmp_path / 'x_gtFine_instanceIds.png'
-  assert matching.instances_of(tmp_path / 'y_gtFine_labelIds.png') is None
-  assert matching.instances_of(tmp_path / 'x.png') is None
+  assert matching.instance_file_of(tmp_path / 'y_gtFine_labelIds.png') is None
+  assert matching.instance_file_of(tmp_path / 'x.png') is None
 
 
 def test_pairs_by_frames_of_cityscapes(tmp_path):
   said = touch(tmp_path / 'said', 'bonn_000001_000019_said.png', 'bad_x_000001_000019_a_b.png')
   true = touch(tmp_path / 'true', 'bonn_000001_000019_gtFine_labelIds.png',
                'bad_x_000001_000019_gtCoarse_labelIds.png')  # fmt: skip
-  assert [(a.name[:7], b.name[:7]) for a, b in matching.pairs(said, true)] == [
+  assert [(a.name[:7], b.name[:7]) for a, b in matching.pair_by_name(said, true)] == [
     ('bad_x_0',) * 2, ('bonn_00',) * 2
   ]  # fmt: skip
   touch(said, 'bonn_000001_000019.png')
   with pytest.raises(InputError, match='stand for the same picture'):
-    matching.pairs(said, true)
+    matching.pair_by_name(said, true)
 
 
 def test_pairs_of_color_masks_alone(tmp_path):
   said = touch(tmp_path / 'said', 'a_colors.png', 'a_overlay.png', 'b.png', 'b_colors.png')
   true = touch(tmp_path / 'true', 'a_L.png', 'b.png')
-  assert [(a.name, b.name) for a, b in matching.pairs(said, true)] == [
+  assert [(a.name, b.name) for a, b in matching.pair_by_name(said, true)] == [
     ('a_colors.png', 'a_L.png'),
     ('b.png', 'b.png'),
   ]
@@ -438,13 +445,13 @@ def test_pairs_without_partner(tmp_path):
   said = touch(tmp_path / 'said', 'a.png')
   true = touch(tmp_path / 'true', *(f'{name}.png' for name in 'abcdef'))
   with pytest.raises(InputError, match=r'no prediction for 5 of 6 files: b.png, c.png, d.png, \.'):
-    matching.pairs(said, true)
+    matching.pair_by_name(said, true)
   with pytest.raises(InputError, match='no label for 5 of 6'):
-    matching.pairs(true, said)
+    matching.pair_by_name(true, said)
   with pytest.raises(InputError, match='same picture'):
-    matching.pairs(touch(said, 'sub/a.png'), true)
+    matching.pair_by_name(touch(said, 'sub/a.png'), true)
   with pytest.raises(InputError, match='no such folder'):
-    matching.pairs(tmp_path / 'other', true)
+    matching.pair_by_name(tmp_path / 'other', true)
   (tmp_path / 'empty').mkdir()
   with pytest.raises(InputError, match='no pictures'):
-    matching.pairs(said.parent / 'empty', true)
+    matching.pair_by_name(said.parent / 'empty', true)

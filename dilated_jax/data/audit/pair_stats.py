@@ -59,7 +59,7 @@ def files(pair: pairing.Pair) -> PairStats:
   """
   faults, image, head, codes, stored = [], None, None, None, None
   try:
-    image, head = image_files.read_image_and_head(pair.image)
+    image, head = image_files.read_image_and_info(pair.image)
   except InputError as error:
     faults.append(Issue('unreadable picture', str(pair.image), _reason(error, pair.image)))
   try:
@@ -133,7 +133,7 @@ def _reason(error, path) -> str:
 def _why(path) -> str:
   """What kind of fault a label file has that can't be read as a label."""
   try:
-    with image_files.opened(path) as image:
+    with image_files.open_image(path) as image:
       if image.format == 'JPEG':
         return 'lossy label'
       if image.mode == 'F' or image.mode.startswith('I'):
@@ -144,7 +144,7 @@ def _why(path) -> str:
 
 
 def _bits(path) -> int:
-  with image_files.opened(path, decode=False) as image:
+  with image_files.open_image(path, decode=False) as image:
     return 16 if image.mode.startswith('I') else 8
 
 
@@ -167,7 +167,7 @@ def _of_sizes(pair, image, head, codes):
     if codes.shape != (height, width):
       yield Issue('other size', str(pair.label), sizes)
     return
-  with image_files.opened(pair.image) as stored:
+  with image_files.open_image(pair.image) as stored:
     unturned = np.asarray(stored.convert('L'))
   said = f'EXIF orientation {head.orientation}'
   if codes.shape != (height, width):

@@ -70,7 +70,7 @@ def _finding(finding: Finding) -> dict:
   }
 
 
-def sheet(report) -> np.ndarray | None:
+def image_grid(report) -> np.ndarray | None:
   """Draws the worst cases: picture, label, and what was found.
 
   Args:
@@ -87,7 +87,7 @@ def sheet(report) -> np.ndarray | None:
         text = f'{finding.severity}: {finding.kind}\n{fault.file}\n{fault.found}\n{finding.advice}'
         rows.append([*cells, _text(text)])
   titles = 'picture', 'label, or the other of two', ''
-  return visualization.sheet(rows, titles, side=1) if rows else None
+  return visualization.image_grid(rows, titles, side=1) if rows else None
 
 
 def _cells(report, fault) -> Iterator[np.ndarray]:

@@ -367,7 +367,7 @@ class Folder(tfds.core.ShardBasedBuilder):
 def _generate(found, pairs):
   logging.info('folder: writing %d pictures', len(pairs))
   for pair in pairs:
-    image, head = image_files.read_image_and_head(pair.image)
+    image, head = image_files.read_image_and_info(pair.image)
     image = str(pair.image) if head.plain else PIL.Image.fromarray(image)
     label = PIL.Image.fromarray(read_label(found, pair.label))
     yield pair.name, {'image': image, 'label': label, 'name': pair.name}

@@ -153,8 +153,8 @@ def match(images, labels) -> tuple[list[Pair], list[Problem]]:
   pictures of one name, label maps go before colors, as in `pictures.pairs`.
   """
   images, labels = pathlib.Path(images), pathlib.Path(labels)
-  files = [path for path in matching.below(images) if labels not in path.parents]
-  masks = [path for path in matching.below(labels) if images not in path.parents]
+  files = [path for path in matching.list_images(images) if labels not in path.parents]
+  masks = [path for path in matching.list_images(labels) if images not in path.parents]
   for folder, some in ((images, files), (labels, masks)):
     if not some:
       raise InputError(f'{folder}: no pictures in this folder ({", ".join(matching.SUFFIXES)})')

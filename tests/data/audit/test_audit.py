@@ -337,8 +337,8 @@ def check_planted(root, pairs, num_classes):
 def test_planted_faults_in_scenes(tmp_path):
   assert len(ALONE + OF_TWO + ACROSS) >= 25
   report = check_planted(tmp_path, draw(tmp_path), NUM_SCENES)
-  sheet = reports.sheet(report)
-  assert sheet.ndim == 3 and sheet.shape[0] > 1000
+  image_grid = reports.image_grid(report)
+  assert image_grid.ndim == 3 and image_grid.shape[0] > 1000
   text = reports.table(report)
   assert 'NOT LEGAL' in text and 'unreadable picture (3): get the file again' in text
   content = json.loads(json.dumps(reports.content(report), allow_nan=False))
@@ -531,7 +531,7 @@ def test_labels_of_nothing(tmp_path):
   report = run(tmp_path, None)
   assert ('labels not understood', 'labels') in found(report, 'error')
   assert report.classes is None and report.weights == {} and not report.valid
-  assert 'NOT LEGAL' in reports.table(report) and reports.sheet(report) is None
+  assert 'NOT LEGAL' in reports.table(report) and reports.image_grid(report) is None
 
 
 def test_nothing_can_be_read(tmp_path):
@@ -578,7 +578,7 @@ def test_a_film_in_two_splits(tmp_path):
   (fault,) = kinds(report)['sequence in two splits'].faults
   assert fault.found == '8 in train, 4 in val, film_0000 to film_0011'
   assert [path.rsplit('/')[-1] for path in fault.shown] == ['film_0007.png', 'film_0008.png']
-  assert reports.sheet(report) is not None
+  assert reports.image_grid(report) is not None
   del pairs
 
 
@@ -620,7 +620,7 @@ def test_prepared(tmp_path):
   assert found(report) == {
     ('duplicate across splits', 's0x'), ('near duplicate across splits', 'dark')
   }  # fmt: skip
-  assert not report.valid and reports.sheet(report) is not None
+  assert not report.valid and reports.image_grid(report) is not None
   counts = statistics.label_counts(sources['val'], 7)
   np.testing.assert_array_equal(report.counts['val'].pixels, counts.pixels)
   np.testing.assert_array_equal(report.counts['val'].beside, counts.beside)
