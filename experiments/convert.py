@@ -14,7 +14,7 @@ wrong shape is an error, and nothing is written then. What the file can't tell, 
 the classes, is taken from the published network of that structure; the last lines say so. Weights
 that --output holds already are replaced.
 
-  python -m experiments.convert --source=TVG_CRFRNN.caffemodel --crf_behind=voc --output=voc_rnn
+  python -m experiments.convert --source=TVG_CRFRNN.caffemodel --attach_crf_to=voc --output=voc_rnn
 """
 
 import math
@@ -35,7 +35,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('source', None, 'File of weights.', required=True, **string)
   flags.DEFINE_string('output', None, 'Weights folder to write.', required=True, **string)
   flags.DEFINE_string(
-    'crf_behind', None, 'Weights folder of a network: puts the CRF-RNN of the file (a .caffemodel) '
+    'attach_crf_to', None, 'Weights folder of a network: puts the CRF-RNN of the file (a .caffemodel) '
     'behind it.', **string,
   )  # fmt: skip
   flags.DEFINE_enum(
@@ -60,12 +60,14 @@ def define_flags(values=flags.FLAGS):
 def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   weights_folder.check_weights_folder(output)
-  if values.crf_behind:
+  if values.attach_crf_to:
     for name in ('dataset', 'mean', 'normalization', 'fc'):
       if values[name].present:
-        raise InputError(f'--{name} is of a network; with --crf_behind the network is as it was')
-    spec, variables = weights_folder.load_weights(values.crf_behind)
-    spec, variables = crf_rnn.behind(spec, variables, pathlib.Path(values.source).expanduser())
+        raise InputError(f'--{name} is of a network; with --attach_crf_to the network is as it was')
+    spec, variables = weights_folder.load_weights(values.attach_crf_to)
+    spec, variables = crf_rnn.attach_crf_rnn(
+      spec, variables, pathlib.Path(values.source).expanduser()
+    )
     weights_folder.save_weights(output, spec, variables)
     size = len(spec.classes)
     print(f'{spec.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')

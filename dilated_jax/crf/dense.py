@@ -55,7 +55,7 @@ def dense_crf(
     image: (H, W, 3) uint8 RGB; or (H, W, F) numbers, the features that stand for color.
     gaussian: (sxy, compat): standard deviation in pixels, and compatibility; None for no such term.
     bilateral: (sxy, srgb, compat): the same with the deviation of color, 0..255; or None. Of
-      compatibilities, see `costs`.
+      compatibilities, see `compatibility_matrix`.
     kernels: further ones: (features, compat) each, features (H, W, d) numbers in units of their
       standard deviations.
     iterations: of the mean field, at most.
@@ -97,7 +97,7 @@ def dense_crf(
     raise InputError(f'iterations is {iterations!r}; it must be a whole number, 0 or more')
   if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
     raise InputError(f'tolerance is {tolerance!r}; it must be 0 or more')
-  problem = pose(unary, image, **posing)
+  problem = build_problem(unary, image, **posing)
   if _traced(*jax.tree.leaves(problem)):
     marginals = jax.nn.softmax(-unrolled(problem, iterations))
   else:
@@ -121,10 +121,10 @@ class DenseCrf:
 
   def __call__(self, probabilities, image) -> np.ndarray:
     """Refines (H, W, C) probabilities of a picture; what is below 1e-5 counts as that much."""
-    return dense_crf(energies_of(probabilities), image, **dataclasses.asdict(self))
+    return dense_crf(unary_energies(probabilities), image, **dataclasses.asdict(self))
 
 
-def energies_of(probabilities) -> np.ndarray:
+def unary_energies(probabilities) -> np.ndarray:
   """Unary energies -log p; what is below 1e-5 counts as that much."""
   return -np.log(np.clip(probabilities, 1e-5, 1.0))
 
@@ -146,11 +146,11 @@ class Problem:
 
   unary: jax.Array
   kernels: tuple
-  costs: tuple
+  compatibility_matrix: tuple
   norms: tuple
 
 
-def pose(
+def build_problem(
   unary,
   image,
   *,
@@ -201,13 +201,13 @@ def pose(
   if gaussian is not None:
     _check_term('gaussian', gaussian, '(sxy, compat)')
     made.append(smoothness_kernel(height, width, float(gaussian[0]), method, traced))
-    matrices.append(costs(gaussian[-1], classes))
+    matrices.append(compatibility_matrix(gaussian[-1], classes))
   if bilateral is not None:
     _check_term('bilateral', bilateral, '(sxy, srgb, compat)')
     colors = image.reshape(height * width, -1).astype(np.float32) / np.float32(bilateral[1])
     places = positions(height, width) / np.float32(bilateral[0])
     made.append(_kernel((places, colors), method, traced))
-    matrices.append(costs(bilateral[-1], classes))
+    matrices.append(compatibility_matrix(bilateral[-1], classes))
   for features, compat in kernels:
     features = features if _traced(features) else np.asarray(features)
     if features.ndim != 3 or features.shape[:2] != (height, width):
@@ -216,7 +216,7 @@ def pose(
       )
     features = features.reshape(height * width, -1).astype(np.float32)
     made.append(_kernel((features,), method, traced))
-    matrices.append(costs(compat, classes))
+    matrices.append(compatibility_matrix(compat, classes))
   return assemble(energies, tuple(made), tuple(matrices), (normalization,) * len(made))
 
 
@@ -226,7 +226,7 @@ def assemble(unary, kernels: tuple, matrices: tuple, normalizations: tuple) -> P
   return Problem(unary, kernels, tuple(jnp.asarray(m, jnp.float32) for m in matrices), norms)
 
 
-def costs(compat, classes: int) -> np.ndarray:
+def compatibility_matrix(compat, classes: int) -> np.ndarray:
   """What pairs of labels cost, mu(l, l').
 
   The sign can't be got wrong: a weight w (labels that differ cost w) and C weights, one a class,
@@ -356,7 +356,7 @@ def mean_field(problem: Problem, iterations: int, tolerance: float = 0.0, start=
   """Solves a problem.
 
   Args:
-    problem: from `pose`.
+    problem: from `build_problem`.
     iterations: at most.
     tolerance: see `dense_crf`.
     start: (N, C) marginals to go on from; None for softmax(-unary).
@@ -407,7 +407,7 @@ def free_energy(problem: Problem, marginals):
   """What the mean field lowers: the divergence KL(Q || P) up to a constant.
 
   Args:
-    problem: from `pose`.
+    problem: from `build_problem`.
     marginals: (N, C) Q.
 
   Returns:
@@ -420,6 +420,8 @@ def free_energy(problem: Problem, marginals):
 
 
 def _messages(problem, marginals):
-  for kernel, cost, (before, after) in zip(problem.kernels, problem.costs, problem.norms):
+  for kernel, cost, (before, after) in zip(
+    problem.kernels, problem.compatibility_matrix, problem.norms
+  ):
     filtered = _filter(kernel, marginals * before) * after
     yield filtered * cost[None] if cost.ndim == 1 else filtered @ cost

@@ -85,19 +85,21 @@ class DenseCRF:
   def _add(self, kernel, compat, normalization):
     labels, _ = self._shape
     try:
-      costs = np.asarray(compat, np.float32)
+      compatibility_matrix = np.asarray(compat, np.float32)
     except (TypeError, ValueError):
-      costs = np.full((), np.nan)
-    if not np.isfinite(costs).all():
+      compatibility_matrix = np.full((), np.nan)
+    if not np.isfinite(compatibility_matrix).all():
       raise InputError(f'compat is {compat!r}; give numbers')
-    if costs.shape not in ((), (labels,), (labels, labels)):
-      raise InputError(f'compat has shape {costs.shape}; a weight, {labels} or {labels} x {labels}')
+    if compatibility_matrix.shape not in ((), (labels,), (labels, labels)):
+      raise InputError(
+        f'compat has shape {compatibility_matrix.shape}; a weight, {labels} or {labels} x {labels}'
+      )
     if normalization not in range(4):
       raise InputError(f'normalization is {normalization}; take one of the four constants')
-    if costs.ndim == 0:
-      costs = np.full(labels, -costs)
+    if compatibility_matrix.ndim == 0:
+      compatibility_matrix = np.full(labels, -compatibility_matrix)
     self._kernels.append(kernel)
-    self._costs.append((costs + costs.T) / 2)
+    self._costs.append((compatibility_matrix + compatibility_matrix.T) / 2)
     self._normalizations.append(dense.NORMALIZATIONS[normalization])
     self._assembled = None
 

@@ -72,7 +72,7 @@ class CrfRnn(nn.Module):
     spatial = self.param('spatial', potts(3.0), square)
     bilateral = self.param('bilateral', potts(5.0), square)
     compatibility = self.param('compatibility', potts(1.0), square)
-    costs = tuple(-(weights.T @ compatibility.T) for weights in (spatial, bilateral))
+    compatibility_matrix = tuple(-(weights.T @ compatibility.T) for weights in (spatial, bilateral))
     factors = jnp.ones(3, jnp.float32)
     if self.train_bandwidths:
       zeros = nn.initializers.zeros
@@ -87,7 +87,9 @@ class CrfRnn(nn.Module):
       scores, given = pair
       kernel = given if kernels else self._build(self._features(given, factors[1:]))
       unary = -scores.reshape(-1, self.num_classes)
-      problem = dense.assemble(unary, (smoothness, kernel), costs, ('after', 'after'))
+      problem = dense.assemble(
+        unary, (smoothness, kernel), compatibility_matrix, ('after', 'after')
+      )
       steps = self.iterations if train else self.test_iterations
       return -dense.unrolled(problem, steps).reshape(scores.shape)
 

@@ -80,14 +80,18 @@ def search(
 
 def _refined(probabilities, image, trials):
   """Marginals (H, W, C) of every trial."""
-  unary = dense.energies_of(probabilities)
+  unary = dense.unary_energies(probabilities)
   shape, classes = probabilities.shape, probabilities.shape[2]
   for _, sharing in itertools.groupby(trials, _deviations):
     sharing = list(sharing)
     options = dict(gaussian=sharing[0].gaussian, bilateral=sharing[0].bilateral)
-    posed = dense.pose(unary, image, **options, normalization=sharing[0].normalization)
+    posed = dense.build_problem(unary, image, **options, normalization=sharing[0].normalization)
     for compats, alike in itertools.groupby(sharing, _compats):
-      problem = posed.replace(costs=tuple(dense.costs(compat, classes) for compat in compats))
+      problem = posed.replace(
+        compatibility_matrix=tuple(
+          dense.compatibility_matrix(compat, classes) for compat in compats
+        )
+      )
       done = math.inf
       for trial in alike:
         if trial.iterations < done:

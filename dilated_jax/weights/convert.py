@@ -20,7 +20,7 @@ from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bit
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, initializers
 from dilated_jax.weights import layouts, structure
-from dilated_jax.weights.layouts import Blob
+from dilated_jax.weights.layouts import SourceArray
 from dilated_jax.weights.mapped import MappedFile
 
 
@@ -62,7 +62,7 @@ NORMALIZATIONS = {
 }
 
 # Files by their MD5 (Keras) or the first digits of their SHA-256 (torchvision).
-KNOWN = {
+KNOWN_CHECKSUMS = {
   '397923af': ('torchvision vgg16, IMAGENET1K_V1', 'torchvision'),
   '88682ab5': ('torchvision vgg16, IMAGENET1K_FEATURES', 'features'),
   'dcbb9e9d': ('torchvision vgg19, IMAGENET1K_V1', 'torchvision'),
@@ -109,7 +109,7 @@ def convert(
   digest = sha256[:8]
   if contents.format == 'h5':
     digest = _checksum(file, hashlib.md5(usedforsecurity=False))
-  title, trained_with = KNOWN.get(digest, (None, None))
+  title, trained_with = KNOWN_CHECKSUMS.get(digest, (None, None))
   notes = [f'{title}, by its checksum' if title else 'no known checksum: taken by its content']
   parts = _by_layer(file, contents.blobs)
   kernels = _kernels(file, parts)
@@ -169,7 +169,7 @@ def _checksum(file, checksum) -> str:
   return checksum.hexdigest()
 
 
-def _by_layer(file, blobs) -> dict[tuple[str, str], Blob]:
+def _by_layer(file, blobs) -> dict[tuple[str, str], SourceArray]:
   """The arrays that have a place, by layer and part."""
   parts = {}
   for blob in blobs:

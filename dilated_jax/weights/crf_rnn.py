@@ -45,7 +45,7 @@ def read(path) -> dict[str, np.ndarray]:
   return {'spatial': spatial, 'bilateral': bilateral, 'compatibility': -compatibility}
 
 
-def behind(spec: ModelSpec, variables, path) -> tuple[ModelSpec, dict]:
+def attach_crf_rnn(spec: ModelSpec, variables, path) -> tuple[ModelSpec, dict]:
   """Puts a published CRF-RNN behind a network: on pixels, with its deviations of 160 and 3.
 
   Args:

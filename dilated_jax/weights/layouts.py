@@ -12,7 +12,7 @@ from dilated_jax.weights import caffe, keras, safetensors, torch
 from dilated_jax.weights.mapped import MappedFile
 
 
-class Blob(NamedTuple):
+class SourceArray(NamedTuple):
   """One array of a file, found to be part of a layer.
 
   Attributes:
@@ -41,7 +41,7 @@ class Contents(NamedTuple):
   """
 
   format: str
-  blobs: list[Blob]
+  blobs: list[SourceArray]
   bgr: bool
   input_shape: tuple[int, ...] | None = None
   layers: tuple[caffe.CaffeLayer, ...] = ()
@@ -80,7 +80,7 @@ UPSAMPLING = 'the fixed bilinear upsampling, made anew'
 SKIP_SCALE = 'the fixed factor on a skip, made anew'
 
 
-def _of_caffe(file, net) -> list[Blob]:
+def _of_caffe(file, net) -> list[SourceArray]:
   """Caffe: kernels are (out, in, height, width), dense ones (out, in)."""
   blobs = []
   for layer in net.layers:
@@ -89,19 +89,19 @@ def _of_caffe(file, net) -> list[Blob]:
       source = f'{layer.name}[{index}]'
       if layer.kind == 'Deconvolution':
         _check_bilinear(file, source, array)
-        blobs.append(Blob(source, '', UPSAMPLING, _oihw(array)))
+        blobs.append(SourceArray(source, '', UPSAMPLING, _oihw(array)))
       elif layer.kind == 'Scale' and name.removeprefix('scale_') in AT_ONCE:
         if index or not np.allclose(array, AT_ONCE[name.removeprefix('scale_')]):
           raise file.fail(f'{source} is not the fixed factor that FCN at once has there')
-        blobs.append(Blob(source, '', SKIP_SCALE, array))
+        blobs.append(SourceArray(source, '', SKIP_SCALE, array))
       elif name == 'fc8':
-        blobs.append(Blob(source, '', _CLASSIFIER, _oihw(array)))
+        blobs.append(SourceArray(source, '', _CLASSIFIER, _oihw(array)))
       elif layer.kind not in ('Convolution', 'InnerProduct') or index > 1:
         raise file.fail(f'{source}, of a {layer.kind}, has no place in VGG or the paper')
       elif index:
-        blobs.append(Blob(source, name, 'bias', array))
+        blobs.append(SourceArray(source, name, 'bias', array))
       else:
-        blobs.append(Blob(source, name, 'kernel', _oihw(array)))
+        blobs.append(SourceArray(source, name, 'kernel', _oihw(array)))
   return _with_unfolded_fc6(file, blobs, 'CHW')
 
 
@@ -110,7 +110,7 @@ def _caffe_name(layer) -> str:
   return {'fc-final': 'final'}.get(layer.name, re.sub('^ct_', 'ctx_', layer.name))
 
 
-def _of_torch(file, tensors) -> list[Blob]:
+def _of_torch(file, tensors) -> list[SourceArray]:
   """Torchvision and timm: kernels are (out, in, height, width), dense ones (out, in)."""
   if any(name.startswith('backbone.') for name in tensors):
     return _of_torchvision(file, tensors)
@@ -128,11 +128,11 @@ def _of_torch(file, tensors) -> list[Blob]:
       raise file.fail(f'{source} has no place in VGG: neither features.N nor a classifier')
     name = known[module]
     if name == 'fc8':
-      blobs.append(Blob(source, '', _CLASSIFIER, _oihw(array)))
+      blobs.append(SourceArray(source, '', _CLASSIFIER, _oihw(array)))
     elif part == 'bias':
-      blobs.append(Blob(source, name, 'bias', array))
+      blobs.append(SourceArray(source, name, 'bias', array))
     else:
-      blobs.append(Blob(source, name, 'kernel', _oihw(array)))
+      blobs.append(SourceArray(source, name, 'kernel', _oihw(array)))
   return _with_unfolded_fc6(file, blobs, 'CHW')
 
 
@@ -165,7 +165,7 @@ _HEADS = {
 _PARTS = {'bias': 'bias', 'running_mean': 'mean', 'running_var': 'var'}
 
 
-def _of_torchvision(file, tensors) -> list[Blob]:
+def _of_torchvision(file, tensors) -> list[SourceArray]:
   """Torchvision's fcn_resnet50, 101 and deeplabv3_resnet50, 101: modules and their parts."""
   pyramid = any(name.startswith('classifier.0.convs.') for name in tensors)
   names, blobs = _RESNET | _HEADS['deeplab' if pyramid else 'fcn'], []
@@ -174,30 +174,30 @@ def _of_torchvision(file, tensors) -> list[Blob]:
     found = ((re.fullmatch(pattern, module), name) for pattern, name in names.items())
     layer = next((match.expand(name) for match, name in found if match), None)
     if layer and part == 'num_batches_tracked':
-      blobs.append(Blob(source, '', 'how many batches it was trained on', array))
+      blobs.append(SourceArray(source, '', 'how many batches it was trained on', array))
     elif not layer or part not in ('weight', *_PARTS):
       raise file.fail(f'{source} has no place in a segmentation network of torchvision')
     elif part == 'weight' and not layer.endswith('_norm'):
-      blobs.append(Blob(source, layer, 'kernel', _oihw(array)))
+      blobs.append(SourceArray(source, layer, 'kernel', _oihw(array)))
     else:
-      blobs.append(Blob(source, layer, _PARTS.get(part, 'scale'), array))
+      blobs.append(SourceArray(source, layer, _PARTS.get(part, 'scale'), array))
   return blobs
 
 
-def _of_keras(file, datasets) -> list[Blob]:
+def _of_keras(file, datasets) -> list[SourceArray]:
   """Keras: kernels are (height, width, in, out), dense ones (in, out)."""
   blobs, counted = [], _counted_names(datasets)
   for source, array in datasets.items():
     name, part = counted.get(source) or _keras_name(source)
     array = array[None, None] if array.ndim == 2 else array
     if source.startswith('optimizer'):
-      blobs.append(Blob(source, '', 'state of an optimizer', array))
+      blobs.append(SourceArray(source, '', 'state of an optimizer', array))
     elif not name:
       raise file.fail(f'{source} has no place in VGG as Keras names its layers (block1_conv1, fc1)')
     elif name == 'fc8':
-      blobs.append(Blob(source, '', _CLASSIFIER, array))
+      blobs.append(SourceArray(source, '', _CLASSIFIER, array))
     else:
-      blobs.append(Blob(source, name, part, array))
+      blobs.append(SourceArray(source, name, part, array))
   return _with_unfolded_fc6(file, blobs, 'HWC')
 
 
@@ -255,7 +255,7 @@ def _oihw(array):
   return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
-def _with_unfolded_fc6(file, blobs, order) -> list[Blob]:
+def _with_unfolded_fc6(file, blobs, order) -> list[SourceArray]:
   """Turns a dense fc6 into a convolution: its inputs are a map, flattened in `order`."""
   convolutions = [b for b in blobs if b.part == 'kernel' and b.layer.startswith('conv')]
   last = max(convolutions, key=lambda blob: blob.layer, default=None)

@@ -148,7 +148,7 @@ def test_exact_method(reference):
 
 
 def test_free_energy_is_the_divergence_of_the_reference(reference):
-  problem = dense.pose(reference['unary'], reference['image'])
+  problem = dense.build_problem(reference['unary'], reference['image'])
   found = [float(dense.free_energy(problem, dense.mean_field(problem, done))) for done in range(11)]
   np.testing.assert_allclose(found, reference['kl_kk_sym'], rtol=1e-5)
 

@@ -484,7 +484,7 @@ def test_normalization_may_be_told(tmp_path):
 def test_known_checksums(tmp_path, monkeypatch):
   write_pth(tmp_path / 'vgg', vgg_arrays())
   digits = hashlib.sha256((tmp_path / 'vgg').read_bytes()).hexdigest()[:8]
-  monkeypatch.setitem(conversion.KNOWN, digits, ('a file of renown', 'features'))
+  monkeypatch.setitem(conversion.KNOWN_CHECKSUMS, digits, ('a file of renown', 'features'))
   result = convert(tmp_path / 'vgg')
   assert result.notes[0] == 'a file of renown, by its checksum'
   assert result.spec.mean == pytest.approx((123, 117, 104), abs=0.01)

@@ -68,7 +68,7 @@ def test_behind_a_network_by_command(tmp_path, capsys):
   (tmp_path / 'crf.caffemodel').write_bytes(caffemodel(published()[0]))
   values = flags.FlagValues()
   convert.define_flags(values)
-  given = [f'--source={tmp_path}/crf.caffemodel', f'--crf_behind={tmp_path}/network']
+  given = [f'--source={tmp_path}/crf.caffemodel', f'--attach_crf_to={tmp_path}/network']
   values(['convert', *given, f'--output={tmp_path}/both'])
   convert.main(values)
   assert 'front_end with a CRF-RNN' in capsys.readouterr().out
