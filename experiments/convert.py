@@ -35,8 +35,8 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('source', None, 'File of weights.', required=True, **string)
   flags.DEFINE_string('output', None, 'Weights folder to write.', required=True, **string)
   flags.DEFINE_string(
-    'attach_crf_to', None, 'Weights folder of a network: puts the CRF-RNN of the file (a .caffemodel) '
-    'behind it.', **string,
+    'attach_crf_to', None, 'Weights folder of a network: puts the CRF-RNN of the file '
+    '(a .caffemodel) behind it.', **string,
   )  # fmt: skip
   flags.DEFINE_enum(
     'dataset', None, data.ORDERS,

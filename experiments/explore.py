@@ -22,7 +22,7 @@ from dilated_jax import files, models
 from dilated_jax.errors import InputError
 from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
-from dilated_jax.nn.table import sources
+from dilated_jax.nn.table import input_indices
 from experiments import cli, networks
 
 
@@ -119,7 +119,7 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
   """What there is to say about each layer."""
   counts = geometry.channel_counts(table)
   heights, widths = [height, *geometry.sizes(table, height)], [width, *geometry.sizes(table, width)]
-  reads, rows = sources(table), []
+  reads, rows = input_indices(table), []
   for index, field in enumerate(geometry.receptive_fields(table)):
     layer, places = field.layer, [1 + source for source in reads[index]]
     alone, given = (dataclasses.replace(layer, inputs=()),), places[0]

@@ -9,8 +9,8 @@ from experiments import cli
 OPTIONS = (
   'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
   'dropout', 'norm', 'dtype', 'remat', 'backbone', 'variant', 'multi_grid', 'aspp', 'multi_scale',
-  'auxiliary', 'fc_dilation', 'image_padding', 'at_once', 'crf', 'crf_grid', 'crf_bilateral',
-  'crf_train_iterations', 'crf_iterations', 'crf_train_bandwidths',
+  'auxiliary', 'fc_dilation', 'image_padding', 'at_once', 'crf', 'crf_rnn_grid',
+  'crf_rnn_bandwidths', 'crf_rnn_train_iterations', 'crf_rnn_iterations', 'crf_rnn_train_bandwidths',
 )  # fmt: skip
 FLAGS = ('model', *OPTIONS)
 
@@ -38,17 +38,19 @@ def define_flags(values):
   flags.DEFINE_enum('dtype', None, ('float32', 'bfloat16'), 'Of the computation.', **into)
   flags.DEFINE_enum('crf', None, ('none', 'rnn'), 'CRF-RNN behind the network.', **into)
   flags.DEFINE_enum(
-    'crf_grid', None, ('cells', 'pixels'), 'Where it works: on the network grid, or on pixels.',
+    'crf_rnn_grid', None, ('cells', 'pixels'), 'Where it works: on the network grid, or on pixels.',
     **into,
   )  # fmt: skip
   flags.DEFINE_list(
-    'crf_bilateral', None, 'Its deviations of appearance, in pixels and in color.', **into
+    'crf_rnn_bandwidths', None, 'Its deviations of appearance, in pixels and in color.', **into
   )
   flags.DEFINE_integer(
-    'crf_train_iterations', None, 'Its iterations in training.', lower_bound=0, **into
+    'crf_rnn_train_iterations', None, 'Its iterations in training.', lower_bound=0, **into
   )
-  flags.DEFINE_integer('crf_iterations', None, 'Its iterations otherwise.', lower_bound=0, **into)
-  flags.DEFINE_bool('crf_train_bandwidths', None, 'Train its deviations too.', **into)
+  flags.DEFINE_integer(
+    'crf_rnn_iterations', None, 'Its iterations otherwise.', lower_bound=0, **into
+  )
+  flags.DEFINE_bool('crf_rnn_train_bandwidths', None, 'Train its deviations too.', **into)
   flags.DEFINE_bool(
     'remat', None, 'Recompute activations in the backward pass: less memory.', **into
   )
@@ -77,8 +79,8 @@ def options(values) -> dict:
   for name in ('dilations', 'blocks', 'multi_grid'):
     if name in given:
       given[name] = [cli.parsed(name, text, cli.count) for text in given[name]]
-  if 'crf_bilateral' in given:
-    given['crf_bilateral'] = [
-      cli.parsed('crf_bilateral', text, float) for text in given['crf_bilateral']
+  if 'crf_rnn_bandwidths' in given:
+    given['crf_rnn_bandwidths'] = [
+      cli.parsed('crf_rnn_bandwidths', text, float) for text in given['crf_rnn_bandwidths']
     ]
   return given

@@ -9,7 +9,7 @@ each by itself, as for the published scores. All others see the whole picture; w
 into memory, or into --tile, they are fed overlapping pieces of it that give the same answer.
 
 For a picture STEM.jpg it writes, as --save asks, STEM.png (class ids, 8-bit gray),
-STEM_colors.png, STEM_overlay.png (with a legend of the classes that occur) and STEM.npz (`logits`
+STEM_color.png, STEM_overlay.png (with a legend of the classes that occur) and STEM.npz (`logits`
 and `probabilities`); beside them predictions.json says what the ids mean. A picture that can't be
 read is reported and the others are done.
 """
@@ -36,7 +36,7 @@ from experiments import cli
 # What --save names, and the file that it makes.
 OUTPUTS = {
   'labels': '{}.png',
-  'colors': '{}_colors.png',
+  'colors': '{}_color.png',
   'overlays': '{}_overlay.png',
   'scores': '{}.npz',
 }

@@ -65,7 +65,11 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_list('learning_rate', ['1e-3'], 'Highest learning rate.', **into)
   flags.DEFINE_list('momentum', ['0.9'], 'Momentum of sgd and caffe.', **into)
   flags.DEFINE_enum(
-    'optimizer', 'caffe', ('caffe', 'sgd', 'adamw'), 'See dilated_jax/optimizers.py.', **into
+    'optimizer',
+    'caffe',
+    ('caffe', 'sgd', 'adamw'),
+    'See dilated_jax/training/optimizers.py.',
+    **into,
   )
   flags.DEFINE_enum(
     'schedule', 'constant', ('constant', 'step', 'poly', 'cosine'), 'Learning rate.', **into
@@ -85,7 +89,11 @@ def define_flags(values=flags.FLAGS):
     'grad_accum_steps', 1, 'Parts of a batch, to save memory.', lower_bound=1, **into
   )
   flags.DEFINE_enum(
-    'labels', 'grid', ('grid', 'full'), 'Loss on the network grid, or on all pixels.', **into
+    'loss_resolution',
+    'grid',
+    ('grid', 'full'),
+    'Loss on the network grid, or on all pixels.',
+    **into,
   )
   flags.DEFINE_list('class_weights', ['none'], f'In the loss: {", ".join(_CLASS_WEIGHTS)}.', **into)
   flags.DEFINE_float(
@@ -136,8 +144,8 @@ def main(values=flags.FLAGS):
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
   options = networks.options(values)
-  if options.get('crf') == 'rnn' and values.labels == 'full':
-    options['crf_upsampling'] = 'deconvolution'
+  if options.get('crf') == 'rnn' and values.loss_resolution == 'full':
+    options['crf_rnn_upsampling'] = 'deconvolution'
   load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
   classes = data.classes(values.dataset, **load)
   found = data.describe_folder(values.dataset, **load)
@@ -171,7 +179,7 @@ def main(values=flags.FLAGS):
     palette=classes.palette,
     mean=classes.mean,
     image_scale=values.image_scale,
-    upsampling='deconvolution' if values.labels == 'full' else 'corner',
+    upsampling='deconvolution' if values.loss_resolution == 'full' else 'corner',
     dataset=values.dataset,
   )
   variables = loop.init_variables(spec.create(), values.seed)

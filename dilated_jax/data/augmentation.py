@@ -18,9 +18,9 @@ class Augmentation:
   Attributes:
     crop: height and width of the label area, in pixels.
     margin: pixels of context on every side of it that the network consumes.
-    mirror: whether every other picture is turned left to right.
+    random_flip: whether every other picture is turned left to right.
     scale: smallest and largest zoom; drawn evenly in its logarithm.
-    color: strength of the jitter of brightness, contrast and saturation, 0 (none) to 1.
+    color_jitter: strength of the jitter of brightness, contrast and saturation, 0 (none) to 1.
   """
 
   crop: tuple[int, int]

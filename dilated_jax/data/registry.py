@@ -27,7 +27,6 @@ from dilated_jax.label_spec import (
   CAMVID,
   CAMVID_DILATION8,
   CITYSCAPES,
-  IGNORE,
   KITTI,
   SCENES,
   VOC,
@@ -35,8 +34,8 @@ from dilated_jax.label_spec import (
 )
 
 __all__ = [
-  'IGNORE', 'NAMES', 'ORDERS', 'Classes', 'Source', 'classes', 'default_dir', 'describe_folder', 'is_prepared',
-  'load', 'prepare', 'splits',
+  'NAMES', 'ORDERS', 'Source', 'classes', 'default_dir', 'describe_folder', 'is_prepared', 'load',
+  'prepare', 'splits',
 ]  # fmt: skip
 
 _TABLES = {table.name: table for table in (SCENES, CAMVID, VOC, KITTI, CITYSCAPES)}

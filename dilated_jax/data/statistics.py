@@ -12,7 +12,7 @@ from dilated_jax.label_spec import IGNORE
 
 @dataclasses.dataclass(frozen=True)
 class LabelCounts:
-  """Pixels of each class: `pixels` int64 (C,), and all pixels of its pictures: `image_pixels` (C,)."""
+  """Pixels of each class, `pixels` int64 (C,), and all those of its images, `image_pixels` (C,)."""
 
   pixels: np.ndarray
   image_pixels: np.ndarray

@@ -149,14 +149,13 @@ def _without_official_ids(classes: LabelSpec) -> LabelSpec:
 
 
 def _by_name(path, official: bool) -> str | None:
-  suffix = matching.kind(path)
+  suffix = matching.label_kind(path)
   if suffix == 'instanceIds':
     raise InputError(f'{path}: is an instance map; label pictures are wanted (*_labelIds.png)')
   kinds = {
     'labelIds': 'ids',
     'labelTrainIds': 'train_ids',
     'color': 'colors',
-    'colors': 'colors',
   }
   kind = kinds.get(suffix)
   return 'train_ids' if kind == 'ids' and not official else kind

@@ -33,7 +33,7 @@ def evaluate(
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    card: the weights' `checkpoints.ModelSpec`.
+    spec: the weights' `models.ModelSpec`.
     source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
       ignore, 'name': str}; sizes may differ. 'instances' may stand beside them, see
       `protocols.Cityscapes`.

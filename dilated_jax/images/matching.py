@@ -14,9 +14,9 @@ SUFFIXES = (
 # What official tools append to a picture's name: Cityscapes (leftImg8bit, gtFine, gtCoarse) and
 # CamVid (_L); and what `predict` appends to color masks. The kinds are in the order of preference
 # where several stand side by side.
-KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color', 'colors')
+KINDS = ('labelIds', 'labelTrainIds', 'instanceIds', 'color')
 _OFFICIAL = re.compile(
-  rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(KINDS[:4])})|(?P<ours>{KINDS[4]}))$'
+  rf'_(?:leftImg8bit|L|gt(?:Fine|Coarse)_(?P<kind>{"|".join(KINDS)})|(?P<color>color))$'
 )
 _FRAME = re.compile(
   r'.+_\d{6}_\d{6}(?=_)'
@@ -73,7 +73,7 @@ def pair_by_name(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathli
   Subfolders are searched too. Names are equal when their stems are, without the suffixes that
   official tools append: Cityscapes `_leftImg8bit`, `_gtFine_labelIds`, `_gtFine_labelTrainIds`,
   `_gtFine_instanceIds`, `_gtFine_color` (and gtCoarse) or, as in the official evaluation, whatever
-  follows CITY_123456_123456; CamVid `_L`; and `_colors`, the masks that `predict` writes. Where a
+  follows CITY_123456_123456; CamVid `_L`; and `_color`, the masks that `predict` writes. Where a
   folder holds several of these for one picture, label maps go before colors, and labelIds before
   labelTrainIds. Overlays of `predict` are passed over.
 
@@ -114,7 +114,7 @@ def _by_name(folder) -> dict:
   ranked = {}
   for file in files:
     pure = file.stem.removesuffix('_overlay')
-    if pure != file.stem and {pure, f'{pure}_colors'} & stems:
+    if pure != file.stem and {pure, f'{pure}_color'} & stems:
       continue
     name, kind = _split(file.stem)
     ranked.setdefault(name, []).append((KINDS.index(kind) if kind else 0, file))
@@ -136,12 +136,12 @@ def list_images(folder) -> list[pathlib.Path]:
   return sorted((file for file in files if _is_picture(file)), key=_natural)
 
 
-def name(path) -> str:
+def image_name(path) -> str:
   """A picture's name without its file suffix and those that official tools append, see `pairs`."""
   return _split(pathlib.Path(path).stem)[0]
 
 
-def kind(path) -> str | None:
+def label_kind(path) -> str | None:
   """What an official suffix says of a label picture: labelIds, color, ...; None without one."""
   return _split(pathlib.Path(path).stem)[1]
 
@@ -149,7 +149,7 @@ def kind(path) -> str | None:
 def instance_file_of(label) -> pathlib.Path | None:
   """The instance map that stands beside a label picture of Cityscapes; None if there is none."""
   label = pathlib.Path(label)
-  said = kind(label)
+  said = label_kind(label)
   if said is None:
     return None
   path = label.with_stem(label.stem.removesuffix(said) + 'instanceIds')
@@ -160,7 +160,7 @@ def _split(stem: str) -> tuple[str, str | None]:
   """A picture's name without official suffixes, and the kind that they tell."""
   name, kind = stem, None
   while official := _OFFICIAL.search(name):
-    name, kind = name[: official.start()], kind or official['kind'] or official['ours']
+    name, kind = name[: official.start()], kind or official['kind'] or official['color']
   frame = _FRAME.match(name)
   return (frame[0] if frame else name), kind
 

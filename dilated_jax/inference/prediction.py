@@ -70,7 +70,7 @@ def predict(
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    card: the weights' `checkpoints.ModelSpec`; `mean`, `image_scale` and `upsampling` count here.
+    spec: the weights' `models.ModelSpec`; `mean`, `image_scale` and `upsampling` count here.
     image: (H, W, 3) uint8 RGB.
     scales: the picture is labeled at each of these sizes and the probabilities averaged.
     flip: whether mirrored pictures take part in the average too.
@@ -111,7 +111,7 @@ def label_maps(
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    card: the weights' `checkpoints.ModelSpec`.
+    spec: the weights' `models.ModelSpec`.
     images: (N, H, W, 3) uint8 RGB.
     scales: as for `predict`.
     flip: as for `predict`.
@@ -171,7 +171,7 @@ def _apply(model, variables, spec, images, scale: float = 1.0, tile: Tile = None
   if model is not network and not np.isfinite(logits).all():
     raise InputError(
       'the CRF-RNN has no room for a picture of so many colors in so little space: smooth it, or '
-      'train with a larger deviation of color (--crf_bilateral)'
+      'train with a larger deviation of color (`crf_rnn_bandwidths`)'
     )
   return Prediction(labels, probabilities, logits)
 

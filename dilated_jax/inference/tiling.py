@@ -1,11 +1,11 @@
 """A network's logits of pictures that it is fed tile by tile. There are two manners.
 
-`independent` is the authors': tiles that overlap by the front end's margin, each by itself. A context
-module then sees zeros beyond the tile, as it did when the published scores were made.
+`independent` is the authors': tiles that overlap by the front end's margin, each by itself. A
+context module then sees zeros beyond the tile, as it did when the published scores were made.
 
-`overlapping` gives what the whole picture would give at once. The front end pads nothing, so tiles that
-overlap by its margin make up its scores exactly; the context module then runs over all the scores,
-in pieces that overlap by its own receptive field.
+`overlapping` gives what the whole picture would give at once. The front end pads nothing, so tiles
+that overlap by its margin make up its scores exactly; the context module then runs over all the
+scores, in pieces that overlap by its own receptive field.
 """
 
 import functools

@@ -14,12 +14,12 @@ from dilated_jax.signal import wavenet
 
 # Of the CRF-RNN: the option, and the attribute of `CrfRnnModel`.
 _CRF = {
-  'crf_grid': 'grid',
-  'crf_upsampling': 'upsampling',
-  'crf_train_iterations': 'iterations',
-  'crf_iterations': 'test_iterations',
-  'crf_bilateral': 'bilateral',
-  'crf_train_bandwidths': 'train_bandwidths',
+  'crf_rnn_grid': 'grid',
+  'crf_rnn_upsampling': 'upsampling',
+  'crf_rnn_train_iterations': 'iterations',
+  'crf_rnn_iterations': 'test_iterations',
+  'crf_rnn_bandwidths': 'bilateral',
+  'crf_rnn_train_bandwidths': 'train_bandwidths',
 }
 
 
@@ -136,8 +136,8 @@ def create(name: str, num_classes: int, **options):
       `fc_kernel`, `channels` and `dropout`, see `layers.front_end`, `fcn.fcn`, `deeplab.large_fov`;
       of others see `deeplab.v2`, `deeplab.v3`, `fcn.fcn_resnet` and `pspnet.pspnet`; `dtype`
       ('float32' or 'bfloat16'), `remat` and `axis_name`, see `Dilation`; `crf` ('none' or 'rnn'),
-      and with the latter `crf_grid`, `crf_upsampling`, `crf_bilateral`, `crf_iterations`,
-      `crf_train_iterations` and `crf_train_bandwidths`, see `CrfRnnModel`.
+      and with the latter `crf_rnn_grid`, `crf_rnn_upsampling`, `crf_rnn_bandwidths`,
+      `crf_rnn_iterations`, `crf_rnn_train_iterations` and `crf_rnn_train_bandwidths`, see `CrfRnnModel`.
 
   Returns:
     A Flax module, see `Dilation` and `wavenet.WaveNet`.

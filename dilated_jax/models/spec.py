@@ -43,12 +43,12 @@ class ModelSpec:
     """The network, from `models.create`."""
     return registry.create(self.model, len(self.classes), **self.options)
 
-  def front_end(self) -> 'Card':
+  def front_end(self) -> 'ModelSpec':
     """The spec of its front end alone."""
     model, options = registry.without_context(self.model, self.options)
     return dataclasses.replace(self, model=model, options=options)
 
-  def without_crf(self) -> 'Card':
+  def without_crf(self) -> 'ModelSpec':
     """The spec of the network that a CRF-RNN refines; of one without, the same."""
     return dataclasses.replace(self, options=registry.without_crf(self.options))
 

@@ -26,7 +26,7 @@ def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> No
 
   Args:
     folder: where to.
-    card: what the weights are.
+    spec: what the weights are.
     variables: of the whole network.
     release: called after each piece.
   """

@@ -76,7 +76,7 @@ Table = tuple[Layer, ...]
 def input_indices(table: Table) -> list[tuple[int, ...]]:
   """For each row, the places of the rows that it reads; -1 is what the network is fed.
 
-  >>> sources((Layer('a'), Layer('b'), Layer('c', 'sum', kernel=1, inputs=('a', 'b'))))
+  >>> input_indices((Layer('a'), Layer('b'), Layer('c', 'sum', kernel=1, inputs=('a', 'b'))))
   [(-1,), (0,), (0, 1)]
   """
   places, result = {'input': -1}, []

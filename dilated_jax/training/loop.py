@@ -52,9 +52,9 @@ class StageConfig:
     crop: height and width of the label area of a training picture; the network sees its margin on
       every side besides. (0, 0) takes the size of the first picture. Not used on feature maps.
     optimizer: see `optimizers.Options`.
-    labels: 'grid' or 'full', see `training.make_step`.
+    loss_resolution: 'grid' or 'full', see `training.make_step`.
     class_weights: 'none', or a kind of `input.class_weights`.
-    accumulate: parts into which a batch is cut to save memory.
+    grad_accum_steps: parts into which a batch is cut to save memory.
     mirror, scale, color: augmentation, see `input.Augmentation`; feature maps are only mirrored.
     seed: of the weights, the order of the pictures, augmentation and dropout.
     parallelism: 'pmap' or 'mesh', see `parallel`.
@@ -70,7 +70,7 @@ class StageConfig:
   batch_size: int = 8
   crop: tuple[int, int] = (0, 0)
   optimizer: optimizers.Options = optimizers.Options()  # noqa: RUF009 (frozen)
-  labels: str = 'grid'
+  loss_resolution: str = 'grid'
   class_weights: str = 'none'
   grad_accum_steps: int = 1
   random_flip: bool = True
@@ -119,7 +119,7 @@ def run(
 
   Args:
     configs: the stages.
-    card: of the network; its model, mean and upsampling are used, and it goes into the weights.
+    spec: of the network; its model, mean and upsampling are used, and it goes into the weights.
     variables: to start from.
     train: pictures to learn from, at the size the network sees them.
     val: pictures to choose the best checkpoint by, at their own size; may be empty.
@@ -178,7 +178,7 @@ def run_stage(
     stage,
     optimizer,
     spec.mean,
-    labels=config.labels,
+    loss_resolution=config.loss_resolution,
     class_weights=weights,
     grad_accum_steps=config.grad_accum_steps,
   )
@@ -363,8 +363,8 @@ def _diverged(loss, step, folder, manager, config) -> str:
   kept = f'{folder}/checkpoints keeps step {good}' if good else 'nothing was saved yet'
   return (
     f'{config.stage} diverged at step {step}: the loss is {loss:g}; most likely the learning rate '
-    f'{config.optimizer.learning_rate:g} is too high: try a tenth, --warmup_steps or --grad_clip_norm with another '
-    f'--workdir ({kept})'
+    f'{config.optimizer.learning_rate:g} is too high: try a tenth, --warmup_steps or '
+    f'--grad_clip_norm with another --workdir ({kept})'
   )
 
 

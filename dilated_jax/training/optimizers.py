@@ -20,13 +20,13 @@ class Options:
     learning_rate: highest learning rate.
     schedule: 'constant'; 'step', times `gamma` every `step_size` steps; 'poly', times
       (1 - k / steps)^power; 'cosine', down to 0 in half a period.
-    warmup: steps in which the rate rises from 0.
+    warmup_steps: steps in which the rate rises from 0.
     momentum: of 'sgd' and 'caffe'.
     weight_decay: L2 on kernels (not on biases and normalization); the authors take 5e-4.
-    bias_rate: factor on the rate of biases; the authors take 2.
+    bias_lr_multiplier: factor on the rate of biases; the authors take 2.
     gamma, step_size: of the schedule 'step'.
     power: of the schedule 'poly'.
-    clip: largest norm of the whole gradient; 0 leaves it alone.
+    grad_clip_norm: largest norm of the whole gradient; 0 leaves it alone.
   """
 
   name: Literal['caffe', 'sgd', 'adamw'] = 'caffe'

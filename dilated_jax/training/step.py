@@ -68,7 +68,7 @@ def make_step(
   optimizer: optax.GradientTransformation,
   mean,
   *,
-  labels: str = 'grid',
+  loss_resolution: str = 'grid',
   class_weights=None,
   grad_accum_steps: int = 1,
   axis_name: str | None = None,
@@ -84,12 +84,12 @@ def make_step(
     stage: one of `STAGES`.
     optimizer: from `optimizers.create`.
     mean: RGB mean, 0..255, subtracted from the images.
-    labels: 'grid' compares the logits of cell (i, j) with the label at pixel (stride i, stride j),
-      as the authors' training does; 'full' upsamples the logits by `ops.deconvolution` and uses
-      every label. A network that upsamples itself always uses every label. An auxiliary answer of
+    loss_resolution: 'grid' compares the logits of cell (i, j) with the label at pixel
+      (stride i, stride j), as the authors' training does; 'full' upsamples the logits by
+      `ops.deconvolution` and uses every label. A network that upsamples itself always uses every label. An auxiliary answer of
       the network is compared likewise, and its loss counts 0.4 (Zhao et al., PSPNet, section 3.3).
     class_weights: (C,) weights of the classes in the loss, or None.
-    accumulate: parts into which the batch is cut to save memory; divides the batch. Batch
+    grad_accum_steps: parts into which the batch is cut to save memory; divides the batch. Batch
       normalization sees each part alone.
     axis_name: axis of `jax.pmap` over which batches are spread, or None.
 
@@ -100,10 +100,10 @@ def make_step(
     with 255 for ignored pixels. Metrics are float32 scalars: loss, accuracy, gradient_norm.
 
   Raises:
-    InputError: `labels` is neither 'grid' nor 'full'.
+    InputError: `loss_resolution` is neither 'grid' nor 'full'.
   """
-  if labels not in ('grid', 'full'):
-    raise InputError(f'labels is {labels!r}; choose grid or full')
+  if loss_resolution not in ('grid', 'full'):
+    raise InputError(f'loss_resolution is {loss_resolution!r}; choose grid or full')
   # The front end alone is a network too, in its own upsampling where it has one.
   method = '__call__' if stage.method == 'scores' else stage.method
   model = model.alone() if stage.method == 'scores' else model
@@ -124,12 +124,12 @@ def make_step(
       rngs={'dropout': key},
       mutable=['batch_stats', 'auxiliary'],
     )
-    logits, target = _comparable(model, logits, batch['label'], labels)
+    logits, target = _comparable(model, logits, batch['label'], loss_resolution)
     total, weight = losses.cross_entropy(logits, target, class_weights)
     hits, valid = losses.correct(logits, target)
     sums = {'loss': total, 'weight': weight, 'hits': hits, 'valid': valid}
     for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
-      found = _comparable(model, auxiliary, batch['label'], labels)
+      found = _comparable(model, auxiliary, batch['label'], loss_resolution)
       total = total + _AUXILIARY * losses.cross_entropy(*found, class_weights)[0]
     return total, (sums, updated.get('batch_stats', {}))
 

@@ -28,7 +28,7 @@ class Conversion(NamedTuple):
   """A converted file.
 
   Attributes:
-    card: what the weights are, for `checkpoints.save_weights`.
+    spec: what the weights are, for `models.save_weights`.
     variables: of `spec.create()`; NumPy arrays, as far as possible views of the file.
     moved: of each array of the file its name there, its shape as ours, and its name in the network
       or, in brackets, why it has none.

@@ -49,7 +49,7 @@ def attach_crf_rnn(spec: ModelSpec, variables, path) -> tuple[ModelSpec, dict]:
   """Puts a published CRF-RNN behind a network: on pixels, with its deviations of 160 and 3.
 
   Args:
-    card: of the network.
+    spec: of the network.
     variables: of the network; a CRF-RNN that it has is replaced.
     path: the .caffemodel of the CRF-RNN.
 
@@ -66,8 +66,13 @@ def attach_crf_rnn(spec: ModelSpec, variables, path) -> tuple[ModelSpec, dict]:
       f'{path}: its CRF-RNN tells {classes} classes apart, and the network {len(spec.classes)}'
     )
   spec = spec.without_crf()
-  options = {**spec.options, 'crf': 'rnn', 'crf_grid': 'pixels', 'crf_upsampling': spec.upsampling}
+  options = {
+    **spec.options,
+    'crf': 'rnn',
+    'crf_rnn_grid': 'pixels',
+    'crf_rnn_upsampling': spec.upsampling,
+  }
   if spec.create().full_size:
-    del options['crf_upsampling']
+    del options['crf_rnn_upsampling']
   variables = {**variables, 'params': {**variables['params'], 'crf': params}}
   return dataclasses.replace(spec, options=options), variables

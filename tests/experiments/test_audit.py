@@ -145,7 +145,7 @@ def test_pictures_and_labels_in_one_folder(own):
 
 NARROW = [
   '--model=dilation8', '--blocks=1', '--width=0.0625', '--stride=2', '--fc_kernel=3',
-  '--fc_channels=4', '--dilations=1,2,1', '--norm=none', '--labels=full',
+  '--fc_channels=4', '--dilations=1,2,1', '--norm=none', '--loss_resolution=full',
 ]  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
   out = tmp_path / 'out'
   common = [f'--weights={weights}', f'--inputs={photos}', f'--output={out}']
   run(*common, '--save=labels,colors,overlays,scores', '--flip', '--scales=1,0.5')
-  endings = ('.npz', '.png', '_colors.png', '_overlay.png')
+  endings = ('.npz', '.png', '_color.png', '_overlay.png')
   made = [stem + ending for stem in 'abc' for ending in endings]
   assert names(out) == sorted([*made, 'predictions.json'])
   about = json.loads((out / 'predictions.json').read_text())
@@ -102,7 +102,7 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
     with Image.open(out / f'{stem}.png') as labels:
       assert labels.mode == 'L'
       np.testing.assert_array_equal(np.asarray(labels), expected.labels)
-    colors = image_files.read_image(out / f'{stem}_colors.png')
+    colors = image_files.read_image(out / f'{stem}_color.png')
     np.testing.assert_array_equal(colors, np.array(PALETTE)[expected.labels])
     overlay = image_files.read_image(out / f'{stem}_overlay.png')
     height, width = expected.labels.shape

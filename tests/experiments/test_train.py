@@ -48,7 +48,7 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   arguments = [
     f'--workdir={tmp_path}/run', f'--data_dir={data_dir}', *NARROW, '--stage=front_end,context',
     '--num_steps=2,3', '--batch_size=2', '--crop=16x32', '--learning_rate=1e-3,1e-2',
-    '--class_weights=median', '--image_scale=0.5', '--labels=full', '--log_every=1',
+    '--class_weights=median', '--image_scale=0.5', '--loss_resolution=full', '--log_every=1',
   ]  # fmt: skip
   cache = {
     'JAX_COMPILATION_CACHE_DIR': f'{tmp_path}/cache',

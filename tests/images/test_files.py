@@ -382,7 +382,7 @@ def touch(folder, *files):
 def test_pairs_strip_official_suffixes(tmp_path):
   said = touch(
     tmp_path / 'said', 'x2_leftImg8bit.png', 'x10_leftImg8bit.png', 'x10_leftImg8bit_overlay.png',
-    'x10_leftImg8bit_colors.png', '0016E5_1.png', 'plain.png',
+    'x10_leftImg8bit_color.png', '0016E5_1.png', 'plain.png',
   )  # fmt: skip
   true = touch(
     tmp_path / 'true', 'city/x2_gtFine_labelIds.png', 'city/x2_gtFine_color.png',
@@ -405,15 +405,19 @@ def test_names_and_pictures_below(tmp_path):
     'b/x2.JPG',
     'b/x10.png',
   ]
-  assert matching.name('b/x2_leftImg8bit.png') == 'x2' == matching.name('x2_gtFine_labelIds.png')
-  assert matching.name('0016E5_1_L.png') == '0016E5_1'
+  assert (
+    matching.image_name('b/x2_leftImg8bit.png')
+    == 'x2'
+    == matching.image_name('x2_gtFine_labelIds.png')
+  )
+  assert matching.image_name('0016E5_1_L.png') == '0016E5_1'
 
 
 def test_kinds_and_instances_by_name(tmp_path):
   touch(tmp_path, 'x_gtFine_labelIds.png', 'x_gtFine_instanceIds.png', 'y_gtFine_labelIds.png')
-  assert matching.kind('a/x_gtCoarse_labelTrainIds.png') == 'labelTrainIds'
-  assert matching.kind('x_leftImg8bit_colors.png') == 'colors'
-  assert matching.kind('x_leftImg8bit.png') is None and matching.kind('x_L.png') is None
+  assert matching.label_kind('a/x_gtCoarse_labelTrainIds.png') == 'labelTrainIds'
+  assert matching.label_kind('x_leftImg8bit_color.png') == 'color'
+  assert matching.label_kind('x_leftImg8bit.png') is None and matching.label_kind('x_L.png') is None
   found = matching.instance_file_of(tmp_path / 'x_gtFine_labelIds.png')
   assert found == tmp_path / 'x_gtFine_instanceIds.png'
   assert matching.instance_file_of(tmp_path / 'y_gtFine_labelIds.png') is None
@@ -433,10 +437,10 @@ def test_pairs_by_frames_of_cityscapes(tmp_path):
 
 
 def test_pairs_of_color_masks_alone(tmp_path):
-  said = touch(tmp_path / 'said', 'a_colors.png', 'a_overlay.png', 'b.png', 'b_colors.png')
+  said = touch(tmp_path / 'said', 'a_color.png', 'a_overlay.png', 'b.png', 'b_color.png')
   true = touch(tmp_path / 'true', 'a_L.png', 'b.png')
   assert [(a.name, b.name) for a, b in matching.pair_by_name(said, true)] == [
-    ('a_colors.png', 'a_L.png'),
+    ('a_color.png', 'a_L.png'),
     ('b.png', 'b.png'),
   ]
 

@@ -23,7 +23,7 @@ CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), 
 
 
 def created(grid, **options):
-  return models.create('dilation8', 3, crf='rnn', crf_grid=grid, **NARROW, **options)
+  return models.create('dilation8', 3, crf='rnn', crf_rnn_grid=grid, **NARROW, **options)
 
 
 def started(model, seed=0):
@@ -39,7 +39,7 @@ def started(model, seed=0):
 
 @pytest.mark.parametrize('grid', ['cells', 'pixels'])
 def test_it_is_the_network_and_then_the_layer(grid):
-  model, plain = created(grid, crf_iterations=3), models.create('dilation8', 3, **NARROW)
+  model, plain = created(grid, crf_rnn_iterations=3), models.create('dilation8', 3, **NARROW)
   variables = started(model)
   paths = flax.traverse_util.flatten_dict(variables['params'], sep='/')
   assert {'front_end/conv1_1/kernel', 'context/ctx_final/bias', 'crf/spatial'} <= set(paths)
@@ -115,7 +115,7 @@ def test_predictions_of_odd_sizes_and_by_tiles():
   options = {**NARROW, 'crf': 'rnn', 'norm': 'none'}
   for grid in ('cells', 'pixels'):
     spec = ModelSpec(
-      'dilation8', {**options, 'crf_grid': grid}, CLASSES.names, CLASSES.palette, CLASSES.mean
+      'dilation8', {**options, 'crf_rnn_grid': grid}, CLASSES.names, CLASSES.palette, CLASSES.mean
     )
     model = spec.create()
     variables = started(model)
@@ -130,11 +130,11 @@ def test_predictions_of_odd_sizes_and_by_tiles():
 
 @pytest.mark.parametrize('name', ['fcn8s', 'deeplab_largefov', 'pspnet'])
 def test_behind_networks_that_pad_inside(name):
-  options = {'width': 1 / 32, 'crf': 'rnn', 'crf_iterations': 1}
+  options = {'width': 1 / 32, 'crf': 'rnn', 'crf_rnn_iterations': 1}
   if name == 'pspnet':
     options |= {'blocks': [1, 1, 1, 1]}
   if name == 'fcn8s':
-    options |= {'crf_grid': 'pixels'}
+    options |= {'crf_rnn_grid': 'pixels'}
   spec = ModelSpec(name, options, CLASSES.names, CLASSES.palette, CLASSES.mean)
   model = spec.create()
   shapes = jax.eval_shape(
@@ -167,11 +167,11 @@ def test_joint_needs_something_to_join(tmp_path):
   'options, words',
   [
     ({'crf': 'yes'}, "crf is 'yes'; choose none or rnn"),
-    ({'crf': 'rnn', 'crf_grid': 'rows'}, "crf_grid is 'rows'; give cells or pixels"),
-    ({'crf': 'rnn', 'crf_bilateral': [3]}, 'give two deviations above 0'),
-    ({'crf': 'rnn', 'crf_bilateral': [float('nan'), 3]}, 'give two deviations above 0'),
-    ({'crf': 'rnn', 'crf_iterations': -1}, 'crf_iterations is -1; give a whole number'),
-    ({'crf_grid': 'cells'}, 'crf_grid is of a CRF-RNN; give --crf=rnn too'),
+    ({'crf': 'rnn', 'crf_rnn_grid': 'rows'}, "crf_rnn_grid is 'rows'; give cells or pixels"),
+    ({'crf': 'rnn', 'crf_rnn_bandwidths': [3]}, 'give two deviations above 0'),
+    ({'crf': 'rnn', 'crf_rnn_bandwidths': [float('nan'), 3]}, 'give two deviations above 0'),
+    ({'crf': 'rnn', 'crf_rnn_iterations': -1}, 'crf_rnn_iterations is -1; give a whole number'),
+    ({'crf_rnn_grid': 'cells'}, 'crf_rnn_grid is of a CRF-RNN; give --crf=rnn too'),
   ],
 )
 def test_wrong_options(options, words):

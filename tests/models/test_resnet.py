@@ -193,7 +193,7 @@ def test_the_auxiliary_loss_counts_two_fifths(monkeypatch):
     monkeypatch.setattr(train_step, '_AUXILIARY', weight)
     optimizer = optax.sgd(1.0)
     stage = stages_lib.STAGES['front_end']
-    step = train_step.make_step(model, stage, optimizer, (0, 0, 0), labels='full')
+    step = train_step.make_step(model, stage, optimizer, (0, 0, 0), loss_resolution='full')
     state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
     state, measured = jax.jit(step)(state, {'image': images, 'label': labels})
     changed = state.params['front_end']['aux_final']['kernel']

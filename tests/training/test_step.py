@@ -51,15 +51,15 @@ def close(one, other, tolerance=1e-5):
   )
 
 
-@pytest.mark.parametrize('labels', ['grid', 'full'])
+@pytest.mark.parametrize('resolution', ['grid', 'full'])
 @pytest.mark.parametrize('weights', [None, (1.0, 0.0, 2.5)])
-def test_loss_is_the_mean_over_valid_pixels(labels, weights):
+def test_loss_is_the_mean_over_valid_pixels(resolution, weights):
   model = models.create('front_end', 3, dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
-  _, metrics = stepped(model, variables, batch, labels=labels, class_weights=weights)
+  _, metrics = stepped(model, variables, batch, loss_resolution=resolution, class_weights=weights)
 
   logits = model.apply(variables, batch['image'] - np.array(MEAN, np.float32))
-  if labels == 'full':
+  if resolution == 'full':
     logits, target = ops.deconvolution(logits, 2), batch['label']
   else:
     target = batch['label'][:, ::2, ::2]
@@ -138,8 +138,8 @@ def test_networks_that_upsample_use_every_label():
   model = models.create('dilation10', 3, dilations=(1, 1, 1), dropout=0, **NARROW)
   plain = models.create('dilation8', 3, dilations=(1, 1, 1), dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
-  _, found = stepped(model, variables, batch, 'joint', labels='grid')
-  _, expected = stepped(plain, variables, batch, 'joint', labels='full')
+  _, found = stepped(model, variables, batch, 'joint', loss_resolution='grid')
+  _, expected = stepped(plain, variables, batch, 'joint', loss_resolution='full')
   assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -173,4 +173,4 @@ def test_running_statistics_follow_in_training():
 def test_unknown_labels_are_refused():
   model = models.create('front_end', 3, **NARROW)
   with pytest.raises(InputError, match="'half'; choose grid or full"):
-    train_step.make_step(model, stages.STAGES['joint'], None, MEAN, labels='half')
+    train_step.make_step(model, stages.STAGES['joint'], None, MEAN, loss_resolution='half')

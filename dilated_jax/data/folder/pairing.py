@@ -158,13 +158,13 @@ def match(images, labels) -> tuple[list[Pair], list[Problem]]:
   for folder, some in ((images, files), (labels, masks)):
     if not some:
       raise InputError(f'{folder}: no pictures in this folder ({", ".join(matching.SUFFIXES)})')
-  names = [matching.name(path) for path in files]
+  names = [matching.image_name(path) for path in files]
   deep = len(set(names)) < len(names)
   problems, chosen = [], []
   for folder, some in ((images, files), (labels, masks)):
     ranked = {}
     for path in some:
-      kind = matching.kind(path)
+      kind = matching.label_kind(path)
       rank = matching.KINDS.index(kind) if kind else 0
       ranked.setdefault(_key(path, folder, deep), []).append((rank, path))
     best = {}
@@ -198,7 +198,7 @@ def sequence(name: str) -> tuple[str, int] | None:
 
 
 def _key(path, folder, deep):
-  name = matching.name(path)
+  name = matching.image_name(path)
   return (path.relative_to(folder).parent / name).as_posix() if deep else name
 
 
@@ -250,12 +250,12 @@ def _lists(root) -> dict:
 
 def _listed(lists: Mapping, pairs, problems, roots, where) -> Pairing:
   """What the lists name, and in which split."""
-  short = collections.Counter(matching.name(pair.image) for pair in pairs)
-  by_name = {matching.name(pair.image): pair for pair in pairs}
+  short = collections.Counter(matching.image_name(pair.image) for pair in pairs)
+  by_name = {matching.image_name(pair.image): pair for pair in pairs}
   by_name = {name: pair for name, pair in by_name.items() if short[name] == 1}
   by_name |= {pair.name: pair for pair in pairs}
   by_path = {pair.image.resolve(): pair for pair in pairs}
-  alone = [matching.name(problem.path) for problem in problems if problem.kind == 'no label']
+  alone = [matching.image_name(problem.path) for problem in problems if problem.kind == 'no label']
   problems = [problem for problem in problems if problem.kind == 'two files of one name']
   listed, split_of = [], {}
   for split, files in lists.items():
@@ -263,7 +263,7 @@ def _listed(lists: Mapping, pairs, problems, roots, where) -> Pairing:
       paths = [_resolve(text, *of_side) for text, of_side in zip(line, roots)]
       pair = None
       if len(line) == 2 and all(paths):
-        pair = Pair(matching.name(paths[0]), *paths, split)
+        pair = Pair(matching.image_name(paths[0]), *paths, split)
       elif len(line) == 1:
         place = paths[0] and paths[0].resolve()
         pair = by_path.get(place) or by_name.get(line[0]) or by_name.get(_name(line[0]))
@@ -336,7 +336,7 @@ def _resolve(text, *roots) -> pathlib.Path | None:
 
 def _name(text) -> str:
   path = pathlib.PurePosixPath(text)
-  return matching.name(path) if path.suffix.lower() in matching.SUFFIXES else path.name
+  return matching.image_name(path) if path.suffix.lower() in matching.SUFFIXES else path.name
 
 
 def _finished(pairs, problems, unlisted, where) -> Pairing:
