@@ -10,7 +10,8 @@ OPTIONS = (
   'context', 'padding', 'dilations', 'width', 'blocks', 'stride', 'fc_channels', 'fc_kernel',
   'dropout', 'norm', 'dtype', 'remat', 'backbone', 'variant', 'multi_grid', 'aspp', 'multi_scale',
   'auxiliary', 'fc_dilation', 'image_padding', 'at_once', 'crf', 'crf_rnn_grid',
-  'crf_rnn_bandwidths', 'crf_rnn_train_iterations', 'crf_rnn_iterations', 'crf_rnn_train_bandwidths',
+  'crf_rnn_bandwidths', 'crf_rnn_train_iterations', 'crf_rnn_iterations',
+  'crf_rnn_train_bandwidths',
 )  # fmt: skip
 FLAGS = ('model', *OPTIONS)
 

@@ -137,7 +137,8 @@ def create(name: str, num_classes: int, **options):
       of others see `deeplab.v2`, `deeplab.v3`, `fcn.fcn_resnet` and `pspnet.pspnet`; `dtype`
       ('float32' or 'bfloat16'), `remat` and `axis_name`, see `Dilation`; `crf` ('none' or 'rnn'),
       and with the latter `crf_rnn_grid`, `crf_rnn_upsampling`, `crf_rnn_bandwidths`,
-      `crf_rnn_iterations`, `crf_rnn_train_iterations` and `crf_rnn_train_bandwidths`, see `CrfRnnModel`.
+      `crf_rnn_iterations`, `crf_rnn_train_iterations` and `crf_rnn_train_bandwidths`, see
+      `CrfRnnModel`.
 
   Returns:
     A Flax module, see `Dilation` and `wavenet.WaveNet`.

@@ -86,8 +86,9 @@ def make_step(
     mean: RGB mean, 0..255, subtracted from the images.
     loss_resolution: 'grid' compares the logits of cell (i, j) with the label at pixel
       (stride i, stride j), as the authors' training does; 'full' upsamples the logits by
-      `ops.deconvolution` and uses every label. A network that upsamples itself always uses every label. An auxiliary answer of
-      the network is compared likewise, and its loss counts 0.4 (Zhao et al., PSPNet, section 3.3).
+      `ops.deconvolution` and uses every label. A network that upsamples itself always uses every
+      label. An auxiliary answer of the network is compared likewise, and its loss counts 0.4
+      (Zhao et al., PSPNet, section 3.3).
     class_weights: (C,) weights of the classes in the loss, or None.
     grad_accum_steps: parts into which the batch is cut to save memory; divides the batch. Batch
       normalization sees each part alone.
