@@ -24,7 +24,8 @@ from dilated_jax.data.audit import report as reports
 from dilated_jax.data.folder import labels, pairing
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
-from experiments import cli
+
+from . import cli
 
 
 def define_flags(values=flags.FLAGS):

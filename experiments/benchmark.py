@@ -378,7 +378,7 @@ def compare(what: str, name: str, ours, theirs, arguments: tuple, repeats: int) 
 
 
 if __name__ == '__main__':
-  from experiments import cli
+  from . import cli
 
   define_flags()
   cli.run(main)

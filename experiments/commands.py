@@ -25,7 +25,7 @@ def run(command: str, *options: str) -> Done:
   Raises:
     InputError: it failed; what it said stands above.
   """
-  line = ['-m', f'experiments.{command}', *options]
+  line = ['-m', f'{__package__}.{command}', *options]
   print('\n$', shlex.join(['python', *line]), flush=True)
   process = subprocess.Popen([sys.executable, *line])
   try:
@@ -36,7 +36,7 @@ def run(command: str, *options: str) -> Done:
     raise
   process.returncode = os.waitstatus_to_exitcode(status)
   if process.returncode:
-    raise InputError(f'experiments.{command} ended with status {process.returncode}')
+    raise InputError(f'{__package__}.{command} ended with status {process.returncode}')
   return Done(usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024))
 
 

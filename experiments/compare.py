@@ -35,8 +35,9 @@ from dilated_jax.images import files as image_files, visualization
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
-from experiments import cli, predict
-from experiments.commands import markdown, percent, run
+
+from . import cli, predict
+from .commands import markdown, percent, run
 
 CONTEXTS = ('none', 'basic', 'large')
 CRFS = ('none', 'dense', 'rnn')

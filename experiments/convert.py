@@ -27,7 +27,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.nn import geometry
 from dilated_jax.weights import convert as conversion, crf_rnn
-from experiments import cli
+
+from . import cli
 
 
 def define_flags(values=flags.FLAGS):

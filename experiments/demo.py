@@ -23,7 +23,8 @@ from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.models import weights_folder
 from dilated_jax.nn import geometry
-from experiments.commands import markdown, percent, run
+
+from .commands import markdown, percent, run
 
 NAMES = datasets.classes('scenes').names
 PRESET = pathlib.Path(__file__).parent / 'presets' / 'scenes.flags'
@@ -170,7 +171,7 @@ def exchanged(index: int, label: np.ndarray) -> np.ndarray:
 
 
 if __name__ == '__main__':
-  from experiments import cli
+  from . import cli
 
   define_flags()
   cli.run(main)

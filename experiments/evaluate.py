@@ -28,7 +28,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.evaluation import boundaries, label_files, metrics, protocols
 from dilated_jax.images import files as image_files, matching
 from dilated_jax.models import weights_folder
-from experiments import cli, predict
+
+from . import cli, predict
 
 
 def define_flags(values=flags.FLAGS):

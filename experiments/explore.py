@@ -23,7 +23,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
 from dilated_jax.nn.table import input_indices
-from experiments import cli, networks
+
+from . import cli, networks
 
 
 def define_flags(values=flags.FLAGS):

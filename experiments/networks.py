@@ -3,7 +3,8 @@
 from absl import flags
 
 from dilated_jax import models
-from experiments import cli
+
+from . import cli
 
 # What is not given is as in the paper.
 OPTIONS = (

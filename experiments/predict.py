@@ -31,7 +31,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files, matching, visualization
 from dilated_jax.inference import tiling
 from dilated_jax.models import weights_folder
-from experiments import cli
+
+from . import cli
 
 # What --save names, and the file that it makes.
 OUTPUTS = {

@@ -57,7 +57,7 @@ def describe(name, data_dir) -> str:
 
 
 if __name__ == '__main__':
-  from experiments import cli
+  from . import cli
 
   define_flags()
   cli.run(main)

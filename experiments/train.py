@@ -24,7 +24,8 @@ from dilated_jax.files import json_by_key, write_atomic
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import loop, optimizers, stages
-from experiments import cli, networks
+
+from . import cli, networks
 
 _STAGES = tuple(stages.STAGES)
 _CLASS_WEIGHTS = ('none', *statistics.CLASS_WEIGHTS)

@@ -21,8 +21,9 @@ from dilated_jax.errors import InputError
 from dilated_jax.evaluation import crf_search
 from dilated_jax.files import write_atomic
 from dilated_jax.models import weights_folder
-from experiments import cli
-from experiments.commands import markdown
+
+from . import cli
+from .commands import markdown
 
 # Flag, default, what it is.
 _VALUES = (

@@ -23,7 +23,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.signal import wavelets
-from experiments import cli
+
+from . import cli
 
 COLUMNS = 4  # Of the sheet.
 SIDE = 560  # Larger photographs are reduced to this for the sheet.

@@ -27,7 +27,8 @@ from dilated_jax.files import json_by_key, write_atomic
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.nn import geometry
 from dilated_jax.signal import audio, wavenet
-from experiments import cli
+
+from . import cli
 
 CODES = 256
 NOTES = 440 * 2 ** (np.array([-9, -7, -5, -2, 0]) / 12)  # C D E G A, Hz.

@@ -17,7 +17,7 @@ from .registry import (
   Source as Source,
   classes as classes,
   default_dir as default_dir,
-  found as found,
+  describe_folder as describe_folder,
   is_prepared as is_prepared,
   load as load,
   prepare as prepare,

@@ -9,7 +9,7 @@ from . import (
   spec as spec,
   weights_folder as weights_folder,
 )
-from .registry import NAMES as NAMES, create as create
+from .registry import BACKBONES as BACKBONES, NAMES as NAMES, create as create
 from .spec import ModelSpec as ModelSpec, load_spec as load_spec
 from .weights_folder import (
   load_pretrained as load_pretrained,
