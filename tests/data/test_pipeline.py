@@ -290,7 +290,7 @@ def test_color_follows_its_formula(seed):
 
 
 @pytest.mark.parametrize(
-  'options', [{'crop': (0, 3)}, {'margin': -1}, {'scale': (2, 1)}, {'scale': (0, 1)},
+  'options', [{'crop': (0, 3)}, {'margin': -1}, {'random_scale': (2, 1)}, {'random_scale': (0, 1)},
               {'color_jitter': 1.5}]
 )  # fmt: skip
 def test_senseless_options_are_refused(options):

@@ -219,7 +219,7 @@ def _look(root, paired, mark, newest) -> Found:
     form,
     splits,
     tuple(count.pixels.tolist()),
-    tuple(count.beside.tolist()),
+    tuple(count.image_pixels.tolist()),
     notes,
     mark,
   )

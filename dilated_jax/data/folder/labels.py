@@ -187,8 +187,8 @@ def find_classes(
       f'{_folder(labels)}: these labels know one class only ({classes.names[0]}); '
       'there is nothing to tell apart'
     )
-  legal = legal_values(classes, form)
-  seen = {legal.get(value) for value in totals}
+  valid = valid_values(classes, form)
+  seen = {valid.get(value) for value in totals}
   never = [name for index, name in enumerate(classes.names) if index not in seen]
   if never:
     notes.append(f'no pixel is of {some(never)}')
@@ -287,10 +287,10 @@ def _refuse_strays(labels, totals):
 
 def illegal(labels, classes: LabelSpec, form: str) -> list[str]:
   """A sentence for each label picture that holds values that are no class."""
-  legal = legal_values(classes, form)
+  valid = valid_values(classes, form)
   sentences = []
   for path, label in labels.items():
-    wrong = sorted(set(label.values) - legal.keys())
+    wrong = sorted(set(label.values) - valid.keys())
     if wrong:
       listed = [f'#{value:06x}' if form == 'colors' else str(value) for value in wrong[:4]]
       listed += ['...'] * (len(wrong) > 4)
@@ -298,7 +298,7 @@ def illegal(labels, classes: LabelSpec, form: str) -> list[str]:
   return sentences
 
 
-def legal_values(classes: LabelSpec, form: str) -> dict[int, int]:
+def valid_values(classes: LabelSpec, form: str) -> dict[int, int]:
   """The class id, or 255, of each value that `Stored.values` may have."""
   if form == 'colors':
     return {_packed(color): index for color, index in classes.colors.items()}
@@ -309,9 +309,9 @@ def legal_values(classes: LabelSpec, form: str) -> dict[int, int]:
 
 def class_pixels(label: Stored, classes: LabelSpec, form: str) -> np.ndarray:
   """Pixels of each class in a label picture, int64 (C,)."""
-  legal, counts = legal_values(classes, form), np.zeros(IGNORE + 1, np.int64)
+  valid, counts = valid_values(classes, form), np.zeros(IGNORE + 1, np.int64)
   for value, count in label.values.items():
-    counts[legal.get(value, IGNORE)] += count
+    counts[valid.get(value, IGNORE)] += count
   return counts[: classes.num_classes]
 
 

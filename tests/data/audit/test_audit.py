@@ -623,7 +623,7 @@ def test_prepared(tmp_path):
   assert not report.valid and reports.image_grid(report) is not None
   counts = statistics.label_counts(sources['val'], 7)
   np.testing.assert_array_equal(report.counts['val'].pixels, counts.pixels)
-  np.testing.assert_array_equal(report.counts['val'].beside, counts.beside)
+  np.testing.assert_array_equal(report.counts['val'].image_pixels, counts.image_pixels)
   weights = statistics.class_weights(sources['train'], 7, 'log')
   np.testing.assert_allclose(report.weights['log'], weights)
 
