@@ -316,11 +316,11 @@ def image_grid(values, workdir, cells):
     [each['image'], visualization.colorize(each['label'], classes.palette)] for each in examples
   ]
   for each in cells:
-    spec, variables = weights_folder.load_weights(each['weights'])
-    order = classes.class_order(spec.classes, 'the weights')
-    model, refine = spec.create(), refinement(each['flags'])
+    segmenter = weights_folder.load_weights(each['weights']).on_device()
+    order = classes.class_order(segmenter.spec.classes, 'the weights')
+    refine = refinement(each['flags'])
     for row, example in zip(rows, examples, strict=True):
-      found = inference.predict(model, variables, spec, example['image'], refine=refine).labels
+      found = inference.predict(segmenter, example['image'], refine=refine).labels
       row.append(visualization.colorize(order[found], classes.palette))
   page = visualization.image_grid(rows, ['picture', 'truth', *map(title, cells)])
   legend = visualization.legend(classes.names, classes.palette, width=page.shape[1])

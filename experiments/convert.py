@@ -65,10 +65,9 @@ def main(values=flags.FLAGS):
     for name in ('dataset', 'mean', 'normalization', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --attach_crf_to the network is as it was')
-    spec, variables = weights_folder.load_weights(values.attach_crf_to)
-    spec, variables = crf_rnn.attach_crf_rnn(
-      spec, variables, pathlib.Path(values.source).expanduser()
-    )
+    segmenter = weights_folder.load_weights(values.attach_crf_to)
+    source = pathlib.Path(values.source).expanduser()
+    _, variables, spec = crf_rnn.attach_crf_rnn(segmenter, source)
     weights_folder.save_weights(output, spec, variables)
     size = len(spec.classes)
     print(f'{spec.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')

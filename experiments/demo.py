@@ -11,7 +11,6 @@ import pathlib
 import shlex
 
 from absl import flags
-import jax
 import numpy as np
 from scipy import ndimage
 
@@ -22,6 +21,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry
 
 from .commands import markdown, percent, run
@@ -97,27 +97,25 @@ def show(name: str, workdir: pathlib.Path):
 
 def report(names, workdir: pathlib.Path):
   """Prints the tables and draws the sheet."""
-  systems = [
-    (SYSTEMS[name][0], *weights_folder.load_weights(workdir / name / 'weights')) for name in names
-  ]
+  segmenters = [weights_folder.load_weights(workdir / name / 'weights') for name in names]
   source = datasets.load('scenes', 'test', workdir / 'data')
   examples = [source[i] for i in range(len(source))]
   images = np.stack([example['image'] for example in examples])
   labels = np.stack([example['label'] for example in examples])
-  predictions = [predict(spec, variables, images) for _, spec, variables in systems]
+  predictions = [predict(segmenter, images) for segmenter in segmenters]
 
   others = np.stack([exchanged(i, label) for i, label in enumerate(labels)])
   changed = [
-    prediction != predict(spec, variables, others)
-    for prediction, (_, spec, variables) in zip(predictions, systems, strict=True)
+    prediction != predict(segmenter, others)
+    for prediction, segmenter in zip(predictions, segmenters, strict=True)
   ]
 
   rings = np.stack([distance(label) for label in labels])
   # What the landmark alone decides.
   decided = np.isin(labels, [NAMES.index(name) for name in ('sea', 'snow', 'sail', 'tent')])
-  titles = [title for title, *_ in systems]
+  titles = [SYSTEMS[name][0] for name in names]
   scores = [json.loads((workdir / f'{name}.json').read_text()) for name in names]
-  fields = [geometry.receptive_field(spec.create()) for _, spec, _ in systems]
+  fields = [geometry.receptive_field(segmenter.model) for segmenter in segmenters]
   rows = [('receptive field, pixels', [f'{field}' for field in fields])]
   rows.append(('mean IoU', [percent(score['mean_iou']) for score in scores]))
   for name in scores[0]['per_class_iou']:
@@ -135,26 +133,23 @@ def report(names, workdir: pathlib.Path):
 
   palette = datasets.classes('scenes').palette
   shown = range(0, len(images), max(1, len(images) // 6))[:6]
-  image_grid = visualization.image_grid(
+  grid = visualization.image_grid(
     [
       [images[i], *(visualization.colorize(ids[i], palette) for ids in (labels, *predictions))]
       for i in shown
     ],
     ['picture', 'truth', *titles],
   )
-  legend = visualization.legend(NAMES, palette, width=image_grid.shape[1])
-  write_atomic(workdir / 'grid.png', image_files.encode_png(np.concatenate([image_grid, legend])))
-  print(f'tables: {workdir / "table.md"}\npictures: {workdir / "image_grid.png"}')
+  legend = visualization.legend(NAMES, palette, width=grid.shape[1])
+  write_atomic(workdir / 'grid.png', image_files.encode_png(np.concatenate([grid, legend])))
+  print(f'tables: {workdir / "table.md"}\npictures: {workdir / "grid.png"}')
 
 
-def predict(spec, variables, images) -> np.ndarray:
-  """Labels pictures of one size, a few at a time; (N, H, W) uint8."""
-  model, variables = spec.create(), jax.device_put(variables)
+def predict(segmenter: Segmenter, images) -> np.ndarray:
+  """Labels images of one size, a few at a time; (N, H, W) uint8."""
+  segmenter = segmenter.on_device()
   return np.concatenate(
-    [
-      inference.label_maps(model, variables, spec, images[i : i + 8])
-      for i in range(0, len(images), 8)
-    ]
+    [inference.label_maps(segmenter, images[i : i + 8]) for i in range(0, len(images), 8)]
   )
 
 

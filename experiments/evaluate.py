@@ -20,7 +20,6 @@ import os
 import time
 
 from absl import flags, logging
-import jax
 
 from dilated_jax import data, evaluation, files, progress
 from dilated_jax.data.sequences import Subset
@@ -95,8 +94,8 @@ def from_weights(values) -> dict:
   for flag in OF_FOLDERS:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --weights: it is about --predictions')
-  spec, variables = weights_folder.load_weights(values.weights)
-  model = spec.create()
+  segmenter = weights_folder.load_weights(values.weights)
+  spec = segmenter.spec
   name = values.dataset or spec.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
@@ -115,9 +114,7 @@ def from_weights(values) -> dict:
   logging.info('scoring %s on %s %s: %d pictures', spec.model, name, values.split, len(source))
   start = time.monotonic()
   result = evaluation.evaluate(
-    model,
-    jax.device_put(variables),
-    spec,
+    segmenter.on_device(),
     source,
     classes,
     measures=measures,

@@ -23,7 +23,6 @@ import sys
 import time
 
 from absl import flags, logging
-import jax
 import numpy as np
 
 from dilated_jax import crf, files, inference, progress
@@ -153,18 +152,17 @@ def main(values=flags.FLAGS):
   inputs = matching.find_images(values.inputs)
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
-  spec, variables = weights_folder.load_weights(values.weights)
-  model, options = spec.create(), passes(values)
+  segmenter = weights_folder.load_weights(values.weights).on_device()
+  spec, options = segmenter.spec, passes(values)
   if isinstance(options['tile'], tuple):
-    tiling.check_tile(model, options['tile'])
-  variables = jax.device_put(variables)
+    tiling.check_tile(segmenter.model, options['tile'])
   output.mkdir(parents=True, exist_ok=True)
 
   start, failed, counts = time.monotonic(), 0, np.zeros(256, np.int64)
   for path in progress.track(inputs, what='pictures'):
     try:
       image = image_files.read_image(path)
-      prediction = inference.predict(model, variables, spec, image, **options)
+      prediction = inference.predict(segmenter, image, **options)
     except InputError as error:
       message = str(error) if str(error).startswith(f'{path}: ') else f'{path}: {error}'
       print(f'error: {message}', file=sys.stderr)

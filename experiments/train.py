@@ -24,6 +24,7 @@ from dilated_jax.files import json_by_key, write_atomic
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import loop, optimizers, stages
+from dilated_jax.training.config import StageConfig
 
 from . import cli, networks
 
@@ -195,7 +196,7 @@ def main(values=flags.FLAGS):
   )
 
   try:
-    loop.run(configs, spec, variables, train, val, classes, workdir)
+    loop.train(configs, spec, variables, train, val, classes, workdir)
   except loop.Preempted as reason:
     logging.info('%s; the same command goes on from there', reason)
     return
@@ -228,7 +229,7 @@ def starting_points(values, workdir) -> list:
   return found
 
 
-def stage_configs(values) -> list[loop.StageConfig]:
+def stage_configs(values) -> list[StageConfig]:
   """The stages of the flags."""
   names = values.stage
   for name in names:
@@ -243,7 +244,7 @@ def stage_configs(values) -> list[loop.StageConfig]:
     raise InputError(
       f'--random_scale has {len(random_scale)} values; give the smallest and the largest'
     )
-  shared = {f.name for f in dataclasses.fields(loop.StageConfig)} & set(values)
+  shared = {f.name for f in dataclasses.fields(StageConfig)} & set(values)
   shared -= {
     'stage',
     'optimizer',
@@ -266,7 +267,7 @@ def stage_configs(values) -> list[loop.StageConfig]:
     strict=True,
   )
   return [
-    loop.StageConfig(
+    StageConfig(
       stage=name,
       num_steps=steps,
       batch_size=batch,

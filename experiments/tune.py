@@ -12,10 +12,9 @@ splits are refused: a score is worth nothing on the pictures that it was chosen 
 import pathlib
 
 from absl import flags, logging
-import jax
 import numpy as np
 
-from dilated_jax import data, inference
+from dilated_jax import data
 from dilated_jax.data.sequences import Subset
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import crf_search
@@ -56,25 +55,17 @@ def main(values=flags.FLAGS):
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
   trials = crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
   output = pathlib.Path(values.output)
-  spec, variables = weights_folder.load_weights(values.weights)
-  name = values.dataset or spec.dataset
+  segmenter = weights_folder.load_weights(values.weights).on_device()
+  name = values.dataset or segmenter.spec.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
   classes = data.classes(name, values.data_dir, values.manual_dir)
-  order = classes.class_order(spec.classes, 'the weights')
+  classes.class_order(segmenter.spec.classes, 'the weights')  # Before data is prepared for nothing.
   source = data.load(name, values.split, values.data_dir, values.manual_dir)
   if values.limit and values.limit < len(source):
     source = Subset(source, np.linspace(0, len(source) - 1, values.limit).astype(int))
-  model, variables = spec.create(), jax.device_put(variables)
-
-  def probabilities_of(image):
-    found = inference.predict(model, variables, spec, image).probabilities
-    return found[..., np.argsort(order)]
-
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
-  counts = output / 'counts.json'
-  network = f'{spec} {weights_folder.fingerprint(variables).hexdigest()}'
-  ranked = crf_search.search(probabilities_of, source, classes, trials, counts, network)
+  ranked = crf_search.search(segmenter, source, classes, trials, output / 'counts.json')
   lines = table(ranked)
   note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'
   write_atomic(output / 'table.md', '\n'.join([*lines, '', note, '']).encode())

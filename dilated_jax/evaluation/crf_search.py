@@ -21,6 +21,10 @@ from dilated_jax.crf import DenseCrf, dense
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
 from dilated_jax.files import write_atomic
+from dilated_jax.inference.prediction import predict
+from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 
 
 def grid(gaussian_sxy, gaussian_compat, sxy, srgb, compat, iterations) -> list[DenseCrf]:
@@ -34,22 +38,54 @@ def grid(gaussian_sxy, gaussian_compat, sxy, srgb, compat, iterations) -> list[D
 
 
 def search(
-  probabilities_of: Callable,
-  source: Sequence,
-  classes,
-  trials: list[DenseCrf],
+  segmenter: Segmenter,
+  source: Sequence[dict],
+  classes: LabelSpec,
+  trials: Sequence[DenseCrf],
+  path,
+) -> list[tuple[DenseCrf | None, dict]]:
+  """Scores a dense CRF of every setting behind a network; see `rank`.
+
+  Args:
+    segmenter: from `dilated_jax.load`.
+    source: examples with 'image', 'label' and 'name'.
+    classes: of the data set; the same names as the network's, in any order.
+    trials: the settings, from `grid`.
+    path: JSON file that keeps the counts after each image; a search that was interrupted continues
+      from it.
+
+  Returns:
+    As `rank`.
+
+  Raises:
+    InputError: the classes differ, or as `rank`.
+  """
+  columns = np.argsort(classes.class_order(segmenter.spec.classes, 'the weights'))
+  network = f'{segmenter.spec} {weights_folder.fingerprint(segmenter.variables).hexdigest()}'
+
+  def probabilities_of(image):
+    return predict(segmenter, image).probabilities[..., columns]
+
+  return rank(probabilities_of, source, classes, trials, path, network)
+
+
+def rank(
+  probabilities_of: Callable[[np.ndarray], np.ndarray],
+  source: Sequence[dict],
+  classes: LabelSpec,
+  trials: Sequence[DenseCrf],
   path,
   network: str = '',
 ) -> list[tuple[DenseCrf | None, dict]]:
-  """Scores every trial on every picture; goes on where it stopped.
+  """Scores every trial on every image; continues where it stopped.
 
   Args:
-    probabilities_of: from a picture, uint8 (H, W, 3), to the network's (H, W, C) float32.
+    probabilities_of: from an image, uint8 (H, W, 3), to the network's (H, W, C) float32.
     source: examples with 'image', 'label' and 'name'.
     classes: of the data set.
-    trials: what is tried.
-    path: JSON file that keeps the counts after each picture.
-    network: what tells it from others, such as a digest of its weights.
+    trials: the settings, from `grid`.
+    path: JSON file that keeps the counts after each image.
+    network: tells it from others, such as a digest of its weights.
 
   Returns:
     (trial, scores as of `metrics.scores`) each, the best mean IoU first; the trial is None for the

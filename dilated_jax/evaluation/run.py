@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,14 +11,14 @@ from dilated_jax.data.sequences import read_ahead
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import protocols
 from dilated_jax.inference.prediction import Tile, label_maps
+from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models.segmenter import Segmenter
 
 
 def evaluate(
-  model,
-  variables,
-  spec,
-  source,
-  classes,
+  segmenter: Segmenter,
+  source: Sequence[dict],
+  classes: LabelSpec,
   *,
   measures=None,
   batch_size: int = 8,
@@ -31,9 +31,7 @@ def evaluate(
   """Scores a network on a whole split, at the full size of the labels.
 
   Args:
-    model: from `models.create` or `load`.
-    variables: its parameters.
-    spec: the weights' `models.ModelSpec`.
+    segmenter: from `dilated_jax.load`.
     source: sequence of {'image': uint8 (H, W, 3), 'label': uint8 (H, W) class ids with 255 to
       ignore, 'name': str}; sizes may differ. 'instances' may stand beside them, see
       `protocols.Cityscapes`.
@@ -52,7 +50,7 @@ def evaluate(
   Raises:
     InputError: the classes differ, a picture and its label differ in size, or the split is empty.
   """
-  order = classes.class_order(spec.classes, 'the weights')
+  order = classes.class_order(segmenter.spec.classes, 'the weights')
   measures = measures or [protocols.create('default', classes)]
   if not len(source):
     raise InputError(f'{classes.name}: the split has no pictures')
@@ -61,9 +59,7 @@ def evaluate(
     items = progress.track(items, total=len(source), what='pictures')
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
-    labels = label_maps(
-      model, variables, spec, images, scales=scales, flip=flip, tile=tile, refine=refine
-    )
+    labels = label_maps(segmenter, images, scales=scales, flip=flip, tile=tile, refine=refine)
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:
         measure.add(item['label'], predictions, item.get('instances'))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+import os
 import re
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, UInt8
 import numpy as np
 from PIL import Image
 
 from dilated_jax.errors import InputError
+from dilated_jax.images.files import read_image
 from dilated_jax.images.preprocessing import downscale_image, reflect
 from dilated_jax.inference import tiling
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import ops
 
 Tile = tuple[int, int] | Literal['whole', 'auto'] | None
@@ -31,16 +35,14 @@ class Prediction(NamedTuple):
       first scale, not mirrored.
   """
 
-  labels: np.ndarray
-  probabilities: np.ndarray
-  logits: np.ndarray
+  labels: UInt8[np.ndarray, 'h w']
+  probabilities: Float[np.ndarray, 'h w c']
+  logits: Float[np.ndarray, 'cells_h cells_w c']
 
 
 def predict(
-  model,
-  variables,
-  spec,
-  image,
+  segmenter: Segmenter,
+  image: UInt8[np.ndarray, 'h w 3'] | str | os.PathLike,
   *,
   scales=(1.0,),
   flip: bool = False,
@@ -68,10 +70,9 @@ def predict(
   answer is then that of the whole picture.)
 
   Args:
-    model: from `models.create` or `load`.
-    variables: its parameters.
-    spec: the weights' `models.ModelSpec`; `mean`, `image_scale` and `upsampling` count here.
-    image: (H, W, 3) uint8 RGB.
+    segmenter: from `dilated_jax.load`; of its spec `mean`, `image_scale`, `upsampling` and `input`
+      count here.
+    image: uint8 (H, W, 3) RGB, or the path of an image file.
     scales: the picture is labeled at each of these sizes and the probabilities averaged.
     flip: whether mirrored pictures take part in the average too.
     tile: (height, width) of what the network is fed at a time; 'whole' for the whole picture at
@@ -88,31 +89,29 @@ def predict(
 
   Source: paper, section 4; github.com/fyu/dilation, predict.py, test.py, `util.interp_map`.
   """
+  if isinstance(image, str | os.PathLike):
+    image = read_image(image)
   image = np.asarray(image)
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-    raise InputError(f'a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}')
-  batch = _averaged(model, variables, spec, image[None], scales, flip, tile, refine)
+    raise InputError(f'an image is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}')
+  batch = _averaged(segmenter, image[None], scales, flip, tile, refine)
   return Prediction(*(array[0] for array in batch))
 
 
 def label_maps(
-  model,
-  variables,
-  spec,
-  images,
+  segmenter: Segmenter,
+  images: UInt8[np.ndarray, 'n h w 3'],
   *,
   scales=(1.0,),
   flip: bool = False,
   tile: Tile = None,
   refine: Callable | None = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, 'n h w']:
   """Labels pictures of one size; only class ids leave the device.
 
   Args:
-    model: from `models.create` or `load`.
-    variables: its parameters.
-    spec: the weights' `models.ModelSpec`.
-    images: (N, H, W, 3) uint8 RGB.
+    segmenter: from `dilated_jax.load`.
+    images: uint8 (N, H, W, 3) RGB.
     scales: as for `predict`.
     flip: as for `predict`.
     tile: as for `predict`.
@@ -123,20 +122,21 @@ def label_maps(
   """
   images = np.asarray(images)
   if tuple(scales) == (1.0,) and not flip and refine is None:
-    labels = np.asarray(_apply(model, variables, spec, images, tile=tile).labels)
+    labels = np.asarray(_apply(segmenter, images, tile=tile).labels)
     return labels[:, : images.shape[1], : images.shape[2]]
-  return _averaged(model, variables, spec, images, scales, flip, tile, refine).labels
+  return _averaged(segmenter, images, scales, flip, tile, refine).labels
 
 
 # One pass of the network.
 
 
-def _apply(model, variables, spec, images, scale: float = 1.0, tile: Tile = None) -> Prediction:
+def _apply(segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None) -> Prediction:
   """Labels (N, H, W, 3) pictures in one pass.
 
   At the picture's own size they are padded to a multiple of the stride or to whole tiles, which
   leaves cropping to the caller and lets pictures of nearly the same size share a compiled program.
   """
+  model, variables, spec = segmenter
   size = images.shape[1:3]
   fed = tuple(max(1, round(side * scale * spec.image_scale)) for side in size)
   if fed != size:
@@ -145,19 +145,19 @@ def _apply(model, variables, spec, images, scale: float = 1.0, tile: Tile = None
     else:
       images = np.stack([_resized(image, fed) for image in images])
   restore = None if fed == size else (fed, size)
-  mean = np.asarray(spec.mean, np.float32)
-  network = getattr(model, 'network', model)  # Without the CRF-RNN, which sees the whole picture.
-  by_tiles = _manner(network, spec, fed, len(images), tile)
+  has_crf = 'crf' in model.parts
+  # Tiles are fed to the network without its CRF-RNN, which sees the whole picture.
+  by_tiles = _tiling(segmenter.without_crf(), fed, len(images), tile)
   try:
     if by_tiles:
-      logits = by_tiles(variables, mean, images)
-      if model is not network:
-        logits = _structure(model, variables, images, logits)
+      logits = by_tiles(images)
+      if has_crf:
+        logits = _apply_crf(model, variables, images, logits)
       labels, probabilities = _finish_by_rows(model, spec.upsampling, logits, restore)
     else:
       padded = reflect(images, model.margin, model.stride)
       run = _program(model, spec.upsampling, padded.shape, restore)
-      labels, probabilities, logits = run(variables, mean, padded)
+      labels, probabilities, logits = run(variables, np.asarray(spec.mean, np.float32), padded)
       labels.block_until_ready()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
@@ -168,7 +168,7 @@ def _apply(model, variables, spec, images, scale: float = 1.0, tile: Tile = None
     ) from None
   if model.full_size:
     logits = logits[:, : fed[0], : fed[1]]
-  if model is not network and not np.isfinite(logits).all():
+  if has_crf and not np.isfinite(logits).all():
     raise InputError(
       'the CRF-RNN has no room for a picture of so many colors in so little space: smooth it, or '
       'train with a larger deviation of color (`crf_rnn_bandwidths`)'
@@ -176,41 +176,42 @@ def _apply(model, variables, spec, images, scale: float = 1.0, tile: Tile = None
   return Prediction(labels, probabilities, logits)
 
 
-def _structure(model, variables, images, logits):
+def _apply_crf(model, variables, images, logits):
   """Refines the logits of tiles by the model's CRF-RNN."""
-  pictures = reflect(images, 0, model.stride)
-  step = 1 if model.network.full_size else model.stride
-  rows, columns = (side // step for side in pictures.shape[1:3])
+  images = reflect(images, 0, model.stride)
+  step = 1 if model.without_crf().full_size else model.stride
+  rows, columns = (side // step for side in images.shape[1:3])
   logits = jnp.asarray(logits[:, :rows, :columns])
-  return np.asarray(_structurer(model, logits.shape)(variables, logits, pictures))
+  return np.asarray(_compiled_crf(model, logits.shape)(variables, logits, images))
 
 
 @functools.lru_cache(maxsize=64)
-def _structurer(model, shape):
+def _compiled_crf(model, shape):
   """The CRF-RNN of a model, compiled for one shape of logits."""
   del shape
-  return jax.jit(functools.partial(model.apply, method='structure'))
+  return jax.jit(functools.partial(model.apply, method='apply_crf'))
 
 
-def _manner(model, spec, size, count: int, tile: Tile):
-  """How pictures are fed: (variables, mean, images) -> logits; None for all at once."""
+def _tiling(segmenter: Segmenter, size, count: int, tile: Tile):
+  """How images are fed piece by piece: images -> logits; None for all at once."""
+  model, published = segmenter.model, segmenter.spec.input
 
   def holds(given):
     return all(side - 2 * model.margin >= n for side, n in zip(given, size))
 
   if tile is None:
-    tile = spec.input or 'auto'
+    tile = published or 'auto'
   if tile == 'whole':
     return None
   if tile == 'auto':
     tile = tiling.largest_tile(model, size, memory() // (2 * count))
-    return tile and functools.partial(tiling.overlapping, model, tile=tile)
-  if spec.input and (holds(tile) or tuple(tile) == spec.input):
-    return functools.partial(tiling.independent, model, tile=tile)
+    return tile and functools.partial(tiling.overlapping, segmenter, tile=tile)
+  if published and (holds(tile) or tuple(tile) == published):
+    return functools.partial(tiling.independent, segmenter, tile=tile)
   if holds(tile):
     return None
-  canvas = spec.input if spec.input and holds(spec.input) else None
-  return functools.partial(tiling.overlapping, model, tile=tile, canvas=canvas)
+  canvas = published if published and holds(published) else None
+  return functools.partial(tiling.overlapping, segmenter, tile=tile, canvas=canvas)
 
 
 def memory() -> int:
@@ -302,14 +303,14 @@ def _finish_by_rows(model, upsampling: str, logits, restore):
 _ROWS_BYTES = 1 << 28  # Of probabilities that are made at a time.
 
 
-def _averaged(model, variables, spec, images, scales, flip, tile, refine) -> Prediction:
+def _averaged(segmenter: Segmenter, images, scales, flip, tile, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) pictures; NumPy arrays."""
   height, width = images.shape[1:3]
   total, passes, logits = 0.0, 0, None
   for scale in scales:
     for mirrored in (False, True) if flip else (False,):
       given = images[:, :, ::-1] if mirrored else images
-      result = _apply(model, variables, spec, given, scale, tile)
+      result = _apply(segmenter, given, scale, tile)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
       total = total + (probabilities[:, :, ::-1] if mirrored else probabilities)
       passes += 1

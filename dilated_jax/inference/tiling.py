@@ -13,21 +13,23 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, UInt8
 import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.images.preprocessing import reflected
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry
 
 
-def independent(model, variables, mean, images, tile) -> np.ndarray:
+def independent(
+  segmenter: Segmenter, images: UInt8[np.ndarray, 'n h w 3'], tile: tuple[int, int]
+) -> Float[np.ndarray, 'n cells_h cells_w c']:
   """Logits in the manner of the authors.
 
   Args:
-    model: from `models.create` or `load`.
-    variables: its parameters.
-    mean: (3,) RGB.
-    images: (N, H, W, 3) uint8 RGB.
+    segmenter: the network, without a CRF-RNN.
+    images: uint8 (N, H, W, 3) RGB.
     tile: (height, width) of the network's input. The last tiles of a row and a column are filled up
       by reflection.
 
@@ -39,6 +41,8 @@ def independent(model, variables, mean, images, tile) -> np.ndarray:
 
   Source: github.com/fyu/dilation, predict.py.
   """
+  model, variables, spec = segmenter
+  mean = np.asarray(spec.mean, np.float32)
   check_tile(model, tile)
   run = _compiled(model, '__call__', (len(images), *tile))
   rows, columns = (
@@ -49,14 +53,17 @@ def independent(model, variables, mean, images, tile) -> np.ndarray:
   return np.concatenate([np.concatenate(row, axis=2) for row in tiles], axis=1)
 
 
-def overlapping(model, variables, mean, images, tile, canvas=None) -> np.ndarray:
+def overlapping(
+  segmenter: Segmenter,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  tile: tuple[int, int],
+  canvas: tuple[int, int] | None = None,
+) -> Float[np.ndarray, 'n cells_h cells_w c']:
   """Logits as of the whole pictures.
 
   Args:
-    model: from `models.create` or `load`.
-    variables: its parameters.
-    mean: (3,) RGB.
-    images: (N, H, W, 3) uint8 RGB.
+    segmenter: the network, without a CRF-RNN.
+    images: uint8 (N, H, W, 3) RGB.
     tile: (height, width) that the front end's input does not exceed.
     canvas: (height, width) of the input whose answer is wanted, reflected up to that size; None for
       the least that holds the pictures.
@@ -68,6 +75,8 @@ def overlapping(model, variables, mean, images, tile, canvas=None) -> np.ndarray
   Raises:
     InputError: the tile is smaller than the network's receptive field, or the front end pads.
   """
+  model, variables, spec = segmenter
+  mean = np.asarray(spec.mean, np.float32)
   check_tile(model, tile)
   if geometry.pads(model.front_end_table):
     raise InputError(
@@ -88,7 +97,7 @@ def overlapping(model, variables, mean, images, tile, canvas=None) -> np.ndarray
         for place, start, n in zip(places, (top, left), piece)
       )
       fed = images[:, rows[:, None], columns]
-      part = np.asarray(_compiled(model, 'scores', fed.shape)(variables, mean, fed))
+      part = np.asarray(_compiled(model, 'apply_front_end', fed.shape)(variables, mean, fed))
       if scores is None:
         scores = np.empty((len(images), *cells, part.shape[-1]), part.dtype)
       scores[:, top : top + piece[0], left : left + piece[1]] = part
@@ -169,7 +178,7 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
         for start, length, n in zip((top, left), piece, cells)
       )
       given = scores[:, rows, columns]
-      part = np.asarray(_compiled(model, 'refine', given.shape)(variables, None, given))
+      part = np.asarray(_compiled(model, 'apply_context', given.shape)(variables, None, given))
       if result is None:
         shape = (len(scores), cells[0] * zoom, cells[1] * zoom, part.shape[-1])
         result = np.empty(shape, part.dtype)

@@ -3,13 +3,16 @@ from . import (
   deeplab as deeplab,
   dilation as dilation,
   fcn as fcn,
+  protocol as protocol,
   pspnet as pspnet,
   registry as registry,
   resnet as resnet,
+  segmenter as segmenter,
   spec as spec,
   weights_folder as weights_folder,
 )
 from .registry import BACKBONES as BACKBONES, NAMES as NAMES, create as create
+from .segmenter import Segmenter as Segmenter
 from .spec import ModelSpec as ModelSpec, load_spec as load_spec
 from .weights_folder import (
   load_pretrained as load_pretrained,

@@ -5,6 +5,7 @@ from typing import Literal
 import flax.linen as nn
 
 from dilated_jax.crf import CrfRnn
+from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.nn import ops
 from dilated_jax.nn.table import Table
 
@@ -27,7 +28,7 @@ class CrfRnnModel(nn.Module):
   Source: paper, section 5 (context module and CRF-RNN); Zheng et al. 2015.
   """
 
-  network: nn.Module
+  network: nn.Module  # a SegmentationModel
   grid: Literal['cells', 'pixels'] = 'cells'
   upsampling: Literal['corner', 'deconvolution'] = 'corner'
   iterations: int = 5
@@ -50,14 +51,15 @@ class CrfRnnModel(nn.Module):
 
   def __call__(self, images, train: bool = False):
     """Maps images to logits, as the network does; all of it is trained."""
-    return self.structure(self.network(images, train), self._inner(images), train)
+    logits = self.network(images, train)
+    return self.apply_crf(logits, self._without_margin(images), train)
 
-  def structure(self, logits, pictures, train: bool = False):
+  def apply_crf(self, logits, images, train: bool = False):
     """The CRF-RNN alone.
 
     Args:
       logits: of the network.
-      pictures: (N, H, W, 3) without the margin.
+      images: (N, H, W, 3) without the margin.
       train: as for `CrfRnn`.
 
     Returns:
@@ -68,23 +70,47 @@ class CrfRnnModel(nn.Module):
       logits = up(logits, self.stride)
     # Networks that pad inside may have cells behind the picture.
     step = 1 if self.full_size else self.stride
-    rows, columns = (side // step for side in pictures.shape[1:3])
-    return self.crf(logits[:, :rows, :columns], pictures, train)
+    rows, columns = (side // step for side in images.shape[1:3])
+    return self.crf(logits[:, :rows, :columns], images, train)
 
-  def _inner(self, images):
-    """What of the images the logits are about."""
+  def _without_margin(self, images):
+    """The pixels that have logits: the images without the margin, in whole cells."""
     height, width = (side - 2 * self.margin for side in images.shape[1:3])
     if not self.network.full_size:
       height, width = (n // self.stride * self.stride for n in (height, width))
     return images[:, self.margin : self.margin + height, self.margin : self.margin + width]
 
-  def scores(self, images, train: bool = False):
+  def apply_front_end(self, images, train: bool = False):
     """See the network."""
-    return self.network.scores(images, train)
+    return self.network.apply_front_end(images, train)
 
-  def refine(self, scores, train: bool = False):
-    """See the network; without the CRF-RNN."""
-    return self.network.refine(scores, train)
+  def apply_context(self, scores, train: bool = False):
+    """See the network."""
+    return self.network.apply_context(scores, train)
+
+  def without_context(self) -> SegmentationModel:
+    """The network alone, without context module and CRF-RNN."""
+    return self.network.without_context()
+
+  def without_crf(self) -> SegmentationModel:
+    """The network alone."""
+    return self.network
+
+  def with_axis_name(self, axis_name: str | None) -> 'CrfRnnModel':
+    """The same with batch statistics averaged over the devices of an axis of `jax.pmap`."""
+    return self.clone(network=self.network.with_axis_name(axis_name))
+
+  @property
+  def parts(self) -> tuple[str, ...]:
+    return (*self.network.parts, 'crf')
+
+  @property
+  def dtype(self):
+    return self.network.dtype
+
+  @property
+  def scales(self) -> tuple[float, ...]:
+    return self.network.scales
 
   @property
   def num_classes(self) -> int:

@@ -82,12 +82,12 @@ class Dilation(nn.Module):
     """
     for size in images.shape[1:3]:
       geometry.sizes(self.front_end_table, size)
-    logits = self.refine(self.scores(images, train), train)
+    logits = self.apply_context(self.apply_front_end(images, train), train)
     if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the picture.
       logits = logits[:, : images.shape[1], : images.shape[2]]
     return logits
 
-  def scores(self, images, train: bool = False):
+  def apply_front_end(self, images, train: bool = False):
     """The front end alone: its class scores (N, h, w, num_classes)."""
     scores = None
     for scale in self.scales:
@@ -102,7 +102,7 @@ class Dilation(nn.Module):
       scores = scores[:, : last[0] + 1, : last[1] + 1]
     return scores
 
-  def refine(self, scores, train: bool = False):
+  def apply_context(self, scores, train: bool = False):
     """The context module alone, on scores (N, h, w, num_classes); without one, the scores.
 
     Where the network ends in its own upsampling, the result has full size; of a network that pads
@@ -110,10 +110,29 @@ class Dilation(nn.Module):
     """
     return self.context(scores, train) if self.context_table else scores
 
-  def alone(self):
+  def apply_crf(self, logits, images, train: bool = False):
+    """There is no CRF-RNN here: the logits as they are."""
+    del images, train
+    return logits
+
+  def without_context(self) -> 'Dilation':
     """The network without its context module."""
     # Of Dilation10 the deconvolution belongs to the context module.
     return self.clone(context_table=() if self.margin else self.upsampling)
+
+  def without_crf(self) -> 'Dilation':
+    """The network itself."""
+    return self
+
+  def with_axis_name(self, axis_name: str | None) -> 'Dilation':
+    """The network with batch statistics averaged over the devices of an axis of `jax.pmap`."""
+    return self.clone(axis_name=axis_name)
+
+  @property
+  def parts(self) -> tuple[str, ...]:
+    """The parts that have weights: 'front_end', and 'context' if there is a context module."""
+    has_context = any(layer.kind == 'conv' for layer in self.context_table)
+    return ('front_end', 'context') if has_context else ('front_end',)
 
   @property
   def table(self) -> Table:

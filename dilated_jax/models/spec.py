@@ -43,9 +43,10 @@ class ModelSpec:
     """The network, from `models.create`."""
     return registry.create(self.model, len(self.classes), **self.options)
 
-  def front_end(self) -> 'ModelSpec':
-    """The spec of its front end alone."""
-    model, options = registry.without_context(self.model, self.options)
+  def without_context(self) -> 'ModelSpec':
+    """The spec of the network without context module and CRF-RNN."""
+    plain = self.without_crf()
+    model, options = registry.without_context(plain.model, plain.options)
     return dataclasses.replace(self, model=model, options=options)
 
   def without_crf(self) -> 'ModelSpec':

@@ -15,6 +15,7 @@ import tensorstore as ts
 
 from dilated_jax.errors import InputError
 from dilated_jax.files import replace_folder, uninterrupted, write_atomic
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec, _first_line, load_spec
 
 
@@ -65,14 +66,14 @@ def check_weights_folder(folder) -> None:
     )
 
 
-def load_weights(folder):
+def load_weights(folder) -> Segmenter:
   """Reads a weights folder.
 
   Args:
     folder: written by `save_weights`.
 
   Returns:
-    (card, variables): a Card and the variables of `spec.create()`.
+    The network, its variables and its spec.
 
   Raises:
     InputError: the folder is none, is damaged, or does not fit its own description.
@@ -88,7 +89,7 @@ def load_weights(folder):
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
   try:
     with _reader() as reader:
-      return spec, reader.restore(folder / 'checkpoint', like)
+      return Segmenter(model, reader.restore(folder / 'checkpoint', like), spec)
   except Exception as error:  # Orbax and TensorStore have many ways to say it.
     raise InputError(
       f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
@@ -166,7 +167,7 @@ def load_pretrained(variables, folder):
   Raises:
     InputError: nothing fits, or a part of the same layers has other shapes; says which array.
   """
-  spec, given = load_weights(folder)
+  _, given, spec = load_weights(folder)
   result, taken = dict(variables), 0
   for kind in variables:
     for part in variables[kind].keys() & given.get(kind, {}).keys():

@@ -1,5 +1,6 @@
 from . import (
   checkpoints as checkpoints,
+  config as config,
   feature_cache as feature_cache,
   loop as loop,
   losses as losses,
@@ -8,4 +9,8 @@ from . import (
   run_logger as run_logger,
   stages as stages,
   step as step,
+  validation as validation,
 )
+from .config import StageConfig as StageConfig
+from .loop import Preempted as Preempted, train as train
+from .stages import STAGES as STAGES, Stage as Stage

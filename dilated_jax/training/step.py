@@ -105,23 +105,15 @@ def make_step(
   """
   if loss_resolution not in ('grid', 'full'):
     raise InputError(f'loss_resolution is {loss_resolution!r}; choose grid or full')
-  # The front end alone is a network too, in its own upsampling where it has one.
-  method = '__call__' if stage.method == 'scores' else stage.method
-  model = model.alone() if stage.method == 'scores' else model
-  model = _over(model, axis_name)
+  model = stage.network(model).with_axis_name(axis_name)
   mean = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
 
   def sum_of_losses(params, batch_stats, batch, key):
-    x = batch[stage.reads].astype(jnp.float32)
-    if stage.reads == 'image':
-      x = x - mean
-    # The CRF-RNN sees the picture beside the network's logits.
-    inputs = (x, batch['image'].astype(jnp.float32)) if stage.method == 'structure' else (x,)
     logits, updated = model.apply(
       {'params': params, 'batch_stats': batch_stats},
-      *inputs,
+      *stage.inputs(batch, mean),
       train=True,
-      method=method,
+      method=stage.method,
       rngs={'dropout': key},
       mutable=['batch_stats', 'auxiliary'],
     )
@@ -172,13 +164,6 @@ def make_step(
     return TrainState(state.step + 1, params, batch_stats, opt_state, state.key), metrics
 
   return step
-
-
-def _over(model, axis_name):
-  """The model with batch statistics averaged over an axis of devices."""
-  if hasattr(model, 'network'):
-    return model.clone(network=_over(model.network, axis_name))
-  return model.clone(axis_name=axis_name)
 
 
 _AUXILIARY = 0.4

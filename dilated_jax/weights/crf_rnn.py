@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from dilated_jax.errors import InputError
-from dilated_jax.models.spec import ModelSpec
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.weights import caffe
 from dilated_jax.weights.mapped import MappedFile
 
@@ -45,27 +45,26 @@ def read(path) -> dict[str, np.ndarray]:
   return {'spatial': spatial, 'bilateral': bilateral, 'compatibility': -compatibility}
 
 
-def attach_crf_rnn(spec: ModelSpec, variables, path) -> tuple[ModelSpec, dict]:
+def attach_crf_rnn(segmenter: Segmenter, path) -> Segmenter:
   """Puts a published CRF-RNN behind a network: on pixels, with its deviations of 160 and 3.
 
   Args:
-    spec: of the network.
-    variables: of the network; a CRF-RNN that it has is replaced.
+    segmenter: the network; a CRF-RNN that it has is replaced.
     path: the .caffemodel of the CRF-RNN.
 
   Returns:
-    Card and variables of the network with it.
+    The network with it.
 
   Raises:
     InputError: as `read`, or it is of another number of classes.
   """
   params = read(path)
   classes = len(params['spatial'])
+  spec = segmenter.spec.without_crf()
   if classes != len(spec.classes):
     raise InputError(
       f'{path}: its CRF-RNN tells {classes} classes apart, and the network {len(spec.classes)}'
     )
-  spec = spec.without_crf()
   options = {
     **spec.options,
     'crf': 'rnn',
@@ -74,5 +73,6 @@ def attach_crf_rnn(spec: ModelSpec, variables, path) -> tuple[ModelSpec, dict]:
   }
   if spec.create().full_size:
     del options['crf_rnn_upsampling']
+  variables = segmenter.variables
   variables = {**variables, 'params': {**variables['params'], 'crf': params}}
-  return dataclasses.replace(spec, options=options), variables
+  return Segmenter.from_spec(dataclasses.replace(spec, options=options), variables)

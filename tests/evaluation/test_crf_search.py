@@ -38,7 +38,7 @@ def test_grid_is_all_combinations():
 
 
 def test_counts_are_those_of_each_trial_by_itself(tmp_path):
-  ranked = crf_search.search(probabilities_of, pictures(), CLASSES, TRIALS, tmp_path / 'a.json')
+  ranked = crf_search.rank(probabilities_of, pictures(), CLASSES, TRIALS, tmp_path / 'a.json')
   assert {trial for trial, _ in ranked} == {None, *TRIALS}
   ious = [scores['mean_iou'] for _, scores in ranked]
   assert ious == sorted(ious, reverse=True)
@@ -53,7 +53,7 @@ def test_counts_are_those_of_each_trial_by_itself(tmp_path):
 
 
 def test_goes_on_where_it_stopped(tmp_path):
-  whole = crf_search.search(probabilities_of, pictures(), CLASSES, TRIALS, tmp_path / 'whole.json')
+  whole = crf_search.rank(probabilities_of, pictures(), CLASSES, TRIALS, tmp_path / 'whole.json')
   calls = []
 
   def interrupted(image):
@@ -64,19 +64,19 @@ def test_goes_on_where_it_stopped(tmp_path):
 
   path = tmp_path / 'part.json'
   with pytest.raises(KeyboardInterrupt):
-    crf_search.search(interrupted, pictures(), CLASSES, TRIALS, path)
+    crf_search.rank(interrupted, pictures(), CLASSES, TRIALS, path)
   assert json.loads(path.read_text())['done'] == 1
-  assert crf_search.search(interrupted, pictures(), CLASSES, TRIALS, path) == whole
+  assert crf_search.rank(interrupted, pictures(), CLASSES, TRIALS, path) == whole
   assert len(calls) == 4
 
 
 def test_another_search_or_a_damaged_file_is_refused(tmp_path):
   path = tmp_path / 'a.json'
-  crf_search.search(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path)
+  crf_search.rank(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path)
   with pytest.raises(InputError, match='of another network or of other pictures or trials'):
-    crf_search.search(probabilities_of, pictures(1), CLASSES, TRIALS[:2], path)
+    crf_search.rank(probabilities_of, pictures(1), CLASSES, TRIALS[:2], path)
   with pytest.raises(InputError, match='of another network'):
-    crf_search.search(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path, network='b')
+    crf_search.rank(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path, network='b')
   path.write_text('{')
   with pytest.raises(InputError, match='is damaged'):
-    crf_search.search(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path)
+    crf_search.rank(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path)

@@ -36,7 +36,7 @@ def test_report_accounts_for_every_array(source, tmp_path, capsys):
     'input 1396x1396',
   ):
     assert ' '.join(line.split()) in ' '.join(out.split())
-  model, variables = dilated_jax.load(tmp_path / 'weights')
+  model, variables, _ = dilated_jax.load(tmp_path / 'weights')
   total = sum(array.size for array in jax.tree.leaves(variables))
   assert f'{total:,} numbers moved, 1 arrays without a place' in out
   assert not [path for path in tmp_path.iterdir() if path.name.startswith('.')]

@@ -17,6 +17,7 @@ from dilated_jax import crf, inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files, matching
 from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from experiments import predict
 from tests import calling
@@ -94,11 +95,13 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
   assert (about['classes'], about['dataset']) == (list(NAMES), 'toys')
   assert '3 of 3 pictures labeled' in capsys.readouterr().out
 
-  spec, variables = weights_folder.load_weights(weights)
+  _, variables, spec = weights_folder.load_weights(weights)
   model = spec.create()
   for name in ('a.png', 'b.jpg', 'c.bmp'):
     image, stem = image_files.read_image(photos / name), name[0]
-    expected = inference.predict(model, variables, spec, image, scales=(1.0, 0.5), flip=True)
+    expected = inference.predict(
+      Segmenter(model, variables, spec), image, scales=(1.0, 0.5), flip=True
+    )
     with Image.open(out / f'{stem}.png') as labels:
       assert labels.mode == 'L'
       np.testing.assert_array_equal(np.asarray(labels), expected.labels)

@@ -62,7 +62,7 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   spec = load_spec(tmp_path / 'run/weights')
   assert (spec.model, spec.classes, spec.palette) == ('dilation8', classes.names, classes.palette)
   assert (spec.mean, spec.image_scale, spec.upsampling) == (classes.mean, 0.5, 'deconvolution')
-  model, variables = dilated_jax.load(tmp_path / 'run/weights')
+  model, variables, _ = dilated_jax.load(tmp_path / 'run/weights')
   side = 2 * model.margin + 8
   logits = model.apply(variables, np.zeros((1, side, side, 3), np.float32))
   assert logits.shape == (1, 4, 4, classes.num_classes)

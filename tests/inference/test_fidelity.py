@@ -101,14 +101,14 @@ def interp_map(cells, zoom, height, width):
 )
 def test_scores_and_logits(name, size, style, tmp_path):
   network = with_he_weights(caffe_files.published(name, RNG, width=(6, 8, 12, 16, 20, 48, 40)))
-  model, variables = dilated_jax.load(converted(tmp_path, network, **style))
+  model, variables, _ = dilated_jax.load(converted(tmp_path, network, **style))
   bgr = smooth_picture(*size)[:, :, ::-1].astype(np.float32) - np.float32(MEANS[name])
   names = ['fc-final' if name == 'pascal_voc' else 'final', LAST.get(name, 'ctx_final')]
   given = bgr.transpose(2, 0, 1)[None].copy()
   theirs = caffe_files.run(network, given, names)
   truths = in_float64(network, given)
   rgb = bgr[None, :, :, ::-1]
-  scores = jax.jit(lambda v, x: model.apply(v, x, method='scores'))(variables, rgb)
+  scores = jax.jit(lambda v, x: model.apply(v, x, method='apply_front_end'))(variables, rgb)
   logits = jax.jit(model.apply)(variables, rgb)
   for ours, others, truth in zip((scores, logits), theirs, map(truths.get, names)):
     assert relative_error(ours, others) < 1e-5
@@ -118,7 +118,7 @@ def test_scores_and_logits(name, size, style, tmp_path):
 def test_worst_conditions(tmp_path):
   """Weights whose rows sum to zero cost float32 a digit more; ours no more than others'."""
   network = caffe_files.published('camvid', np.random.default_rng(1), width=1 / 8)
-  model, variables = dilated_jax.load(converted(tmp_path, network))
+  model, variables, _ = dilated_jax.load(converted(tmp_path, network))
   bgr = smooth_picture(453, 511)[:, :, ::-1].astype(np.float32) - np.float32(MEANS['camvid'])
   given = bgr.transpose(2, 0, 1)[None].copy()
   truth = in_float64(network, given)['ctx_final']

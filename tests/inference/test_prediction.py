@@ -16,6 +16,7 @@ from dilated_jax.evaluation import metrics, run
 from dilated_jax.images import preprocessing
 from dilated_jax.inference import prediction
 from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn.table import Layer
 
 MEAN = (100.0, 110.0, 120.0)
@@ -130,7 +131,7 @@ def test_corner_upsamples_probabilities(size):
   variables = variables_of(model)
   logits = logits_of(model, variables, image)
   expected = interp_map(scipy.special.softmax(logits, axis=-1), 4, size[1], size[0])
-  result = inference.predict(model, variables, spec_of(), image)
+  result = inference.predict(Segmenter(model, variables, spec_of()), image)
   assert result.logits.shape == (-(-size[0] // 4), -(-size[1] // 4), 3)
   np.testing.assert_allclose(result.logits, logits, atol=1e-4)
   np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
@@ -144,7 +145,7 @@ def test_deconvolution_upsamples_logits(size):
   variables = variables_of(model)
   logits = logits_of(model, variables, image)
   expected = scipy.special.softmax(deconvolution(logits, 4), axis=-1)[: size[0], : size[1]]
-  result = inference.predict(model, variables, spec_of('deconvolution'), image)
+  result = inference.predict(Segmenter(model, variables, spec_of('deconvolution')), image)
   np.testing.assert_allclose(result.logits, logits, atol=1e-4)
   np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
 
@@ -153,7 +154,7 @@ def test_full_size_networks_are_only_cropped():
   model, image = Tiny(full_size=True), picture(13, 22)
   variables = variables_of(model)
   logits = logits_of(model, variables, image)[:13, :22]
-  result = inference.predict(model, variables, spec_of('deconvolution'), image)
+  result = inference.predict(Segmenter(model, variables, spec_of('deconvolution')), image)
   np.testing.assert_allclose(result.logits, logits, atol=1e-4)
   np.testing.assert_allclose(
     result.probabilities, scipy.special.softmax(logits, axis=-1), atol=1e-5
@@ -165,7 +166,7 @@ def test_full_size_networks_are_only_cropped():
 def test_any_size_works(size, image_scale):
   model = Tiny(margin=20)
   spec = spec_of(image_scale=image_scale)
-  result = inference.predict(model, variables_of(model), spec, picture(*size), flip=True)
+  result = inference.predict(Segmenter(model, variables_of(model), spec), picture(*size), flip=True)
   assert result.labels.shape == size and result.probabilities.shape == (*size, 3)
   np.testing.assert_allclose(result.probabilities.sum(-1), 1, atol=1e-5)
 
@@ -175,8 +176,8 @@ def test_image_scale_shrinks_and_enlarges():
   model, image = Tiny(), picture(26, 44) // 4 * 4  # Whole means.
   variables = variables_of(model)
   half = image.reshape(13, 2, 22, 2, 3).mean((1, 3)).astype(np.uint8)
-  small = inference.predict(model, variables, spec_of(), half)
-  result = inference.predict(model, variables, spec_of(image_scale=0.5), image)
+  small = inference.predict(Segmenter(model, variables, spec_of()), half)
+  result = inference.predict(Segmenter(model, variables, spec_of(image_scale=0.5)), image)
   np.testing.assert_allclose(result.logits, small.logits, atol=1e-4)
   planes = [
     Image.fromarray(plane).resize((44, 26), Image.Resampling.BILINEAR)
@@ -191,12 +192,14 @@ def test_passes_are_averaged():
   passes = []
   for scale in (0.5, 1.0, 1.5):
     for step in (1, -1):
-      one = inference.predict(model, variables, spec, image[:, ::step], scales=(scale,))
+      one = inference.predict(Segmenter(model, variables, spec), image[:, ::step], scales=(scale,))
       passes.append(one.probabilities[:, ::step])
-  result = inference.predict(model, variables, spec, image, scales=(0.5, 1.0, 1.5), flip=True)
+  result = inference.predict(
+    Segmenter(model, variables, spec), image, scales=(0.5, 1.0, 1.5), flip=True
+  )
   np.testing.assert_allclose(result.probabilities, np.mean(passes, axis=0), atol=1e-6)
   np.testing.assert_array_equal(result.labels, result.probabilities.argmax(-1))
-  first = inference.predict(model, variables, spec, image, scales=(0.5,))
+  first = inference.predict(Segmenter(model, variables, spec), image, scales=(0.5,))
   np.testing.assert_array_equal(result.logits, first.logits)
 
 
@@ -204,9 +207,9 @@ def test_a_scale_resizes_the_picture():
   model, image = Tiny(), picture(16, 24)
   variables = variables_of(model)
   large = np.asarray(Image.fromarray(image).resize((48, 32), Image.Resampling.BILINEAR))
-  expected = inference.predict(model, variables, spec_of(), large).probabilities
+  expected = inference.predict(Segmenter(model, variables, spec_of()), large).probabilities
   expected = jax.image.resize(expected, (16, 24, 3), 'linear')
-  result = inference.predict(model, variables, spec_of(), image, scales=(2.0,))
+  result = inference.predict(Segmenter(model, variables, spec_of()), image, scales=(2.0,))
   np.testing.assert_allclose(result.probabilities, expected, atol=1e-5)
 
 
@@ -215,9 +218,9 @@ def test_wrong_pictures_and_cards_are_named():
   variables = variables_of(model)
   for image in (picture(4, 4)[..., 0], picture(4, 4).astype(np.float32), picture(4, 4)[None]):
     with pytest.raises(InputError, match='uint8'):
-      inference.predict(model, variables, spec_of(), image)
+      inference.predict(Segmenter(model, variables, spec_of()), image)
   with pytest.raises(InputError, match="'corner' or 'deconvolution'"):
-    inference.predict(model, variables, spec_of('nearest'), picture(4, 4))
+    inference.predict(Segmenter(model, variables, spec_of('nearest')), picture(4, 4))
 
 
 def test_programs_are_shared_and_forgotten():
@@ -225,7 +228,7 @@ def test_programs_are_shared_and_forgotten():
   variables, spec = variables_of(model), spec_of()
   prediction._program.cache_clear()
   for height, width in ((9, 9), (9, 12), (12, 10), (11, 11)):
-    inference.predict(model, variables, spec, picture(height, width), flip=True)
+    inference.predict(Segmenter(model, variables, spec), picture(height, width), flip=True)
   assert prediction._program.cache_info().currsize == 1
   assert prediction._program.cache_info().maxsize <= 64
 
@@ -240,9 +243,10 @@ def test_label_maps_are_those_of_predict():
   for spec in (spec_of(), spec_of('deconvolution', image_scale=0.5)):
     for passes in ({}, {'scales': (1.0, 0.5), 'flip': True}):
       expected = [
-        inference.predict(model, variables, spec, image, **passes).labels for image in images
+        inference.predict(Segmenter(model, variables, spec), image, **passes).labels
+        for image in images
       ]
-      labels = inference.label_maps(model, variables, spec, images, **passes)
+      labels = inference.label_maps(Segmenter(model, variables, spec), images, **passes)
       assert labels.dtype == np.uint8
       np.testing.assert_array_equal(labels, expected)
 
@@ -255,11 +259,11 @@ def test_refine_has_the_last_word():
     assert probabilities.shape[:2] == image.shape[:2]
     return probabilities[..., ::-1]
 
-  plain = inference.predict(model, variables, spec, images[0])
-  refined = inference.predict(model, variables, spec, images[0], refine=turned)
+  plain = inference.predict(Segmenter(model, variables, spec), images[0])
+  refined = inference.predict(Segmenter(model, variables, spec), images[0], refine=turned)
   np.testing.assert_array_equal(refined.probabilities, plain.probabilities[..., ::-1])
   np.testing.assert_array_equal(refined.logits, plain.logits)
-  labels = inference.label_maps(model, variables, spec, images, refine=turned)
+  labels = inference.label_maps(Segmenter(model, variables, spec), images, refine=turned)
   np.testing.assert_array_equal(labels[0], refined.labels)
 
 
@@ -282,10 +286,14 @@ def test_evaluate_counts_every_picture_once(batch_size):
   source = source_of([(12, 16)] * 5 + [(9, 8), (12, 16), (8, 9), (9, 8)])
   total = 0
   for item in source:
-    labels = inference.predict(model, variables, spec, item['image']).labels
+    labels = inference.predict(Segmenter(model, variables, spec), item['image']).labels
     total = total + metrics.confusion(item['label'], labels, 3)
   result = evaluation.evaluate(
-    model, variables, spec, source, CLASSES, batch_size=batch_size, show_progress=batch_size == 2
+    Segmenter(model, variables, spec),
+    source,
+    CLASSES,
+    batch_size=batch_size,
+    show_progress=batch_size == 2,
   )
   assert result == metrics.scores(total, CLASSES.names)
 
@@ -307,21 +315,21 @@ def test_classes_are_matched_by_name():
     {**item, 'label': np.array([1, 2, 0] + [255] * 253, np.uint8)[item['label']]} for item in source
   ]
   options = {'show_progress': False}
-  result = evaluation.evaluate(model, variables, spec_of(), source, CLASSES, **options)
-  other = evaluation.evaluate(model, variables, spec_of(), moved, turned, **options)
+  result = evaluation.evaluate(Segmenter(model, variables, spec_of()), source, CLASSES, **options)
+  other = evaluation.evaluate(Segmenter(model, variables, spec_of()), moved, turned, **options)
   assert other['mean_iou'] == pytest.approx(result['mean_iou'])
   assert other['per_class_iou']['C'] == result['per_class_iou']['c']
   strange = LabelSpec('farm', ('a', 'b', 'cow'), CLASSES.palette, MEAN)
   with pytest.raises(InputError, match='only in the weights: c; only in farm: cow'):
-    evaluation.evaluate(model, variables, spec_of(), source, strange, **options)
+    evaluation.evaluate(Segmenter(model, variables, spec_of()), source, strange, **options)
 
 
 def test_bad_sources_are_named():
   model = Tiny()
   variables = variables_of(model)
   with pytest.raises(InputError, match='no pictures'):
-    evaluation.evaluate(model, variables, spec_of(), [], CLASSES)
+    evaluation.evaluate(Segmenter(model, variables, spec_of()), [], CLASSES)
   source = source_of([(12, 16)])
   source[0]['label'] = source[0]['label'][:5]
   with pytest.raises(InputError, match='picture0'):
-    evaluation.evaluate(model, variables, spec_of(), source, CLASSES)
+    evaluation.evaluate(Segmenter(model, variables, spec_of()), source, CLASSES)

@@ -11,6 +11,7 @@ from dilated_jax import inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.images import preprocessing
 from dilated_jax.inference import prediction as prediction_lib, tiling
+from dilated_jax.models.segmenter import Segmenter
 
 MEAN = np.array([100.0, 110.0, 120.0], np.float32)
 SMALL = dict(blocks=(1, 1), width=1 / 16, fc_kernel=3, stride=4)
@@ -59,7 +60,7 @@ def test_pieces_make_up_the_whole(name):
   whole = np.asarray(jax.jit(model.apply)(variables, padded))
   assert whole.std() > 0.05
   for tile in ((300, 300), (100, 300), (61, 77), (47, 200)):
-    logits = tiling.overlapping(model, variables, MEAN, images, tile)
+    logits = tiling.overlapping(Segmenter(model, variables, spec_of()), images, tile)
     np.testing.assert_allclose(logits, whole, rtol=1e-5, atol=1e-5)
 
 
@@ -68,8 +69,8 @@ def test_pieces_make_up_the_whole(name):
 def test_probabilities_do_not_depend_on_the_tile(size, tile):
   model, variables = network('basic')
   image = picture(*size)[0]
-  whole = inference.predict(model, variables, spec_of(), image, tile='whole')
-  tiled = inference.predict(model, variables, spec_of(), image, tile=tile)
+  whole = inference.predict(Segmenter(model, variables, spec_of()), image, tile='whole')
+  tiled = inference.predict(Segmenter(model, variables, spec_of()), image, tile=tile)
   np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
   np.testing.assert_allclose(tiled.logits, whole.logits, atol=1e-4)
 
@@ -77,7 +78,7 @@ def test_probabilities_do_not_depend_on_the_tile(size, tile):
 def test_context_in_pieces(monkeypatch):
   model, variables = network('large', dilations=(1, 1, 2, 1))
   images = picture(301, 290)
-  whole = tiling.overlapping(model, variables, MEAN, images, (400, 400))
+  whole = tiling.overlapping(Segmenter(model, variables, spec_of()), images, (400, 400))
   shapes = set()
   compiled = tiling._compiled
   monkeypatch.setattr(
@@ -85,7 +86,7 @@ def test_context_in_pieces(monkeypatch):
     '_compiled',
     lambda m, name, shape: shapes.add((name, shape[1:3])) or compiled(m, name, shape),
   )
-  pieces = tiling.overlapping(model, variables, MEAN, images, (60, 60))
+  pieces = tiling.overlapping(Segmenter(model, variables, spec_of()), images, (60, 60))
   assert all(max(shape) < 76 for name, shape in shapes if name == 'refine')  # Of 76 x 73 cells.
   np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
 
@@ -124,7 +125,7 @@ def test_published_manner(name, size):
     rows.append(np.concatenate(row, 1))
   expected = np.concatenate(rows, 0)
   spec = spec_of(input=tile)
-  prediction = inference.predict(model, variables, spec, image)
+  prediction = inference.predict(Segmenter(model, variables, spec), image)
   if model.full_size:
     expected = expected[: size[0], : size[1]]
   np.testing.assert_allclose(prediction.logits, expected, rtol=1e-4, atol=1e-5)
@@ -137,9 +138,9 @@ def test_smaller_tiles_answer_as_the_published_input(name, published):
   model, variables = network(name)
   image = picture(60, 70)[0]
   spec = spec_of(input=published)
-  whole = inference.predict(model, variables, spec, image)
+  whole = inference.predict(Segmenter(model, variables, spec), image)
   for tile in ((40, 40), (61, 200)):
-    tiled = inference.predict(model, variables, spec, image, tile=tile)
+    tiled = inference.predict(Segmenter(model, variables, spec), image, tile=tile)
     assert tiled.logits.shape == whole.logits.shape
     np.testing.assert_allclose(tiled.logits, whole.logits, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
@@ -149,7 +150,7 @@ def test_published_input_counts_for_pictures_that_fit():
   model, variables = network('basic')
   image = picture(30, 40)[0]
   small, large = (
-    inference.predict(model, variables, spec_of(input=(80, 80)), image, tile=tile).logits
+    inference.predict(Segmenter(model, variables, spec_of(input=(80, 80))), image, tile=tile).logits
     for tile in (None, (120, 120))
   )
   assert small.shape[:2] != large.shape[:2]
@@ -161,9 +162,9 @@ def test_published_input_counts_for_pictures_that_fit():
 def test_rows_make_up_the_whole(name, upsampling, monkeypatch):
   model, variables = network(name)
   spec, image = spec_of(upsampling=upsampling), picture(75, 83)[0]
-  whole = inference.predict(model, variables, spec, image)
+  whole = inference.predict(Segmenter(model, variables, spec), image)
   monkeypatch.setattr(prediction_lib, '_ROWS_BYTES', 30_000)
-  tiled = inference.predict(model, variables, spec, image, tile=(60, 60))
+  tiled = inference.predict(Segmenter(model, variables, spec), image, tile=(60, 60))
   np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
   assert (tiled.labels != whole.labels).mean() < 1e-3
 
@@ -176,10 +177,10 @@ def test_tile_from_memory(monkeypatch):
   monkeypatch.setattr(
     tiling, 'overlapping', lambda *args, tile: asked.append(tile) or exact(*args, tile)
   )
-  whole = inference.predict(model, variables, spec_of(), image)
+  whole = inference.predict(Segmenter(model, variables, spec_of()), image)
   assert not asked
   monkeypatch.setattr(prediction_lib, 'memory', lambda: 300_000)
-  pieces = inference.predict(model, variables, spec_of(), image)
+  pieces = inference.predict(Segmenter(model, variables, spec_of()), image)
   assert asked and max(asked[0]) < 200
   np.testing.assert_allclose(pieces.probabilities, whole.probabilities, atol=1e-5)
 
@@ -191,4 +192,4 @@ def test_free_memory_is_plausible():
 def test_too_small_a_tile():
   model, variables = network('basic')
   with pytest.raises(InputError, match='tile of 10x90 is too small; it needs'):
-    inference.predict(model, variables, spec_of(), picture(50, 60)[0], tile=(10, 90))
+    inference.predict(Segmenter(model, variables, spec_of()), picture(50, 60)[0], tile=(10, 90))

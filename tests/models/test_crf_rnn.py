@@ -11,9 +11,11 @@ from dilated_jax.crf import CrfRnn
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import ops
 from dilated_jax.training import loop, optimizers, stages
+from dilated_jax.training.config import StageConfig
 
 NARROW = {
   'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
@@ -91,14 +93,14 @@ def test_stages_with_and_without_it(tmp_path):
   spec = ModelSpec('dilation8', options, CLASSES.names, CLASSES.palette, CLASSES.mean)
   common = dict(num_steps=2, batch_size=2, crop=(4, 8), log_every=1, threads=1)
   common['optimizer'] = optimizers.Options(learning_rate=1e-2)
-  configs = [loop.StageConfig(stage, **common) for stage in ('context', 'crf', 'joint')]
+  configs = [StageConfig(stage, **common) for stage in ('context', 'crf', 'joint')]
   before = started(spec.create())
-  loop.run(configs, spec, before, pictures(4, 0), pictures(2, 1), CLASSES, tmp_path)
+  loop.train(configs, spec, before, pictures(4, 0), pictures(2, 1), CLASSES, tmp_path)
   made = {
     stage: weights_folder.load_weights(tmp_path / stage / 'weights')
     for stage in ('context', 'crf', 'joint')
   }
-  assert 'crf' not in made['context'][0].options and 'crf' not in made['context'][1]['params']
+  assert 'crf' not in made['context'].spec.options and 'crf' not in made['context'][1]['params']
   context, crf, joint = (made[stage][1]['params'] for stage in ('context', 'crf', 'joint'))
   same = jax.tree.map(lambda a, b: (a == b).all(), context['front_end'], crf['front_end'])
   assert all(jax.tree.leaves(same))  # The network is frozen, its statistics too.
@@ -120,11 +122,11 @@ def test_predictions_of_odd_sizes_and_by_tiles():
     model = spec.create()
     variables = started(model)
     image = np.random.default_rng(0).integers(0, 256, (21, 33, 3), np.uint8)
-    whole = inference.predict(model, variables, spec, image)
+    whole = inference.predict(Segmenter(model, variables, spec), image)
     assert whole.labels.shape == (21, 33)
     assert whole.logits.shape == ((21, 33, 3) if grid == 'pixels' else (11, 17, 3))
     side = 2 * model.margin + 12
-    tiled = inference.predict(model, variables, spec, image, tile=(side, side))
+    tiled = inference.predict(Segmenter(model, variables, spec), image, tile=(side, side))
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-4)
 
 
@@ -143,7 +145,7 @@ def test_behind_networks_that_pad_inside(name):
   rng = np.random.default_rng(0)
   variables = jax.tree.map(lambda x: np.abs(0.1 * rng.standard_normal(x.shape, np.float32)), shapes)
   image = rng.integers(0, 256, (41, 53, 3), np.uint8)
-  found = inference.predict(model, variables, spec, image)
+  found = inference.predict(Segmenter(model, variables, spec), image)
   assert found.labels.shape == (41, 53) and np.isfinite(found.probabilities).all()
 
 
@@ -151,8 +153,8 @@ def test_joint_needs_something_to_join(tmp_path):
   spec = ModelSpec('front_end', {}, CLASSES.names, CLASSES.palette, CLASSES.mean)
   for stage in ('crf', 'joint'):
     with pytest.raises(InputError, match=f'stage {stage} trains a .*; front_end has none'):
-      loop.run(
-        [loop.StageConfig(stage, 1)],
+      loop.train(
+        [StageConfig(stage, 1)],
         spec,
         {'params': {'front_end': {}}},
         [1],

@@ -11,9 +11,11 @@ from dilated_jax.errors import InputError
 from dilated_jax.inference import prediction as prediction_lib
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, ops
 from dilated_jax.training import feature_cache, loop
+from dilated_jax.training.config import StageConfig
 from dilated_jax.training.optimizers import Options
 from tests.models import reference
 
@@ -61,7 +63,7 @@ def test_a_picture_of_odd_size_is_labeled(name):
   rest = [(0, -side % model.stride) for side in image.shape[:2]]
   fed = np.pad(image, (*rest, (0, 0)), mode='reflect')[None] - np.array(MEAN, np.float32)
   logits = jax.jit(model.apply)(variables, fed)
-  found = inference.predict(model, variables, spec, image)
+  found = inference.predict(Segmenter(model, variables, spec), image)
   if model.full_size:
     expected = jax.nn.softmax(logits)
     logits = logits[:, :35, :51]
@@ -87,22 +89,22 @@ def test_all_stages(name, labels, more, tmp_path):
   spec = spec_of(name, upsampling, **SHORT, **more)
   optimizer = Options('adamw', 1e-3)
   configs = [
-    loop.StageConfig(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
+    StageConfig(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
     for stage in ('front_end', 'context', 'joint')
   ]
   train, val = pictures(2), pictures(1, 21, 40)
   variables = reference.variables_of(spec.create())
   with jax.numpy_dtype_promotion('standard'):  # For optax's AdamW.
-    found = loop.run(configs, spec, variables, train, val, CLASSES, tmp_path)
+    found = loop.train(configs, spec, variables, train, val, CLASSES, tmp_path)
   for path, leaf in jax.tree_util.tree_leaves_with_path(found['params']):
     before = variables['params']
     for key in path:
       before = before[key.key]
     assert (np.asarray(leaf) != before).any(), path
-  alone, _ = weights_folder.load_weights(tmp_path / 'front_end' / 'weights')
+  alone = weights_folder.load_weights(tmp_path / 'front_end' / 'weights')
   assert (alone.model, 'context' in alone.options) == (name, False)
-  assert alone.create() == spec.create().alone()
-  whole, _ = weights_folder.load_weights(tmp_path / 'weights')
+  assert alone.create() == spec.create().without_context()
+  _, _, whole = weights_folder.load_weights(tmp_path / 'weights')
   assert whole.create() == spec.create()
 
 
@@ -124,12 +126,12 @@ def test_pictures_are_seen_as_a_whole(name, monkeypatch):
   spec = spec_of(name, 'deconvolution')
   model = spec.create()
   variables, image = reference.variables_of(model), pictures(1, 32, 48)[0]['image']
-  whole = inference.predict(model, variables, spec, image)
+  whole = inference.predict(Segmenter(model, variables, spec), image)
   monkeypatch.setattr(prediction_lib, 'memory', lambda: 1)
-  found = inference.predict(model, variables, spec, image)
+  found = inference.predict(Segmenter(model, variables, spec), image)
   np.testing.assert_array_equal(found.logits, whole.logits)
   with pytest.raises(InputError, match='32x32 does not hold the picture'):
-    inference.predict(model, variables, spec, image, tile=(32, 32))
+    inference.predict(Segmenter(model, variables, spec), image, tile=(32, 32))
 
 
 def test_the_context_starts_as_the_identity():
@@ -137,7 +139,7 @@ def test_the_context_starts_as_the_identity():
   model = models.create('deeplab', 3, **VGG, **SHORT)
   scores = np.random.default_rng(0).uniform(0, 9, (1, 6, 7, 3)).astype(np.float32)
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 17, 17, 3), np.float32))
-  found = model.apply(variables, scores, method='refine')
+  found = model.apply(variables, scores, method='apply_context')
   np.testing.assert_allclose(found, scores, atol=2)
 
 

@@ -100,9 +100,9 @@ def test_layer_by_layer():
   assert found.shape == (2, 3, 2, 3)
   np.testing.assert_allclose(found, x, rtol=1e-3, atol=1e-3 * float(jnp.abs(x).max()))
   # The two halves make the whole.
-  scores = model.apply(variables, images, method='scores')
+  scores = model.apply(variables, images, method='apply_front_end')
   np.testing.assert_allclose(
-    model.apply(variables, scores, method='refine'), found, rtol=1e-4, atol=1e-4
+    model.apply(variables, scores, method='apply_context'), found, rtol=1e-4, atol=1e-4
   )
 
 

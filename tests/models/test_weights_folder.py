@@ -94,10 +94,10 @@ def test_checkpoint_of_another_network(tmp_path):
 def test_weights_come_back(tmp_path):
   variables = started()
   weights_folder.save_weights(tmp_path / 'deep/weights', SPEC, variables)
-  spec, found = weights_folder.load_weights(str(tmp_path / 'deep/weights'))
+  _, found, spec = weights_folder.load_weights(str(tmp_path / 'deep/weights'))
   assert spec == SPEC
   assert_equal(found, variables)
-  model, found = dilated_jax.load(tmp_path / 'deep/weights')
+  model, found, _ = dilated_jax.load(tmp_path / 'deep/weights')
   assert model == SPEC.create()
   assert_equal(found, variables)
   written = json.loads((tmp_path / 'deep/weights/model.json').read_text())
@@ -122,12 +122,12 @@ def test_weights_are_replaced_whole(tmp_path, monkeypatch):
     patch.setattr(weights_folder, 'write_atomic', full_disk)
     with pytest.raises(OSError, match='No space'):
       weights_folder.save_weights(folder, dataclasses.replace(SPEC, dataset='new'), new)
-  spec, found = weights_folder.load_weights(folder)
+  _, found, spec = weights_folder.load_weights(folder)
   assert spec == SPEC
   assert_equal(found, old)
 
   weights_folder.save_weights(folder, dataclasses.replace(SPEC, dataset='new'), new)
-  spec, found = weights_folder.load_weights(folder)
+  _, found, spec = weights_folder.load_weights(folder)
   assert spec.dataset == 'new'
   assert_equal(found, new)
   assert [path.name for path in tmp_path.iterdir()] == ['weights']

@@ -13,9 +13,11 @@ import pytest
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, loop, optimizers
-from dilated_jax.training.loop import StageConfig
+from dilated_jax.training.config import StageConfig
+from dilated_jax.training.validation import Validation
 
 MEAN = (100.0, 110.0, 120.0)
 # Orbax says so when a checkpoint is read without being told for which devices.
@@ -66,7 +68,7 @@ def started():
 
 
 def run(workdir, configs=TWO, train=TRAIN, val=VAL, spec=SPEC):
-  return loop.run(configs, spec, started(), train, val, CLASSES, workdir)
+  return loop.train(configs, spec, started(), train, val, CLASSES, workdir)
 
 
 @pytest.fixture(scope='module')
@@ -148,7 +150,7 @@ def test_a_broken_run_ends_as_the_unbroken_one(unbroken, tmp_path):
 
 def test_what_a_run_leaves(unbroken):
   folder, variables = unbroken
-  spec, found = weights_folder.load_weights(folder / 'weights')
+  _, found, spec = weights_folder.load_weights(folder / 'weights')
   assert spec == SPEC
   assert_equal(found, variables)
   entries = lines(folder)
@@ -158,11 +160,11 @@ def test_what_a_run_leaves(unbroken):
   assert list(val) == [(stage, k) for stage in ('front_end', 'context') for k in (2, 4, 5)]
   assert len(entries) == len(train) + len(val)
   # The weights are those of the best step, and the front end is the context stage's.
-  scores = loop.evaluate(SPEC.create(), variables, SPEC, VAL, CLASSES)
+  scores = Validation(VAL, CLASSES).scores(Segmenter.from_spec(SPEC, variables))
   assert scores['mean_iou'] == max(val['context', k] for k in (2, 4, 5))
   # A stage leaves what it has made: the first one the front end alone.
-  spec, front_end = weights_folder.load_weights(folder / 'front_end/weights')
-  assert spec == SPEC.front_end() and list(front_end['params']) == ['front_end']
+  _, front_end, spec = weights_folder.load_weights(folder / 'front_end/weights')
+  assert spec == SPEC.without_context() and list(front_end['params']) == ['front_end']
   assert_equal(front_end['params']['front_end'], variables['params']['front_end'])
 
 
@@ -241,12 +243,12 @@ def test_a_context_stage_needs_a_context_module(tmp_path):
   spec = ModelSpec('front_end', options, CLASSES.names, CLASSES.palette, MEAN)
   variables = {kind: {'front_end': parts['front_end']} for kind, parts in started().items()}
   with pytest.raises(InputError, match='stage context trains a context module; front_end has none'):
-    loop.run(TWO, spec, variables, TRAIN, VAL, CLASSES, tmp_path)
+    loop.train(TWO, spec, variables, TRAIN, VAL, CLASSES, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
 def test_no_pictures(tmp_path):
-  with pytest.raises(InputError, match='no picture to learn from'):
+  with pytest.raises(InputError, match='no image to learn from'):
     run(tmp_path, train=[])
 
 

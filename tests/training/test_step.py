@@ -112,7 +112,9 @@ def test_a_batch_of_void_changes_nothing():
 def test_each_stage_trains_its_part():
   model = models.create('dilation8', 3, dilations=(1, 1, 1), dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
-  features = model.apply(variables, batch['image'] - np.array(MEAN, np.float32), method='scores')
+  features = model.apply(
+    variables, batch['image'] - np.array(MEAN, np.float32), method='apply_front_end'
+  )
   maps = {'features': np.asarray(features), 'label': batch['label']}
   losses = {}
   for stage, trained in (

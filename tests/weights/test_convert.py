@@ -146,7 +146,7 @@ def test_widths_of_the_context(tmp_path):
   result = convert(caffe_file(tmp_path, network))
   assert result.spec.options['context_channels'] == [15, 11, 11, 11, 11, 11, 11]
   weights_folder.save_weights(tmp_path / 'weights', result.spec, result.variables)
-  model, variables = dilated_jax.load(tmp_path / 'weights')
+  model, variables, _ = dilated_jax.load(tmp_path / 'weights')
   given = np.random.default_rng(2).normal(0, 50, (1, 3, 388, 404)).astype(np.float32)
   (theirs,) = caffe_files.run(network, given, ['ctx_final'])
   ours = jax.jit(model.apply)(variables, given[:, ::-1].transpose(0, 2, 3, 1))

@@ -11,7 +11,8 @@ from dilated_jax.crf import CrfRnn
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
-from dilated_jax.models.spec import ModelSpec, load_spec
+from dilated_jax.models.segmenter import Segmenter
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import ops
 from dilated_jax.weights import crf_rnn
 from experiments import convert
@@ -74,11 +75,9 @@ def test_behind_a_network_by_command(tmp_path, capsys):
   assert 'front_end with a CRF-RNN' in capsys.readouterr().out
 
   image = rng.integers(0, 256, (12, 14, 3), np.uint8)
-  loaded, both = dilated_jax.load(tmp_path / 'both')
-  together = load_spec(tmp_path / 'both')
-  found = inference.predict(loaded, both, together, image)
+  found = dilated_jax.predict(dilated_jax.load(tmp_path / 'both'), image)
   # The network's own answer, upsampled, and then the layer by itself.
-  logits = inference.predict(model, variables, spec, image).logits
+  logits = inference.predict(Segmenter(model, variables, spec), image).logits
   refined = CrfRnn(3).apply(
     {'params': crf_rnn.read(tmp_path / 'crf.caffemodel')},
     ops.resize_corner(logits[None], 2),

@@ -84,7 +84,7 @@ def test_logits(stride, at_once, tmp_path):
   assert spec.options.get('at_once', False) == bool(at_once)
   assert spec.mean == (122.67892, 116.66877, 104.00699)
   weights_folder.save_weights(tmp_path / 'weights', spec, result.variables)
-  model, variables = dilated_jax.load(tmp_path / 'weights')
+  model, variables, _ = dilated_jax.load(tmp_path / 'weights')
   images = np.random.default_rng(1).normal(0, 60, (1, 45, 64, 3)).astype(np.float32)
   bgr = torch.tensor(images[..., ::-1].copy(), dtype=torch.float64).permute(0, 3, 1, 2)
   with torch.no_grad():

@@ -14,6 +14,7 @@ from dilated_jax import inference
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import VOC
 from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry
 from dilated_jax.weights.convert import convert
 
@@ -140,7 +141,7 @@ def test_scores_and_labels(kind, tmp_path):
   assert {'front_end/layer1_0_downsample/kernel', 'front_end/aux_norm/mean'} <= targets
   assert {'front_end/conv1_norm/scale', '(how many batches it was trained on)'} <= targets
   weights_folder.save_weights(tmp_path / 'weights', result.spec, result.variables)
-  model, variables = dilated_jax.load(tmp_path / 'weights')
+  model, variables, _ = dilated_jax.load(tmp_path / 'weights')
   whole = model.front_end_table + model.auxiliary_table
   assert geometry.parameters(whole) == sum(p.numel() for p in network.parameters())
 
@@ -150,7 +151,7 @@ def test_scores_and_labels(kind, tmp_path):
     fed = torch.tensor((picture / 255 - MEAN) / STD)[None].permute(0, 3, 1, 2)
     scores, auxiliary = network(fed)
     theirs = functional.interpolate(scores, fed.shape[2:], mode='bilinear', align_corners=False)
-  prediction = inference.predict(model, variables, result.spec, picture)
+  prediction = inference.predict(Segmenter(model, variables, result.spec), picture)
   expected = scores[0].permute(1, 2, 0).numpy()
   np.testing.assert_allclose(prediction.logits, expected, atol=1e-5 * np.abs(expected).max())
   found = (prediction.labels == theirs[0].argmax(0).numpy()).mean()

@@ -13,6 +13,7 @@ from dilated_jax import data, inference, models
 from dilated_jax.data.builders import cityscapes
 from dilated_jax.label_spec import CITYSCAPES, CITYSCAPES_LABELS
 from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from experiments import evaluate, prepare
 from tests import cityscapes_tool, raw_files
@@ -255,7 +256,7 @@ def test_prepare_and_evaluate(tmp_path, data_dir, monkeypatch, capsys):
   triples = []
   for example in data.load('cityscapes', 'val', data_dir):
     frame = next(frame for frame in FRAMES['val'] if frame.endswith(example['name']))
-    said = inference.predict(model, variables, spec, example['image']).labels
+    said = inference.predict(Segmenter(model, variables, spec), example['image']).labels
     labels, instances = (
       raw_files.decoded(files[f'gtFine/val/{frame}_gtFine_{kind}.png'])
       for kind in ('labelIds', 'instanceIds')
