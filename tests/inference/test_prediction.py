@@ -31,6 +31,8 @@ class Tiny(nn.Module):
   margin: int = 5
   full_size: bool = False
 
+  parts: tuple = ('front_end',)
+
   @property
   def table(self):
     return (Layer('conv', kernel=self.stride + 2 * self.margin, stride=self.stride, channels=3),)

@@ -1,0 +1,174 @@
+"""stages.py: what each stage runs, trains, feeds and leaves; and one stage in its three steps."""
+
+import contextlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dilated_jax.errors import InputError
+from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models.spec import ModelSpec
+from dilated_jax.training import checkpoints, loop
+from dilated_jax.training.config import StageConfig
+from dilated_jax.training.run_logger import RunLogger
+from dilated_jax.training.stages import STAGES
+from dilated_jax.training.validation import Validation
+
+# Orbax says so when a checkpoint is read without being told for which devices.
+pytestmark = pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning')
+
+MEAN = (100.0, 110.0, 120.0)
+CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
+OPTIONS = {
+  'blocks': [1], 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4, 'norm': 'batch',
+  'dilations': [1, 2, 1], 'crf': 'rnn',
+}  # fmt: skip
+SPEC = ModelSpec('dilation8', OPTIONS, CLASSES.names, CLASSES.palette, MEAN)
+COMMON = dict(batch_size=2, crop=(4, 8), log_every=1, threads=1)
+# Stage, what it trains, the parts of the network that it leaves.
+LEFT = {
+  'front_end': (['front_end'], ('front_end',)),
+  'context': (['context'], ('front_end', 'context')),
+  'crf': (['crf'], ('front_end', 'context', 'crf')),
+  'joint': (['front_end', 'context', 'crf'], ('front_end', 'context', 'crf')),
+}
+
+
+def examples(count, seed=0):
+  rng = np.random.default_rng(seed)
+  return [
+    {'image': rng.integers(0, 256, (8, 12, 3), dtype=np.uint8),
+     'label': rng.integers(0, 3, (8, 12)).astype(np.uint8), 'name': str(i)}
+    for i in range(count)
+  ]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def variables():
+  model, rng = SPEC.create(), np.random.default_rng(0)
+  side = 2 * model.margin + 2
+  shapes = jax.eval_shape(
+    model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  )
+  return jax.tree.map(lambda x: np.abs(0.3 * rng.standard_normal(x.shape, np.float32)), shapes)
+
+
+def test_all_stages_are_here():
+  assert list(STAGES) == list(LEFT) == ['front_end', 'context', 'crf', 'joint']
+  assert all(stage.name == name for name, stage in STAGES.items())
+
+
+@pytest.mark.parametrize('name', LEFT)
+def test_set_up(name, variables, tmp_path):
+  trains, parts = LEFT[name]
+  config = StageConfig(name, 3, **COMMON)
+  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  model = run.spec.create()
+  assert model.parts == parts and model == STAGES[name].network(SPEC.create())
+  assert set(run.variables['params']) == set(parts)
+  assert sorted(run.state.params) == sorted(trains) and int(run.state.step) == 0
+  assert run.folder == tmp_path / name
+  example = run.transform(run.source[0], np.random.default_rng(0))
+  frozen = name in ('context', 'crf')
+  assert ('features' in example) == frozen and ('image' in example) == (name != 'context')
+  # What the stage feeds is what its method takes.
+  batch = {key: jnp.asarray(value)[None] for key, value in example.items()}
+  inputs = STAGES[name].inputs(batch, jnp.asarray(MEAN).reshape(1, 1, 1, 3))
+  logits = jax.eval_shape(
+    lambda *x: model.apply(run.variables, *x, method=STAGES[name].method), *inputs
+  )
+  assert logits.shape[0] == 1 and logits.shape[-1] == 3
+  # The network made so far, before a step: as it began.
+  made = run.segmenter(run.state)
+  jax.tree.map(np.testing.assert_array_equal, made.variables, run.variables)
+
+
+def test_class_weights_and_learning_rate_are_the_configs(variables, tmp_path):
+  config = StageConfig('front_end', 4, class_weights='median', **COMMON)
+  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  assert float(run.learning_rate(0)) == pytest.approx(config.optimizer.learning_rate)
+
+
+class Manager:
+  """Checkpoints in memory."""
+
+  def __init__(self, latest=None):
+    self.saved, self.latest = {}, latest
+
+  def latest_step(self):
+    return max(self.saved, default=self.latest)
+
+  def reached_preemption(self, step):
+    return False
+
+  def wait_until_finished(self):
+    pass
+
+
+@pytest.fixture
+def in_memory(monkeypatch):
+  def save(manager, step, state, score):
+    manager.saved[step] = (jax.device_get(state), score)
+
+  monkeypatch.setattr(checkpoints, 'save', save)
+  monkeypatch.setattr(checkpoints, 'restore', lambda manager, step, like: manager.saved[step][0])
+  return Manager()
+
+
+def steps(run, manager, workdir, val=(), terminated=lambda: False):
+  with contextlib.closing(RunLogger(workdir, run.config.stage, run.config.num_steps)) as logger:
+    return loop.run_steps(run, manager, logger, Validation(val, CLASSES), terminated)
+
+
+def test_run_steps_alone(variables, tmp_path, in_memory):
+  config = StageConfig('front_end', 4, **COMMON, eval_every=2)
+  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  state = steps(run, in_memory, tmp_path, examples(2, 1))
+  assert int(state.step) == 4 and sorted(in_memory.saved) == [2, 4]
+  assert all(0 <= score <= 1 for _, score in in_memory.saved.values())
+
+  # Stopped after step 2, and continued from its checkpoint: the same to the last bit.
+  other, calls = Manager(), []
+  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  with pytest.raises(loop.Preempted, match='front_end is saved after step 2'):
+    steps(run, other, tmp_path, terminated=lambda: calls.append(1) or len(calls) == 2)
+  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  continued = steps(run, other, tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, continued.params, state.params)
+
+
+def test_finish_alone(variables, tmp_path, in_memory):
+  config = StageConfig('context', 2, **COMMON)
+  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  better = run.state.replace(params=jax.tree.map(lambda x: x + 1, run.state.params))
+  in_memory.saved = {1: (better, 0.9), 2: (run.state, 0.1)}
+  in_memory.best_step = lambda: 1
+  for by_score, expected in ((True, better), (False, run.state)):
+    found = loop.finish(run, in_memory, run.state, by_score=by_score)
+    jax.tree.map(
+      np.testing.assert_array_equal, found['params']['context'], expected.params['context']
+    )
+    assert set(found['params']) == {'front_end', 'context'}
+  assert (pathlib.Path(tmp_path) / 'context/weights/model.json').exists()
+
+
+@pytest.mark.parametrize('val', [[], examples(3)])
+def test_validation(val, variables):
+  validation = Validation(val, CLASSES)
+  assert bool(validation) == bool(val)
+  if val:
+    segmenter = loop.Segmenter.from_spec(SPEC.without_crf(), variables)
+    scores = validation.scores(segmenter)
+    assert set(scores['per_class_iou']) == {'a', 'b', 'c'}
+    grid = validation.image_grid(segmenter, count=2)
+    assert grid.dtype == np.uint8 and grid.shape[2] == 3
+
+
+def test_validation_without_a_labeled_pixel(variables):
+  void = [{**example, 'label': np.full((8, 12), 255, np.uint8)} for example in examples(2)]
+  segmenter = loop.Segmenter.from_spec(SPEC.without_context(), variables)
+  with pytest.raises(InputError, match='no pixel of the validation images has a class'):
+    Validation(void, CLASSES).scores(segmenter)
