@@ -89,7 +89,7 @@ def test_all_stages(name, labels, more, tmp_path):
   spec = spec_of(name, upsampling, **SHORT, **more)
   optimizer = Options('adamw', 1e-3)
   configs = [
-    StageConfig(stage, 2, batch_size=1, optimizer=optimizer, labels=labels, threads=1)
+    StageConfig(stage, 2, batch_size=1, optimizer=optimizer, loss_resolution=labels, threads=1)
     for stage in ('front_end', 'context', 'joint')
   ]
   train, val = pictures(2), pictures(1, 21, 40)
