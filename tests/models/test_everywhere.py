@@ -104,8 +104,8 @@ def test_all_stages(name, labels, more, tmp_path):
   alone = weights_folder.load_weights(tmp_path / 'front_end' / 'weights')
   assert (alone.model, 'context' in alone.options) == (name, False)
   assert alone.create() == spec.create().without_context()
-  _, _, whole = weights_folder.load_weights(tmp_path / 'weights')
-  assert whole.create() == spec.create()
+  whole = weights_folder.load_weights(tmp_path / 'weights')
+  assert whole.spec.create() == whole.model == spec.create()
 
 
 @pytest.mark.parametrize('name', ['fcn8s', 'deeplab', 'fcn_resnet'])
@@ -157,7 +157,7 @@ def test_the_large_context_keeps_the_size(name):
 def test_without_context():
   for name in models.NAMES:
     options = {'width': 0.5} | ({} if name == 'front_end' else {'context': 'none'})
-    alone, left = models.without_context(name, options)
+    alone, left = models.registry.without_context(name, options)
     paper = name == 'front_end' or name.startswith('dilation')
     assert (alone, left) == ('front_end' if paper else name, {'width': 0.5})
     models.create(alone, 5, **left)
