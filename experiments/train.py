@@ -25,6 +25,7 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import loop, optimizers, stages
 from dilated_jax.training.config import StageConfig
+from dilated_jax.training.workdir import check_or_save_config
 
 from . import cli, networks
 
@@ -159,7 +160,7 @@ def main(values=flags.FLAGS):
     # Stages may share a workdir from command to command; each has settings of its own.
     own = {name: value for name, value in settings.items() if name not in _FREE + _EACH}
     own |= {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    loop.check_or_save_config(workdir / config.stage, own)
+    check_or_save_config(workdir / config.stage, own)
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')

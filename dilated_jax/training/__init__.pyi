@@ -7,9 +7,11 @@ from . import (
   optimizers as optimizers,
   parallel as parallel,
   run_logger as run_logger,
+  stage_run as stage_run,
   stages as stages,
   step as step,
   validation as validation,
+  workdir as workdir,
 )
 from .config import StageConfig as StageConfig
 from .loop import Preempted as Preempted, train as train

@@ -1,6 +1,7 @@
 """One training step, a pure function. Who runs it on which devices is `parallel`'s business."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import flax.struct
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from dilated_jax.errors import InputError
+from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.nn import ops
 from dilated_jax.training import losses
 from dilated_jax.training.stages import Stage
@@ -63,7 +65,7 @@ def merge_variables(variables, state: TrainState):
 
 
 def make_step(
-  model,
+  model: SegmentationModel,
   stage: Stage,
   optimizer: optax.GradientTransformation,
   mean,
@@ -105,53 +107,24 @@ def make_step(
   """
   if loss_resolution not in ('grid', 'full'):
     raise InputError(f'loss_resolution is {loss_resolution!r}; choose grid or full')
-  model = stage.network(model).with_axis_name(axis_name)
-  mean = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
-
-  def sum_of_losses(params, batch_stats, batch, key):
-    logits, updated = model.apply(
-      {'params': params, 'batch_stats': batch_stats},
-      *stage.inputs(batch, mean),
-      train=True,
-      method=stage.method,
-      rngs={'dropout': key},
-      mutable=['batch_stats', 'auxiliary'],
-    )
-    logits, target = _comparable(model, logits, batch['label'], loss_resolution)
-    total, weight = losses.cross_entropy(logits, target, class_weights)
-    hits, valid = losses.correct(logits, target)
-    sums = {'loss': total, 'weight': weight, 'hits': hits, 'valid': valid}
-    for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
-      found = _comparable(model, auxiliary, batch['label'], loss_resolution)
-      total = total + _AUXILIARY * losses.cross_entropy(*found, class_weights)[0]
-    return total, (sums, updated.get('batch_stats', {}))
-
-  gradient = jax.grad(sum_of_losses, has_aux=True)
+  loss = functools.partial(
+    _loss_sums,
+    stage.network(model).with_axis_name(axis_name),
+    stage,
+    jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3),
+    loss_resolution,
+    class_weights,
+  )
+  gradient = jax.grad(loss, has_aux=True)
 
   def step(state: TrainState, batch):
     key = jax.random.fold_in(state.key, state.step)
     if axis_name:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-
-    def add_part(carry, part):
-      grads, sums, stats, number = carry
-      more, (part_sums, stats) = gradient(
-        state.params, stats, part, jax.random.fold_in(key, number)
-      )
-      return (_add(grads, more), _add(sums, part_sums), stats, number + 1), None
-
-    nothing = dict.fromkeys(('loss', 'weight', 'hits', 'valid'), jnp.float32(0))
-    carry = (jax.tree.map(jnp.zeros_like, state.params), nothing, state.batch_stats, jnp.int32(0))
-    if grad_accum_steps == 1:
-      carry, _ = add_part(carry, batch)
-    else:
-      parts = jax.tree.map(lambda x: x.reshape(grad_accum_steps, -1, *x.shape[1:]), batch)
-      carry, _ = jax.lax.scan(add_part, carry, parts)
-    grads, sums, batch_stats, _ = carry
+    grads, sums, batch_stats = _accumulated(gradient, state, batch, key, grad_accum_steps)
     if axis_name:
       grads, sums = jax.lax.psum((grads, sums), axis_name)
       batch_stats = jax.lax.pmean(batch_stats, axis_name)  # Equal already; now it is known to be.
-
     weight = jnp.where(sums['weight'] > 0, sums['weight'], 1.0)
     grads = jax.tree.map(lambda g: g / weight, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -166,12 +139,51 @@ def make_step(
   return step
 
 
-_AUXILIARY = 0.4
+_AUXILIARY_WEIGHT = 0.4
+_SUMS = ('loss', 'weight', 'hits', 'valid')
 
 
-def _comparable(model, logits, labels, which: str):
+def _loss_sums(model, stage, mean, loss_resolution, class_weights, params, batch_stats, batch, key):
+  """The sum of losses over valid pixels; beside it the sums of metrics, and new statistics."""
+  logits, updated = model.apply(
+    {'params': params, 'batch_stats': batch_stats},
+    *stage.inputs(batch, mean),
+    train=True,
+    method=stage.method,
+    rngs={'dropout': key},
+    mutable=['batch_stats', 'auxiliary'],
+  )
+  logits, target = _same_places(model, logits, batch['label'], loss_resolution)
+  total, weight = losses.cross_entropy(logits, target, class_weights)
+  hits, valid = losses.correct(logits, target)
+  sums = dict(zip(_SUMS, (total, weight, hits, valid), strict=True))
+  for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
+    found = _same_places(model, auxiliary, batch['label'], loss_resolution)
+    total = total + _AUXILIARY_WEIGHT * losses.cross_entropy(*found, class_weights)[0]
+  return total, (sums, updated.get('batch_stats', {}))
+
+
+def _accumulated(gradient, state: TrainState, batch, key, count: int):
+  """Gradient and sums over a batch that is cut into `count` parts, and the last statistics."""
+
+  def add_part(carry, part):
+    grads, sums, stats, number = carry
+    more, (part_sums, stats) = gradient(state.params, stats, part, jax.random.fold_in(key, number))
+    return (_add(grads, more), _add(sums, part_sums), stats, number + 1), None
+
+  zeros = jax.tree.map(jnp.zeros_like, state.params)
+  carry = zeros, dict.fromkeys(_SUMS, jnp.float32(0)), state.batch_stats, jnp.int32(0)
+  if count == 1:
+    carry, _ = add_part(carry, batch)
+  else:
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+    carry, _ = jax.lax.scan(add_part, carry, parts)
+  return carry[:3]
+
+
+def _same_places(model, logits, labels, loss_resolution: str):
   """Logits and the labels of the same places; cells of logits behind the labels are cut off."""
-  if not model.full_size and which == 'full':
+  if not model.full_size and loss_resolution == 'full':
     logits = ops.deconvolution(logits, model.stride)
   elif not model.full_size:
     labels = labels[:, :: model.stride, :: model.stride]

@@ -190,7 +190,7 @@ def test_the_auxiliary_loss_counts_two_fifths(monkeypatch):
   labels = np.random.default_rng(1).integers(0, 4, (2, 32, 32), np.uint8)
 
   def change(weight):
-    monkeypatch.setattr(train_step, '_AUXILIARY', weight)
+    monkeypatch.setattr(train_step, '_AUXILIARY_WEIGHT', weight)
     optimizer = optax.sgd(1.0)
     stage = stages_lib.STAGES['front_end']
     step = train_step.make_step(model, stage, optimizer, (0, 0, 0), loss_resolution='full')
@@ -199,7 +199,7 @@ def test_the_auxiliary_loss_counts_two_fifths(monkeypatch):
     changed = state.params['front_end']['aux_final']['kernel']
     return changed - variables['params']['front_end']['aux_final']['kernel'], measured['loss']
 
-  (usual, loss), (whole, same) = change(train_step._AUXILIARY), change(1.0)
+  (usual, loss), (whole, same) = change(train_step._AUXILIARY_WEIGHT), change(1.0)
   np.testing.assert_allclose(usual, 0.4 * whole, rtol=1e-3, atol=1e-6)
   assert loss == same and np.abs(whole).max() > 0
 

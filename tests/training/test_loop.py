@@ -15,8 +15,9 @@ from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.training import checkpoints, loop, optimizers
+from dilated_jax.training import checkpoints, loop, optimizers, workdir
 from dilated_jax.training.config import StageConfig
+from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.validation import Validation
 
 MEAN = (100.0, 110.0, 120.0)
@@ -261,19 +262,19 @@ def test_feature_folder_of_ones_own(tmp_path):
 
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
   settings = {'num_steps': [3], 'seed': 0, 'blocks': (1, 1)}
-  loop.check_or_save_config(tmp_path, settings)
+  workdir.check_or_save_config(tmp_path, settings)
   assert json.loads((tmp_path / 'config.json').read_text())['seed'] == 0
   # Nothing is trained yet: a slip of the pen can be mended.
-  loop.check_or_save_config(tmp_path, {**settings, 'seed': 1})
-  loop.check_or_save_config(tmp_path, settings)
+  workdir.check_or_save_config(tmp_path, {**settings, 'seed': 1})
+  workdir.check_or_save_config(tmp_path, settings)
   (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
 
-  loop.check_or_save_config(tmp_path, settings)
+  workdir.check_or_save_config(tmp_path, settings)
   before = (tmp_path / 'config.json').read_bytes()
   with pytest.raises(
     InputError, match=r'another run: num_steps is \[4\] and was \[3\]; seed is 2'
   ) as raised:
-    loop.check_or_save_config(tmp_path, {**settings, 'num_steps': [4], 'seed': 2})
+    workdir.check_or_save_config(tmp_path, {**settings, 'num_steps': [4], 'seed': 2})
   assert '\n' not in str(raised.value) and 'blocks' not in str(raised.value)
   assert (tmp_path / 'config.json').read_bytes() == before
 
@@ -289,7 +290,7 @@ def test_initialize_is_the_models_own_and_depends_on_the_seed():
 
 def test_progress_is_logged(unbroken, caplog):
   logging.set_verbosity(logging.INFO)
-  report = loop.RunLogger(unbroken[0] / 'elsewhere', 'context', 10)
+  report = RunLogger(unbroken[0] / 'elsewhere', 'context', 10)
   with caplog.at_level('INFO', logger='absl'):
     report(3, loss=0.123456)
   assert 'context 3/10  loss 0.1235' in caplog.text

@@ -10,8 +10,9 @@ import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.training import checkpoints, loop
+from dilated_jax.training import checkpoints, stage_run
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stages import STAGES
@@ -65,7 +66,7 @@ def test_all_stages_are_here():
 def test_set_up(name, variables, tmp_path):
   trains, parts = LEFT[name]
   config = StageConfig(name, 3, **COMMON)
-  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   model = run.spec.create()
   assert model.parts == parts and model == STAGES[name].network(SPEC.create())
   assert set(run.variables['params']) == set(parts)
@@ -88,7 +89,7 @@ def test_set_up(name, variables, tmp_path):
 
 def test_class_weights_and_learning_rate_are_the_configs(variables, tmp_path):
   config = StageConfig('front_end', 4, class_weights='median', **COMMON)
-  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   assert float(run.learning_rate(0)) == pytest.approx(config.optimizer.learning_rate)
 
 
@@ -120,34 +121,34 @@ def in_memory(monkeypatch):
 
 def steps(run, manager, workdir, val=(), terminated=lambda: False):
   with contextlib.closing(RunLogger(workdir, run.config.stage, run.config.num_steps)) as logger:
-    return loop.run_steps(run, manager, logger, Validation(val, CLASSES), terminated)
+    return stage_run.run_steps(run, manager, logger, Validation(val, CLASSES), terminated)
 
 
 def test_run_steps_alone(variables, tmp_path, in_memory):
   config = StageConfig('front_end', 4, **COMMON, eval_every=2)
-  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   state = steps(run, in_memory, tmp_path, examples(2, 1))
   assert int(state.step) == 4 and sorted(in_memory.saved) == [2, 4]
   assert all(0 <= score <= 1 for _, score in in_memory.saved.values())
 
   # Stopped after step 2, and continued from its checkpoint: the same to the last bit.
   other, calls = Manager(), []
-  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
-  with pytest.raises(loop.Preempted, match='front_end is saved after step 2'):
+  run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  with pytest.raises(stage_run.Preempted, match='front_end is saved after step 2'):
     steps(run, other, tmp_path, terminated=lambda: calls.append(1) or len(calls) == 2)
-  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   continued = steps(run, other, tmp_path)
   jax.tree.map(np.testing.assert_array_equal, continued.params, state.params)
 
 
 def test_finish_alone(variables, tmp_path, in_memory):
   config = StageConfig('context', 2, **COMMON)
-  run = loop.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+  run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   better = run.state.replace(params=jax.tree.map(lambda x: x + 1, run.state.params))
   in_memory.saved = {1: (better, 0.9), 2: (run.state, 0.1)}
   in_memory.best_step = lambda: 1
   for by_score, expected in ((True, better), (False, run.state)):
-    found = loop.finish(run, in_memory, run.state, by_score=by_score)
+    found = stage_run.finish(run, in_memory, run.state, by_score=by_score)
     jax.tree.map(
       np.testing.assert_array_equal, found['params']['context'], expected.params['context']
     )
@@ -160,7 +161,7 @@ def test_validation(val, variables):
   validation = Validation(val, CLASSES)
   assert bool(validation) == bool(val)
   if val:
-    segmenter = loop.Segmenter.from_spec(SPEC.without_crf(), variables)
+    segmenter = Segmenter.from_spec(SPEC.without_crf(), variables)
     scores = validation.scores(segmenter)
     assert set(scores['per_class_iou']) == {'a', 'b', 'c'}
     grid = validation.image_grid(segmenter, count=2)
@@ -169,6 +170,6 @@ def test_validation(val, variables):
 
 def test_validation_without_a_labeled_pixel(variables):
   void = [{**example, 'label': np.full((8, 12), 255, np.uint8)} for example in examples(2)]
-  segmenter = loop.Segmenter.from_spec(SPEC.without_context(), variables)
+  segmenter = Segmenter.from_spec(SPEC.without_context(), variables)
   with pytest.raises(InputError, match='no pixel of the validation images has a class'):
     Validation(void, CLASSES).scores(segmenter)

@@ -1,0 +1,270 @@
+"""One stage of a run in its three steps: set up, run the steps, finish. `loop` calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import functools
+import math
+import pathlib
+from typing import Any
+
+from absl import logging
+import jax
+
+from dilated_jax.data import augmentation, pipeline, statistics
+from dilated_jax.errors import InputError
+from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter, select_parts
+from dilated_jax.models.spec import ModelSpec
+from dilated_jax.progress import Meter
+from dilated_jax.training import (
+  checkpoints,
+  feature_cache,
+  optimizers,
+  parallel,
+  step as train_step,
+)
+from dilated_jax.training.config import StageConfig
+from dilated_jax.training.run_logger import RunLogger
+from dilated_jax.training.stages import STAGES, Stage
+from dilated_jax.training.validation import Validation
+
+
+class Preempted(Exception):
+  """The run was asked to end (SIGTERM); its state is saved, and the same command continues it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRun:
+  """All that the steps of a stage need.
+
+  Attributes:
+    config: its settings.
+    stage: what it trains, and on what.
+    spec: of the network that the stage makes, see `Stage.network`.
+    variables: of that network, before the stage.
+    source: the examples.
+    transform: what is done to each, see `pipeline.batches`.
+    runner: the step on all devices.
+    state: before the first step.
+    learning_rate: the rate as a function of the step.
+    folder: of the stage.
+  """
+
+  config: StageConfig
+  stage: Stage
+  spec: ModelSpec
+  variables: Any
+  source: Sequence
+  transform: Callable
+  runner: parallel.Runner
+  state: train_step.TrainState
+  learning_rate: Callable
+  folder: pathlib.Path
+
+  def segmenter(self, state: train_step.TrainState) -> Segmenter:
+    """The network that the stage has made so far."""
+    variables = train_step.merge_variables(self.variables, state)
+    return Segmenter.from_spec(self.spec, variables)
+
+
+def set_up(
+  config: StageConfig, spec: ModelSpec, variables, source, classes: LabelSpec, workdir
+) -> StageRun:
+  """Makes what a stage needs, its frozen features included; see `train` for the arguments."""
+  stage = STAGES[config.stage]
+  spec = stage.network(spec)
+  model = spec.create()
+  variables = select_parts(variables, model.parts)
+  folder = pathlib.Path(workdir) / stage.name
+  examples, transform = _examples(config, stage, model, variables, spec.mean, source, folder)
+  class_weights = None
+  if config.class_weights != 'none':
+    class_weights = statistics.class_weights(source, classes.num_classes, config.class_weights)
+  optimizer = optimizers.create(config.optimizer, config.num_steps)
+  make_step = functools.partial(
+    train_step.make_step,
+    model,
+    stage,
+    optimizer,
+    spec.mean,
+    loss_resolution=config.loss_resolution,
+    class_weights=class_weights,
+    grad_accum_steps=config.grad_accum_steps,
+  )
+  return StageRun(
+    config=config,
+    stage=stage,
+    spec=spec,
+    variables=variables,
+    source=examples,
+    transform=transform,
+    runner=_runner(config, make_step),
+    state=train_step.create_state(variables, stage, optimizer, jax.random.key(config.seed)),
+    learning_rate=optimizers.schedule(config.optimizer, config.num_steps),
+    folder=folder,
+  )
+
+
+def run_steps(
+  stage_run: StageRun,
+  manager,
+  logger: RunLogger,
+  validation: Validation,
+  terminated: Callable[[], bool] = lambda: False,
+) -> train_step.TrainState:
+  """Runs the steps of a stage, from its latest checkpoint on if there is one.
+
+  Args:
+    stage_run: from `set_up`.
+    manager: from `checkpoints.manager`.
+    logger: of the run.
+    validation: scores checkpoints.
+    terminated: whether the process was asked to end.
+
+  Returns:
+    The state after the last step.
+
+  Raises:
+    InputError: the loss is not finite, or far worse than guessing.
+    Preempted: `terminated()` was true; the state is saved.
+  """
+  config, state, runner = stage_run.config, stage_run.state, stage_run.runner
+  first = manager.latest_step() or 0
+  if first:
+    logging.info('%s continues after step %d', config.stage, first)
+    state = checkpoints.restore(manager, first, state)
+  logger.forget_after(first)
+  state = runner.put_state(state)
+  batches = pipeline.batches(
+    stage_run.source,
+    stage_run.transform,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    first=first,
+    process=jax.process_index(),
+    processes=jax.process_count(),
+    threads=config.threads,
+  )
+  with contextlib.closing(batches):
+    meter, measured = Meter(config.num_steps, done=first), None
+    limit = 10 * math.log(validation.classes.num_classes)  # Far worse than guessing.
+    for step in range(first + 1, config.num_steps + 1):
+      # One step runs while the next batch is made ready.
+      before = measured
+      with meter.waiting():  # For images; the step before is still running meanwhile.
+        batch = next(batches)
+      state, measured = runner.step(state, runner.put(batch))
+      jax.block_until_ready(before)
+      meter.update()
+      last = step == config.num_steps
+      due = last or (bool(config.eval_every) and step % config.eval_every == 0)
+      stop = terminated() or manager.reached_preemption(step)
+      if step == first + 1 or step % config.log_every == 0 or due or stop:
+        values = {name: float(value) for name, value in measured.items()}
+        if step == first + 1:
+          limit = max(limit, 10 * values['loss'])
+        if not all(map(math.isfinite, values.values())) or values['loss'] > limit:
+          raise InputError(_diverged(values['loss'], step, stage_run, manager))
+        rate = float(stage_run.learning_rate(step - 1))
+        logger(step, **values, learning_rate=rate, meter=meter)
+      if due or stop:
+        score = _score(stage_run, state, logger, validation) if due else -1.0
+        checkpoints.save(manager, step, state, score)
+      if stop and not last:
+        manager.wait_until_finished()
+        raise Preempted(f'asked to end: {config.stage} is saved after step {step}')
+  manager.wait_until_finished()
+  return state
+
+
+def finish(stage_run: StageRun, manager, state: train_step.TrainState, *, by_score: bool) -> dict:
+  """Writes the weights of a stage.
+
+  Args:
+    stage_run: from `set_up`.
+    manager: from `checkpoints.manager`.
+    state: of the same structure as those saved.
+    by_score: whether the checkpoint of the best score is taken, or the latest.
+
+  Returns:
+    The variables of the network that the stage has made.
+  """
+  best = manager.best_step() if by_score else manager.latest_step()
+  state = checkpoints.restore(manager, best, jax.device_get(state))
+  name, steps = stage_run.config.stage, stage_run.config.num_steps
+  logging.info('%s: weights of step %d of %d', name, best, steps)
+  made = stage_run.segmenter(state)
+  if jax.process_index() == 0:
+    weights_folder.save_weights(stage_run.folder / 'weights', made.spec, made.variables)
+  return made.variables
+
+
+def _examples(config, stage, model, variables, mean, source, folder):
+  """The source of a stage's examples, and what is done to each."""
+  if stage.frozen:
+    features = feature_cache.cached_features(
+      stage.frozen.network(model),
+      variables,
+      mean,
+      source,
+      config.feature_dir or folder / 'features',
+      method=stage.frozen.method,
+      with_images=stage.frozen.with_images,
+    )
+    flip = feature_cache.random_flip if config.random_flip else feature_cache.unchanged
+    return features, flip
+  crop = config.crop
+  if not any(crop):  # The whole image: the next multiple of the stride.
+    crop = tuple(-(-side // model.stride) * model.stride for side in source[0]['label'].shape)
+  options = augmentation.Augmentation(
+    crop, model.margin, config.random_flip, config.random_scale, config.color_jitter
+  )
+  return source, functools.partial(augmentation.augment, options=options)
+
+
+def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:
+  if config.parallelism == 'mesh':
+    return parallel.mesh(make_step, height=config.mesh_height)
+  # As many devices as share the batch evenly: a laptop with one image a step works too.
+  share = config.batch_size // jax.process_count() // config.grad_accum_steps
+  devices = jax.local_devices()
+  used = math.gcd(share, len(devices)) if jax.process_count() == 1 else len(devices)
+  if used < len(devices):
+    logging.warning(
+      'only %d of %d devices are used: they must divide the batch of %d evenly',
+      used,
+      len(devices),
+      config.batch_size,
+    )
+  return parallel.pmap(make_step, devices[:used])
+
+
+def _score(stage_run, state, logger: RunLogger, validation: Validation) -> float:
+  """Mean IoU on the validation images, logged; -1 without them."""
+  if not validation:
+    return -1.0
+  segmenter = stage_run.segmenter(state)
+  segmenter = segmenter._replace(variables=parallel.local(segmenter.variables))
+  scores = validation.scores(segmenter)
+  step = int(state.step)
+  logger(step, val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
+  if logger.board:
+    grid = validation.image_grid(segmenter)
+    logger.board.add_image(f'{stage_run.stage.name}/val', grid, step, dataformats='HWC')
+  return scores['mean_iou']
+
+
+def _diverged(loss, step, stage_run, manager) -> str:
+  """What to say of a run that has diverged; the last good checkpoint stays."""
+  good, config = manager.latest_step(), stage_run.config
+  folder = stage_run.folder / 'checkpoints'
+  kept = f'{folder} keeps step {good}' if good else 'nothing was saved yet'
+  return (
+    f'{config.stage} diverged at step {step}: the loss is {loss:g}; most likely the learning rate '
+    f'{config.optimizer.learning_rate:g} is too high: try a tenth, `warmup_steps` or '
+    f'`grad_clip_norm` with another `workdir` ({kept})'
+  )
