@@ -1,6 +1,10 @@
-"""Structured prediction: the dense CRF, on the permutohedral lattice or by the exact sum."""
+"""Dense conditional random fields and the CRF-RNN.
 
-from dilated_jax.crf.dense import NORMALIZATIONS, DenseCrf, dense_crf
-from dilated_jax.crf.rnn import CrfRnn
+`dense_crf` refines the class scores of one image, `CrfRnn` is the same mean field as a layer that is
+trained. Gaussian filtering runs on the permutohedral `lattice`, or as the `exact` sum;
+`pydensecrf` has the names of that library.
+"""
 
-__all__ = ['NORMALIZATIONS', 'CrfRnn', 'DenseCrf', 'dense_crf']
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
