@@ -52,7 +52,7 @@ _ROOMS = (
   'crf', 'data', 'evaluation', 'images', 'inference', 'models', 'nn', 'signal', 'training',
   'weights',
 )  # fmt: skip
-__getattr__, __dir__, _ = lazy_loader.attach(
+__getattr__, _, _ = lazy_loader.attach(
   __name__,
   _ROOMS,
   {
@@ -71,6 +71,10 @@ __all__ = [
   'predict',
   *_ROOMS,
 ]
+
+
+def __dir__() -> list[str]:
+  return __all__
 
 
 def load(folder) -> Segmenter:
