@@ -1,9 +1,9 @@
-"""Is a data set legal? Looks at every picture and label, and says what is wrong and what to do.
+"""Checks every picture and label of a data set: what is wrong, and what to do about it.
 
-  python -m experiments.audit --images=DIR --labels=DIR --num_classes=11 --output=REPORT
-  python -m experiments.audit --images=DIR --labels=DIR --dataset=cityscapes
-  python -m experiments.audit --dataset=folder --data_dir=FOLDER
-  python -m experiments.audit --dataset=camvid --data_dir=PREPARED
+  dilated-jax audit --images=DIR --labels=DIR --num_classes=11 --output=REPORT
+  dilated-jax audit --images=DIR --labels=DIR --dataset=cityscapes
+  dilated-jax audit --dataset=folder --data_dir=FOLDER
+  dilated-jax audit --dataset=camvid --data_dir=PREPARED
 
 Without --dataset and --num_classes the classes are found from the labels. Splits are subfolders
 called train, val and test, or lists: --split=train.txt,val.txt, with one name or "picture label" a
@@ -90,7 +90,7 @@ def audited(values) -> audit.Report:
   if not ready:
     raise InputError(
       f'{values.dataset}: not prepared in {values.data_dir or data.default_dir()}; run '
-      f'python -m experiments.prepare --dataset={values.dataset}, or give --images and --labels'
+      f'dilated-jax prepare --dataset={values.dataset}, or give --images and --labels'
     )
   place = values.dataset, values.data_dir
   sources = {split: data.load(place[0], split, place[1]) for split in data.splits(*place)}

@@ -1,7 +1,7 @@
-"""Speed, side by side with what one would use instead, in turn (A B A B ...) in one process.
+"""Measures speed beside what one would use instead, in turn (A B A B ...) in one process.
 
-  python -m experiments.benchmark --suite=conv --output=conv.json
-  python -m experiments.benchmark --suite=train
+  dilated-jax benchmark --suite=conv --output=conv.json
+  dilated-jax benchmark --suite=train
 
 conv: `ops.dilated_conv` and its gradients against `lax.conv_general_dilated` as it is.
 pool: `ops.max_pool` and its gradient against `lax.reduce_window`.

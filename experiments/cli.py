@@ -7,10 +7,15 @@ import signal
 import sys
 
 from absl import app, flags, logging
-import jax
 
 import dilated_jax
 from dilated_jax.errors import InputError
+
+from . import commands, flag_files
+
+_HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
+# Functions that messages of the library name, and the commands that call them.
+_FUNCTIONS = {'data.prepare': 'prepare', 'data.audit': 'audit'}
 
 
 def run(main) -> None:
@@ -33,39 +38,88 @@ def run(main) -> None:
     try:
       main()
       sys.stdout.flush()
-    except BrokenPipeError:  # `... | head` closed our output: nothing left to say.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      sys.exit(1)
+    except BrokenPipeError:
+      _leave_pipe()
     except InputError as error:
-      fail(str(error), 1)
+      fail(as_typed(str(error)), 1)
     except OSError as error:
       fail(explain(error), 1)
     except KeyboardInterrupt:
       fail('interrupted', 130)
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:  # JAX's own errors are RuntimeErrors.
       if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
         raise
-      fail(
-        'this does not fit into memory: in training take a smaller --batch_size or --crop, '
-        '--grad_accum_steps, --remat or --dtype=bfloat16; in prediction smaller pictures or --tile',
-        1,
-      )
+      fail(f'this does not fit into memory; {_less_memory()}', 1)
 
-  jax.config.config_with_absl()
+  if _HELP.intersection(sys.argv[1:]):
+    try:
+      print(usage(), flush=True)
+    except BrokenPipeError:
+      _leave_pipe()
+    sys.exit(0)
   app.run(guarded, flags_parser=parse)
+
+
+def usage() -> str:
+  """The docstring of the program and its own flags."""
+  _, _, own = flags.FLAGS.main_module_help().strip().partition('\n')
+  doc = commands.as_typed(sys.modules['__main__'].__doc__).strip()
+  listed = ['', 'flags:', own] if own else []
+  return '\n'.join([doc, *listed, '', '--helpfull lists the flags of absl and JAX too.'])
 
 
 def parse(argv):
   """Parses the flags; a wrong one ends the program with one line and exit status 2."""
   try:
+    argv = [argv[0], *flag_files.expand(argv[1:])]
+    if any(re.match('--?(no)?jax_|--?helpfull', argument) for argument in argv[1:]):
+      import jax  # Only now, because it takes longer than to say what is wrong with a flag.
+
+      jax.config.config_with_absl()
     return flags.FLAGS(argv)
+  except InputError as error:
+    fail(as_typed(str(error)), 2)
   except flags.Error as error:
     message = re.sub('--(.+)=None: Flag .* other than None', r'--\1 is required', str(error))
     fail(f'{message.removeprefix("ERROR:: ").rstrip(" .?")}; see --help', 2)
-  except UnicodeDecodeError:
-    fail('a --flagfile is not text: it holds one --flag=value a line', 2)
-  except SystemExit as done:  # absl ends --help with 1, as if it had failed.
+  except SystemExit as done:  # absl ends --helpfull with 1, as if it had failed.
     sys.exit(0 if done.code == 1 else done.code)
+
+
+def as_typed(text: str) -> str:
+  """Turns what the library says of its arguments and functions into flags and commands.
+
+  Names in backticks are meant: `tile` becomes --tile and `fc='random'` --fc=random where this
+  command has such a flag, `data.prepare` becomes `dilated-jax prepare`. Where that program is not
+  installed, commands are as they are typed in a clone.
+  """
+
+  def as_flag(found):
+    name, value = found[1], found[2]
+    if name in _FUNCTIONS:
+      return f'dilated-jax {_FUNCTIONS[name]}'
+    if name not in flags.FLAGS:
+      return found[0]
+    return f'--{name}' if value is None else f'--{name}={value}'
+
+  return commands.as_typed(re.sub(r"`([\w.]+)(?:='?([^`]*?)'?)?`", as_flag, text))
+
+
+def _leave_pipe():
+  """Ends silently: `... | head` has closed our output."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  sys.exit(1)
+
+
+def _less_memory() -> str:
+  """Flags of this command that save memory."""
+  ways = {
+    'batch_size': 'a smaller --batch_size', 'crop': 'a smaller --crop',
+    'grad_accum_steps': '--grad_accum_steps', 'remat': '--remat', 'dtype': '--dtype=bfloat16',
+    'tile': 'a smaller --tile',
+  }  # fmt: skip
+  known = [way for name, way in ways.items() if name in flags.FLAGS]
+  return f'take {" or ".join(known)}' if known else 'take smaller pictures'
 
 
 def explain(error: OSError) -> str:

@@ -1,12 +1,36 @@
-"""What the commands that run other commands share: running one, and tables in Markdown."""
+"""The commands: which there are, how one is called, and running one from another."""
 
 import os
+import pathlib
+import re
 import shlex
 import subprocess
 import sys
 from typing import NamedTuple
 
 from dilated_jax.errors import InputError
+
+_FOLDER = pathlib.Path(__file__).parent
+# What this package is called tells how it was started: from a clone, or as it is installed.
+_INSTALLED = __package__ != 'experiments'
+
+
+def names() -> list[str]:
+  """The modules of this package that can be run."""
+  files = sorted(_FOLDER.glob('[!_]*.py'))
+  return [file.stem for file in files if "\nif __name__ == '__main__':\n" in file.read_text()]
+
+
+def typed(name: str = '') -> str:
+  """A command as it is typed: `dilated-jax train`, or `python -m experiments.train` in a clone."""
+  if _INSTALLED:
+    return f'dilated-jax {name}'.rstrip()
+  return f'python -m {__package__}.{name}'.rstrip('.')
+
+
+def as_typed(text: str) -> str:
+  """Turns each `dilated-jax NAME` in a text into what is typed here."""
+  return re.sub(r'dilated-jax\b(?: (\w+))?', lambda found: typed(found[1] or ''), text)
 
 
 class Done(NamedTuple):
@@ -19,15 +43,16 @@ class Done(NamedTuple):
   memory: int
 
 
-def run(command: str, *options: str) -> Done:
+def run(name: str, *options: str) -> Done:
   """Prints a command of the project and runs it.
 
   Raises:
     InputError: it failed; what it said stands above.
   """
-  line = ['-m', f'{__package__}.{command}', *options]
-  print('\n$', shlex.join(['python', *line]), flush=True)
-  process = subprocess.Popen([sys.executable, *line])
+  print(f'\n$ {typed(name)}', shlex.join(options), flush=True)
+  # As the program `dilated-jax` does, leave modules of the current folder alone.
+  safe_path = ['-P'] if _INSTALLED else []
+  process = subprocess.Popen([sys.executable, *safe_path, '-m', f'{__package__}.{name}', *options])
   try:
     _, status, usage = os.wait4(process.pid, 0)
   except BaseException:
@@ -36,24 +61,5 @@ def run(command: str, *options: str) -> Done:
     raise
   process.returncode = os.waitstatus_to_exitcode(status)
   if process.returncode:
-    raise InputError(f'{__package__}.{command} ended with status {process.returncode}')
+    raise InputError(f'{name} ended with status {process.returncode}')
   return Done(usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024))
-
-
-def markdown(head, rows) -> list[str]:
-  """A table in Markdown, its columns aligned for reading as it is."""
-  cells = [list(head), *([name, *values] for name, values in rows)]
-  widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-  lines = [
-    '| ' + ' | '.join(
-      cell.ljust(width) if i == 0 else cell.rjust(width)
-      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ) + ' |'
-    for row in cells
-  ]  # fmt: skip
-  rule = '|' + '|'.join('-' * (w + 1) + (':' if i else '-') for i, w in enumerate(widths)) + '|'
-  return [lines[0], rule, *lines[1:]]
-
-
-def percent(value: float | None) -> str:
-  return '-' if value is None else f'{100 * value:.1f}'

@@ -1,7 +1,7 @@
-"""The paper's comparison, run again: networks x context modules x CRFs, same data, loop and scores.
+"""Runs the paper's comparison again: networks x context modules x CRFs, scored alike.
 
-  python -m experiments.compare --recipe=experiments/presets/compare/scenes --workdir=runs/compare
-  python -m experiments.compare --recipe=... --workdir=runs/compare --crfs=none --seeds=0,1,2
+  dilated-jax compare --recipe=preset:compare/scenes --workdir=runs/compare
+  dilated-jax compare --recipe=... --workdir=runs/compare --crfs=none --seeds=0,1,2
 
 A recipe is a folder of flag files: common.flags (data and loop, of every training), one for each
 network (front_end.flags, fcn8s.flags, ...) and context module (basic.flags, large.flags), where a
@@ -36,8 +36,9 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
 
-from . import cli, predict
-from .commands import markdown, percent, run
+from . import cli, flag_files, predict
+from .commands import run
+from .tables import markdown, percent
 
 CONTEXTS = ('none', 'basic', 'large')
 CRFS = ('none', 'dense', 'rnn')
@@ -45,7 +46,9 @@ CRFS = ('none', 'dense', 'rnn')
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
-  flags.DEFINE_string('recipe', None, 'Folder of flag files, see above.', required=True, **into)
+  flags.DEFINE_string(
+    'recipe', None, 'Folder of flag files, or preset:NAME.', required=True, **into
+  )
   flags.DEFINE_string('workdir', None, 'Folder of all results.', required=True, **into)
   flags.DEFINE_list('models', ['front_end'], 'Networks that have a file in the recipe.', **into)
   flags.DEFINE_list('contexts', list(CONTEXTS), f'Which of {", ".join(CONTEXTS)}.', **into)
@@ -58,7 +61,8 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  recipe, workdir = pathlib.Path(values.recipe), pathlib.Path(values.workdir)
+  recipe = flag_files.locate('recipe', values.recipe)
+  workdir = pathlib.Path(values.workdir)
   for name, known in (('models', None), ('contexts', CONTEXTS), ('crfs', CRFS), ('seeds', None)):
     if not values[name].value:
       raise InputError(f'--{name} names none')
@@ -70,7 +74,7 @@ def main(values=flags.FLAGS):
   needed |= {'tune'} if 'dense' in values.crfs else set()
   for name in ('common', *sorted(needed)):
     if not (recipe / f'{name}.flags').is_file():
-      raise InputError(f'{recipe}: has no {name}.flags; see the head of experiments/compare.py')
+      raise InputError(f'{recipe}: has no {name}.flags; see dilated-jax compare --help')
   cells = []
   for model in values.models:
     for context in values.contexts:

@@ -1,7 +1,7 @@
-"""Turns a published file of weights into a weights folder for predict, evaluate and train.
+"""Turns a published weight file into a weights folder for predict, evaluate and train.
 
-  python -m experiments.convert --source=dilation8_pascal_voc.caffemodel --output=voc
-  python -m experiments.convert --source=vgg16-397923af.pth --output=vgg --dataset=camvid
+  dilated-jax convert --source=dilation8_pascal_voc.caffemodel --output=voc
+  dilated-jax convert --source=vgg16-397923af.pth --output=vgg --dataset=camvid
 
 Known are the networks of the paper (front end, Dilation7, 8 and 10, of any width and number of
 classes) and FCN-32s, 16s and 8s as .caffemodel; VGG from Caffe (.caffemodel), torchvision (.pth),
@@ -14,7 +14,7 @@ wrong shape is an error, and nothing is written then. What the file can't tell, 
 the classes, is taken from the published network of that structure; the last lines say so. Weights
 that --output holds already are replaced.
 
-  python -m experiments.convert --source=TVG_CRFRNN.caffemodel --attach_crf_to=voc --output=voc_rnn
+  dilated-jax convert --source=TVG_CRFRNN.caffemodel --attach_crf_to=voc --output=voc_rnn
 """
 
 import math

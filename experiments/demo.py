@@ -1,4 +1,4 @@
-"""The whole of it on the embedded data set: train, evaluate, predict, look (`make demo`).
+"""Trains, evaluates, predicts and looks, all on the embedded data set (`make demo`).
 
 Trains a front end on `scenes`, then on its maps the context modules basic and large, and a control
 of as many weights as basic but with every dilation 1. Each step is a command that you can run
@@ -24,10 +24,10 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry
 
-from .commands import markdown, percent, run
+from .commands import run
+from .tables import markdown, percent
 
 NAMES = datasets.classes('scenes').names
-PRESET = pathlib.Path(__file__).parent / 'presets' / 'scenes.flags'
 
 # Name of the folder -> title, and the flags of its training.
 SYSTEMS = {
@@ -78,7 +78,7 @@ def train(name: str, workdir: pathlib.Path, seed: int):
   if name != 'front_end':
     options.append(f'--init={workdir / "front_end" / "weights"}')
     options.append(f'--feature_dir={workdir / "features"}')
-  run('train', f'--flagfile={PRESET}', '--log_every=100', *options)
+  run('train', '--flagfile=preset:scenes', '--log_every=100', *options)
   if not (workdir / name / 'weights' / 'model.json').exists():
     raise InputError(f'{name} was interrupted; run the same command again to go on')
   weights, output = f'--weights={workdir / name / "weights"}', f'--output={workdir / name}.json'

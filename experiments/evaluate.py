@@ -1,7 +1,7 @@
 """Scores a network on a split of a data set, or label pictures against label pictures.
 
-  python -m experiments.evaluate --weights=DIR --dataset=camvid --split=test --output=scores.json
-  python -m experiments.evaluate --predictions=DIR --labels=DIR --dataset=camvid
+  dilated-jax evaluate --weights=DIR --dataset=camvid --split=test --output=scores.json
+  dilated-jax evaluate --predictions=DIR --labels=DIR --dataset=camvid
 
 Counts are summed over all pictures at the full size of their labels; pixels to ignore (255 and the
 data set's void values) don't count. --protocol makes the numbers of an official tool: voc (devkit),

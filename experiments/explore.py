@@ -1,8 +1,8 @@
-"""What a network is made of and what it sees: a table of its layers, derived without any weights.
+"""Tells what a network is made of and what it sees: its layers, without any weights.
 
-  python -m experiments.explore --model=dilation8 --text
-  python -m experiments.explore --model=dilation8 --dilations=2,2,2,2 --input=500x628
-  python -m experiments.explore --weights=DIR --json=network.json
+  dilated-jax explore --model=dilation8 --text
+  dilated-jax explore --model=dilation8 --dilations=2,2,2,2 --input=500x628
+  dilated-jax explore --weights=DIR --json=network.json
 
 For each layer it tells the receptive field of a cell, the jump between neighboring cells and the
 offset of the first (in pixels of the input, along one axis), the size of the output, parameters,

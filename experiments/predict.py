@@ -1,7 +1,7 @@
 """Labels pictures with a network: label maps, colors, overlays and scores.
 
-  python -m experiments.predict --weights=DIR --inputs=photos --output=labeled
-  python -m experiments.predict --weights=DIR --inputs='a.jpg,more/**/*.png' --output=labeled \
+  dilated-jax predict --weights=DIR --inputs=photos --output=labeled
+  dilated-jax predict --weights=DIR --inputs='a.jpg,more/**/*.png' --output=labeled \
       --save=labels,scores --scales=0.75,1,1.25 --flip
 
 Weights converted from published ones are fed tiles of the size that the authors' networks have,

@@ -1,8 +1,8 @@
-"""Prepares a data set once: checks every raw file, writes ArrayRecord files, tells what is there.
+"""Prepares a data set once: checks every raw file and writes ArrayRecord files.
 
-  python -m experiments.prepare --dataset=scenes
-  python -m experiments.prepare --dataset=voc --manual_dir=DOWNLOADS
-  python -m experiments.prepare --dataset=folder --data_dir=FOLDER
+  dilated-jax prepare --dataset=scenes
+  dilated-jax prepare --dataset=voc --manual_dir=DOWNLOADS
+  dilated-jax prepare --dataset=folder --data_dir=FOLDER
 
 `scenes` is drawn by code. The others are read from DOWNLOADS, where their archives lie as they come
 from the publisher, or what was unpacked from them; if they are missing, it is said what to get.

@@ -1,7 +1,7 @@
 """Trains a network in the paper's stages, evaluates it, and resumes where it stopped.
 
-  python -m experiments.train --workdir=/tmp/run --dataset=scenes --stage=front_end,context
-  python -m experiments.train --workdir=/tmp/run --dataset=folder --data_dir=FOLDER
+  dilated-jax train --workdir=/tmp/run --dataset=scenes --stage=front_end,context
+  dilated-jax train --workdir=/tmp/run --dataset=folder --data_dir=FOLDER
 
 FOLDER holds your own pictures and masks, in images/ and labels/; classes, mean and splits that it
 does not state are found, told and written to classes.json in the workdir.

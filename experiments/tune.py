@@ -1,7 +1,7 @@
-"""Searches the deviations and weights of the dense CRF for a network, on a validation split.
+"""Searches the dense CRF that suits a network best, on a validation split.
 
-  python -m experiments.tune --weights=DIR --output=tuned --sxy=40,80,160 --srgb=3,5,13
-  python -m experiments.evaluate --weights=DIR --split=test --flagfile=tuned/best.flags
+  dilated-jax tune --weights=DIR --output=tuned --sxy=40,80,160 --srgb=3,5,13
+  dilated-jax evaluate --weights=DIR --split=test --flagfile=tuned/best.flags
 
 Every combination of the values given is tried on all pictures of the split; a picture's network and
 lattices are computed once for all. The output holds best.flags (for predict and evaluate), table.md
@@ -22,7 +22,7 @@ from dilated_jax.files import write_atomic
 from dilated_jax.models import weights_folder
 
 from . import cli
-from .commands import markdown
+from .tables import markdown
 
 # Flag, default, what it is.
 _VALUES = (

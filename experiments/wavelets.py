@@ -1,7 +1,7 @@
-"""The scales of a photograph: its starlet transform (algorithme à trous), and denoising by it.
+"""Draws the scales of a photograph (starlet transform, algorithme à trous); denoises it.
 
-  python -m experiments.wavelets --input=dog.jpg --output=scales
-  python -m experiments.wavelets --input=dog.jpg --output=scales --scales=5 --noise=20 --denoise=3
+  dilated-jax wavelets --input=dog.jpg --output=scales
+  dilated-jax wavelets --input=dog.jpg --output=scales --scales=5 --noise=20 --denoise=3
 
 Writes STEM_scales.png, a sheet of the photograph, its details from fine to coarse (gray is 0, full
 contrast 4 deviations) and what is left; together they add up to the photograph. With --denoise also

@@ -1,7 +1,7 @@
-"""Trains a WaveNet on tones or on your own sounds, and lets it go on with one: minutes on a laptop.
+"""Trains a WaveNet on tones or your own sounds and generates more, in minutes on a laptop.
 
-  python -m experiments.wavenet --output=tones
-  python -m experiments.wavenet --output=speech --inputs='recordings/*.wav' --num_steps=5000
+  dilated-jax wavenet --output=tones
+  dilated-jax wavenet --output=speech --inputs='recordings/*.wav' --num_steps=5000
 
 Without --inputs it makes up melodies of a few notes with decaying harmonics. The last tenth of each
 sound is held out; the network goes on from the beginning of that. Leaves generated.wav, truth.wav

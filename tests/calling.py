@@ -2,12 +2,14 @@
 
 from absl import flags
 
+from experiments import flag_files
+
 
 def parsed(command, *arguments) -> flags.FlagValues:
   """The flags of a command (its module) with these arguments."""
   values = flags.FlagValues()
   command.define_flags(values)
-  values([command.__name__.rpartition('.')[2], *map(str, arguments)])
+  values([command.__name__.rpartition('.')[2], *flag_files.expand(map(str, arguments))])
   return values
 
 

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 
+from absl import flags
 import pytest
+
+from experiments import cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 COMMAND = '''"""Draws a thing.
 
-Example: python -m experiments.draw --workdir=/tmp/drawing
+Example: dilated-jax draw --workdir=/tmp/drawing
 """
 import os, signal
 from absl import flags, logging
@@ -20,7 +23,7 @@ from dilated_jax.errors import InputError
 from experiments import cli
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for results.', required=True)
-MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much'], 'How to end.')
+MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much', 'argument', 'memory'], 'How to end.')
 SIZE = flags.DEFINE_integer('size', 1, 'Pixels.', lower_bound=1)
 
 def main():
@@ -34,6 +37,10 @@ def main():
     raise OSError
   if MODE.value == 'interrupt':
     os.kill(os.getpid(), signal.SIGINT)
+  if MODE.value == 'argument':
+    raise InputError('`size` is 7; try `size=6` or `data.prepare`, not `sise`')
+  if MODE.value == 'memory':
+    raise MemoryError
   if MODE.value == 'bug':
     raise ZeroDivisionError('ours')
   for _ in range(200_000 if MODE.value == 'much' else 1):
@@ -92,7 +99,7 @@ def run(start):
       '--workdir=a --mode=c',
       2,
       'error: flag --mode=c: value should be one of '
-      '<good|input|missing|bare|interrupt|bug|much>; see --help',
+      '<good|input|missing|bare|interrupt|bug|much|argument|memory>; see --help',
     ),
     ('--workdir=a --size=0', 2, 'error: flag --size=0: 0 is not a positive integer; see --help'),
     ('--workdir', 2, 'error: Missing value for flag --workdir; see --help'),
@@ -100,22 +107,33 @@ def run(start):
     (
       '--flagfile=none.flags',
       2,
-      'error: Unable to open flagfile: [Errno 2] No such file or directory: '
-      "'none.flags'; see --help",
+      'error: --flagfile=none.flags: No such file or directory',
     ),
     (
       '--flagfile=picture.png',
       2,
-      'error: a --flagfile is not text: it holds one --flag=value a line',
+      'error: --flagfile=picture.png: is not text; a flag file holds one --flag=value a line',
     ),
     (
       '--flagfile=bad.flags',
       2,
       "error: Unknown command line flag 'sise'. Did you mean: size; see --help",
     ),
+    (
+      '--flagfile=preset:scene',
+      2,
+      'error: --flagfile=preset:scene: there is no such preset; did you mean preset:scenes? '
+      'See python -m experiments.presets',
+    ),
     ('--workdir=a --mode=input', 1, 'error: a.png: found 12; store 0..11'),
     ('--workdir=a --mode=missing', 1, 'error: /nowhere/a.png: No such file or directory'),
     ('--workdir=a --mode=bare', 1, 'error: OSError'),
+    (
+      '--workdir=a --mode=argument',
+      1,
+      'error: --size is 7; try --size=6 or python -m experiments.prepare, not `sise`',
+    ),
+    ('--workdir=a --mode=memory', 1, 'error: this does not fit into memory; take smaller pictures'),
     ('--workdir=a --mode=interrupt', 130, 'error: interrupted'),
   ],
 )
@@ -133,7 +151,7 @@ def test_success_and_log_lines(run):
 def test_help_shows_the_commands_own_flags(run):
   code, out, err = run('--help')
   assert (code, err) == (0, '')
-  assert out.startswith('Draws a thing.\n')
+  assert out.startswith('Draws a thing.\n\nExample: python -m experiments.draw --workdir')
   assert 'Folder for results.' in out and '--size' in out
   assert 'jax_' not in out and 'verbosity' not in out
 
@@ -150,3 +168,24 @@ def test_a_closed_pipe_is_silent(start):
     process.stdout.close()
     assert process.stderr.read() == ''
     assert process.wait(timeout=60) in (1, -signal.SIGPIPE)
+
+
+def test_a_closed_pipe_is_silent_in_help_too(start):
+  with start('--help') as process:
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    assert process.wait(timeout=60) in (0, 1, -signal.SIGPIPE)
+
+
+def test_messages_name_flags_of_the_command_alone(monkeypatch):
+  values = flags.FlagValues()
+  for name in ('tile', 'fc'):
+    flags.DEFINE_string(name, None, '', flag_values=values)
+  monkeypatch.setattr(cli.flags, 'FLAGS', values)
+  for text, typed in (
+    ("`tile` or `tile=(3, 4)`, `fc='random'`", '--tile or --tile=(3, 4), --fc=random'),
+    ('`scales` and tile stay, `x` too', '`scales` and tile stay, `x` too'),
+    ('run `data.audit`', 'run python -m experiments.audit'),
+    ('see dilated-jax --help', 'see python -m experiments --help'),
+  ):
+    assert cli.as_typed(text) == typed

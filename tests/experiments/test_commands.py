@@ -1,4 +1,6 @@
-"""commands: tables, and commands that run others."""
+"""commands: which there are, and commands that run others."""
+
+import pathlib
 
 import pytest
 
@@ -6,18 +8,12 @@ from dilated_jax.errors import InputError
 from experiments import commands
 
 
-def test_markdown_aligns_its_columns():
-  lines = commands.markdown(['', 'a', 'long'], [('mean IoU', ['1.0', '22.5']), ('x', ['-', '3.1'])])
-  assert lines == [
-    '|          |   a | long |',
-    '|----------|----:|-----:|',
-    '| mean IoU | 1.0 | 22.5 |',
-    '| x        |   - |  3.1 |',
-  ]
-
-
-def test_percent():
-  assert (commands.percent(0.1234), commands.percent(None)) == ('12.3', '-')
+def test_names_are_of_the_files_that_can_be_run():
+  names = commands.names()
+  assert {'about', 'evaluate', 'predict', 'presets', 'train'} < {*names}
+  assert not {'cli', 'commands', 'networks', 'tables', '__main__'} & {*names}
+  folder = pathlib.Path(commands.__file__).parent
+  assert all('\n  cli.run(main)\n' in (folder / f'{name}.py').read_text() for name in names)
 
 
 def test_run(capfd):

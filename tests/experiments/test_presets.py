@@ -1,17 +1,16 @@
 """The presets say what the paper says, and run."""
 
 import json
-import pathlib
 
-from absl import flags
 import pytest
 
 from dilated_jax import models
 from dilated_jax.nn import geometry
-from experiments import networks, train
+from experiments import flag_files, networks, presets, train
+from tests import calling
 from tests.data.builders import test_cityscapes, test_voc
 
-FOLDER = pathlib.Path(train.__file__).parent / 'presets'
+FOLDER = flag_files.PRESETS
 PRESETS = sorted(
   path
   for path in FOLDER.rglob('*.flags')
@@ -21,11 +20,8 @@ PAPER = [path for path in PRESETS if path.parent.name == 'paper']
 
 
 def parsed(*files, **more):
-  values = flags.FlagValues()
-  train.define_flags(values)
   arguments = [f'--flagfile={file}' for file in files]
-  values(['train', *arguments, *(f'--{name}={value}' for name, value in more.items())])
-  return values
+  return calling.parsed(train, *arguments, *(f'--{name}={value}' for name, value in more.items()))
 
 
 @pytest.mark.parametrize('path', PRESETS, ids=lambda path: path.stem)
@@ -34,7 +30,8 @@ def test_every_preset_is_a_run(path):
   assert train.stage_configs(values)
   models.create(values.model, 11, **networks.options(values))
   head = [line for line in path.read_text().splitlines() if line.startswith('#')]
-  assert any(f'presets/{path.relative_to(FOLDER)}' in line for line in head)
+  name = path.relative_to(FOLDER).with_suffix('').as_posix()
+  assert any(f'--flagfile=preset:{name} ' in line for line in head)
 
 
 # Stage: steps, rate, momentum, batch, pixels fed a side (0: whole). Paper, sections 4 and 5 and
@@ -70,7 +67,7 @@ def test_the_numbers_are_those_of_the_paper(path):
       rate,
       momentum,
     )
-    assert (optimizer.weight_decay, optimizer.bias_rate) == (5e-4, 2)
+    assert (optimizer.weight_decay, optimizer.bias_lr_multiplier) == (5e-4, 2)
     assert config.batch_size == batch and steps in (None, config.num_steps)
     assert tuple(config.crop) == ((fed - 2 * model.margin,) * 2 if fed else (0, 0))
   assert geometry.parameters(models.create('front_end', 21)) == 134_346_581  # All of full width.
@@ -80,6 +77,22 @@ def test_the_rate_drops_with_coco():
   values = parsed(FOLDER / 'paper/voc_coco_front_end_1.flags', workdir='run')
   (config,) = train.stage_configs(values)
   assert (config.optimizer.schedule, config.optimizer.step_size) == ('step', 100_000)
+
+
+def test_a_preset_may_build_on_another():
+  values = parsed('preset:camvid_cpu_last', workdir='run')
+  assert (values.stage, values.image_scale) == (['joint'], 0.5)
+
+
+def test_list(capsys):
+  calling.run(presets)
+  lines = capsys.readouterr().out.splitlines()
+  listed = {line.split()[0]: line for line in lines if line.startswith('  preset:')}
+  assert '2 minutes' not in listed['preset:scenes_fcn'] and 'FCN-8s' in listed['preset:scenes_fcn']
+  assert 'two CPU cores' in listed['preset:compare/scenes']
+  assert len(listed) == len(PRESETS) + 1 + len(flag_files.recipes())  # And smoke.
+  assert all(len(line.split()) > 2 for line in listed.values())
+  assert str(FOLDER) in lines[-1]
 
 
 def cityscapes(folder):
