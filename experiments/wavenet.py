@@ -1,4 +1,4 @@
-"""Trains a WaveNet on tones or your own sounds and generates more, in minutes on a laptop.
+"""Trains a WaveNet on tones or your own sounds and generates more: minutes on a laptop.
 
   dilated-jax wavenet --output=tones
   dilated-jax wavenet --output=speech --inputs='recordings/*.wav' --num_steps=5000
