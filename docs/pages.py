@@ -38,6 +38,14 @@ def on_files(files, config):
   return files
 
 
+def on_page_markdown(markdown, **kwargs):
+  """Turns links to the texts at the root into links to their pages."""
+  del kwargs
+  for source, page in TEXTS.items():
+    markdown = markdown.replace(f'](../{source}', f']({page}')
+  return markdown
+
+
 def moved(text: str) -> str:
   """A text at the root as a page of docs/: its links start there."""
   for source, page in TEXTS.items():
