@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from dilated_jax import xla_flags
+
 if TYPE_CHECKING:
   import numpy as np
 
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
   from dilated_jax.models.protocol import Network
 
 __version__ = '0.1.0'
+
+xla_flags.set_defaults()  # Before JAX makes its first array.
 
 _ROOMS = (
   'crf', 'data', 'evaluation', 'images', 'inference', 'models', 'nn', 'signal', 'training',

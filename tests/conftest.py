@@ -11,6 +11,8 @@ import hypothesis
 import jax
 import pytest
 
+import dilated_jax  # noqa: F401  # Sets XLA's flags, before JAX reads them.
+
 # Before the first JAX operation; later it is an error.
 jax.config.update('jax_num_cpu_devices', 8)
 # Flax, Orbax and optax.sgd live with both; optax.adam needs jax.numpy_dtype_promotion('standard').
