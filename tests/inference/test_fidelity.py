@@ -10,12 +10,10 @@ import jax
 import numpy as np
 from PIL import Image
 import pytest
-import torch
-import torch.nn.functional as F
 
 import dilated_jax
 from experiments import convert, predict
-from tests import caffe_files
+from tests import caffe_files, numpy_layers
 
 pytestmark = pytest.mark.usefixtures('compile_fully')
 MEANS = {  # BGR, datasets/*.json of the authors.
@@ -151,20 +149,21 @@ def relative_error(ours, theirs):
 
 
 def in_float64(network, given):
-  """All layers' outputs, N x H x W x C, computed by PyTorch in float64."""
-  x, outputs = torch.from_numpy(given).double(), {}
+  """All layers' outputs, N x H x W x C, computed by NumPy in float64."""
+  x, outputs = given.transpose(0, 2, 3, 1), {}
   for layer in network.layers:
-    blobs = [torch.from_numpy(np.array(blob)).double() for blob in layer.blobs]
+    blobs = [np.array(blob, np.float64) for blob in layer.blobs]
     options = {key: layer.options.get(key, 0 if key == 'pad' else 1) for key in ('pad', 'dilation')}
     if layer.kind == 'Convolution':
-      x = F.conv2d(x, *blobs, padding=options['pad'], dilation=options['dilation'])
+      kernel, bias = blobs[0].transpose(2, 3, 1, 0), blobs[1]
+      x = numpy_layers.conv(x, kernel, bias, options['pad'], options['dilation'])
     elif layer.kind == 'Deconvolution':
-      x = F.conv_transpose2d(x, *blobs, stride=8, padding=4, groups=len(blobs[0]))
+      x = numpy_layers.deconv(x, blobs[0][:, 0].transpose(1, 2, 0), stride=8, padding=4)
     elif layer.kind == 'Pooling':
-      x = F.max_pool2d(x, 2, 2, ceil_mode=True)
+      x = numpy_layers.max_pool(x)
     elif layer.kind == 'ReLU':
-      x = F.relu(x)
-    outputs[layer.name] = x.permute(0, 2, 3, 1).numpy()
+      x = np.maximum(x, 0)
+    outputs[layer.name] = x
   return outputs
 
 

@@ -17,7 +17,7 @@ from dilated_jax.nn import geometry, ops
 from dilated_jax.training import feature_cache, loop
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.optimizers import Options
-from tests.models import reference
+from tests.models.random_inputs import pictures as drawn_pictures, variables_of
 
 pytestmark = [
   pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning'),
@@ -59,7 +59,7 @@ def test_a_picture_of_odd_size_is_labeled(name):
   upsampling = 'corner' if name == 'deeplab_largefov' else 'deconvolution'
   spec = spec_of(name, upsampling, **SHORT)
   model = spec.create()
-  variables, image = reference.variables_of(model), pictures(1, 35, 51)[0]['image']
+  variables, image = variables_of(model), pictures(1, 35, 51)[0]['image']
   rest = [(0, -side % model.stride) for side in image.shape[:2]]
   fed = np.pad(image, (*rest, (0, 0)), mode='reflect')[None] - np.array(MEAN, np.float32)
   logits = jax.jit(model.apply)(variables, fed)
@@ -93,7 +93,7 @@ def test_all_stages(name, labels, more, tmp_path):
     for stage in ('front_end', 'context', 'joint')
   ]
   train, val = pictures(2), pictures(1, 21, 40)
-  variables = reference.variables_of(spec.create())
+  variables = variables_of(spec.create())
   with jax.numpy_dtype_promotion('standard'):  # For optax's AdamW.
     found = loop.train(configs, spec, variables, train, val, CLASSES, tmp_path)
   for path, leaf in jax.tree_util.tree_leaves_with_path(found['params']):
@@ -112,7 +112,7 @@ def test_all_stages(name, labels, more, tmp_path):
 def test_mirrored_maps_stay_beside_their_labels(name, tmp_path):
   """The maps reach as far beyond the picture on its left as on its right, to a cell."""
   model = models.create(name, 3, **NETWORKS[name])
-  variables = reference.variables_of(model)
+  variables = variables_of(model)
   source = feature_cache.cached_features(model, variables, MEAN, pictures(2), tmp_path)
   (height, width), stride = source[0]['label'].shape, model.stride
   assert (height, width) == (24, 40)
@@ -125,7 +125,7 @@ def test_mirrored_maps_stay_beside_their_labels(name, tmp_path):
 def test_pictures_are_seen_as_a_whole(name, monkeypatch):
   spec = spec_of(name, 'deconvolution')
   model = spec.create()
-  variables, image = reference.variables_of(model), pictures(1, 32, 48)[0]['image']
+  variables, image = variables_of(model), pictures(1, 32, 48)[0]['image']
   whole = inference.predict(Segmenter(model, variables, spec), image)
   monkeypatch.setattr(prediction_lib, 'memory', lambda: 1)
   found = inference.predict(Segmenter(model, variables, spec), image)
@@ -187,7 +187,7 @@ def test_remat_changes_no_gradient():
   plain, remat = (
     models.create('fcn_resnet', 3, auxiliary=True, remat=remat, **RESNET) for remat in (False, True)
   )
-  variables, images = reference.variables_of(plain), reference.pictures(17, 17)
+  variables, images = variables_of(plain), drawn_pictures(17, 17)
 
   def gradient(model):
     def energy(params):

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 
 import dilated_jax
 from dilated_jax import models
@@ -19,7 +18,7 @@ from dilated_jax.models import weights_folder
 from dilated_jax.nn import geometry
 from dilated_jax.weights import convert as conversion
 from dilated_jax.weights.convert import convert
-from tests import caffe_files
+from tests import caffe_files, numpy_layers, torch_files
 
 WIDTHS = (4, 6, 8, 12, 10, 20, 16)
 BLOCKS = (2, 2, 3, 3, 3)
@@ -330,8 +329,7 @@ def torch_names(arrays, *, timm=False):
 
 
 def write_pth(path, arrays, legacy=False):
-  tensors = {name: torch.from_numpy(array) for name, array in torch_names(arrays).items()}
-  torch.save(tensors, path, _use_new_zipfile_serialization=not legacy)
+  path.write_bytes(torch_files.state_dict(torch_names(arrays), legacy))
 
 
 def write_keras(path, arrays, style='layers'):
@@ -358,17 +356,17 @@ def write_keras(path, arrays, style='layers'):
 
 def dense_output(arrays, feed):
   """fc7 of a padless VGG at one place, in float64, on what the framework would be fed."""
-  x = torch.from_numpy(feed.transpose(2, 0, 1)[None]).double()
+  x = feed[None]
   places = {'conv1_2': 1, 'conv2_2': 1, 'conv3_3': 1}
-  for name, pair in arrays.items():
-    kernel, bias = (torch.from_numpy(array).double() for array in pair)
+  for name, (kernel, bias) in arrays.items():
     if name == 'fc8':
       break
     dilation = 2 if name.startswith('conv5') else 4 if name == 'fc6' else 1
-    x = torch.relu(torch.nn.functional.conv2d(x, kernel, bias, dilation=dilation))
+    kernel = kernel.transpose(2, 3, 1, 0).astype(np.float64)
+    x = np.maximum(numpy_layers.conv(x, kernel, bias, dilation=dilation), 0)
     if name in places:
-      x = torch.nn.functional.max_pool2d(x, 2, 2)
-  return x[0, :, 0, 0].numpy()
+      x = numpy_layers.max_pool(x)
+  return x[0, 0, 0]
 
 
 def our_output(result, rgb):
