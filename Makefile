@@ -1,17 +1,27 @@
-# make demo     trains a small network on made-up scenes and shows what it sees; results in demo/
-# make test     runs the tests; ARGS='-k ops' picks some, ARGS='-m "not slow"' leaves the long ones out
-# make lint     checks style, format and which module may import which
-# make format   mends style and format
-# make clean    removes caches, build leftovers and demo/; keeps .venv
+# make demo       trains a small network on made-up scenes and shows what it sees; results in demo/
+# make test       runs the tests; ARGS='-k ops' picks some, ARGS='-m "not slow"' leaves the long ones out
+# make reference  compares with PyTorch, and runs a short part of the tests with the oldest JAX
+# make lint       checks style, format, types and which room may import which
+# make format     mends style and format
+# make docs       builds the pages of docs/ into site/ and checks their links
+# make dist       builds sdist and wheel into dist/, checks them, installs the wheel and tries it
+# make hooks      runs the quick part of make lint before every commit (pre-commit)
+# make lock       renews requirements.lock
+# make clean      removes caches, build leftovers and demo/; keeps the environments
 #
-# The first call makes .venv (Python 3.11 or newer; PYTHON=/path/to/python3.12 picks one) and installs
-# the exact versions of requirements.lock into it; later calls only when those have changed.
+# The first call makes .venv with the newest Python of 3.14, 3.13, 3.12 and 3.11 that is on the PATH or
+# among pyenv's (PYTHON=/path/to/python3.12 picks another) and installs the exact versions of
+# requirements.lock into it; later calls only when those have changed. make reference makes
+# .venv-reference in the same way, with Python 3.11 (REFERENCE_PYTHON picks another).
 
 PYTHON ?=
+REFERENCE_PYTHON ?=
 ARGS ?=
 RUN = .venv/bin/python
+PYTEST = -m pytest -q -n auto --maxprocesses=4 --dist=worksteal $(ARGS)
+ENVIRONMENT = PYTHON='$(PYTHON)' sh .ci/environment .venv
 
-.PHONY: help demo test lint format clean runtime development
+.PHONY: help demo test reference lint format docs dist hooks lock clean runtime development
 .NOTPARALLEL:
 
 help:
@@ -21,23 +31,46 @@ demo: runtime
 	@$(RUN) -m experiments.demo --workdir=demo
 
 test: development
-	@$(RUN) -m pytest -q -n auto --maxprocesses=4 --dist=worksteal $(ARGS)
+	@$(RUN) $(PYTEST)
+
+reference:
+	@PYTHON='$(REFERENCE_PYTHON)' VERSIONS=3.11 \
+	  sh .ci/environment .venv-reference reference '.[test,reference]'
+	@.venv-reference/bin/python $(PYTEST) -m 'reference or portable' tests tests/reference
 
 lint: development
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
-	@$(RUN) -c 'from importlinter.cli import lint_imports_command as main; main()' --no-logo
+	@.venv/bin/lint-imports --no-logo
 
 format: development
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
 
+docs:
+	@$(ENVIRONMENT) docs '.[docs]'
+	@$(RUN) -m mkdocs build --strict --quiet
+
+dist:
+	@$(ENVIRONMENT) dist '.[dist]'
+	@rm -rf build dist
+	@$(RUN) -m build
+	@$(RUN) -m twine check --strict dist/*
+	@$(RUN) .ci/try_wheel
+
+hooks: development
+	@.venv/bin/pre-commit install
+
+lock: development
+	@.venv/bin/python .ci/lock
+
 clean:
-	rm -rf build dist demo *.egg-info .hypothesis .import_linter_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	rm -rf build dist demo site *.egg-info
+	rm -rf .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 runtime:
-	@PYTHON='$(PYTHON)' sh .ci/environment runtime '.'
+	@$(ENVIRONMENT) runtime '.'
 
 development:
-	@PYTHON='$(PYTHON)' sh .ci/environment development '.[test,lint,tensorboard]'
+	@$(ENVIRONMENT) development '.[test,lint]'
