@@ -165,6 +165,6 @@ def _resumed(path, search_id, counts):
   except (ValueError, KeyError, TypeError):
     raise InputError(f'{path}: is damaged; remove it to begin anew') from None
   raise InputError(
-    f'{path}: is of another network or of other pictures or trials; take another --output, or '
+    f'{path}: is of another network or of other pictures or trials; take another `output`, or '
     'remove it'
   )

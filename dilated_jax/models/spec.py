@@ -4,8 +4,9 @@ import dataclasses
 import json
 import pathlib
 
-from dilated_jax.errors import InputError
+from dilated_jax.errors import InputError, first_line
 from dilated_jax.models import registry
+from dilated_jax.models.protocol import SegmentationModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ModelSpec:
   input: tuple[int, int] | None = None
   source: str = ''
 
-  def create(self):
+  def create(self) -> SegmentationModel:
     """The network, from `models.create`."""
     return registry.create(self.model, len(self.classes), **self.options)
 
@@ -64,7 +65,7 @@ def load_spec(folder) -> ModelSpec:
   if not path.exists():
     raise InputError(
       f'{folder}: is not a weights folder (it has no model.json); training leaves one in its '
-      '--workdir, named weights'
+      '`workdir`, named weights'
     )
   try:
     content = json.loads(path.read_text())
@@ -77,7 +78,7 @@ def load_spec(folder) -> ModelSpec:
     _check(spec)
     return spec
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-    raise InputError(f'{path}: not a description of weights ({_first_line(error)})') from error
+    raise InputError(f'{path}: not a description of weights ({first_line(error)})') from error
 
 
 def _check(spec) -> None:
@@ -98,15 +99,10 @@ def _check(spec) -> None:
   if len(spec.mean) != 3 or not all(0 <= value <= 255 for value in spec.mean):
     raise ValueError(f'mean is {spec.mean}, not three numbers of 0 to 255')
   if spec.model == 'wavenet':
-    raise ValueError('a WaveNet hears and labels no pictures')
+    raise ValueError('a WaveNet is for sound; it labels no images')
   model = spec.create()
   least = 2 * model.margin + model.stride
   if spec.input and not (
     len(spec.input) == 2 and all(side in range(least, 1 << 16) for side in spec.input)
   ):
     raise ValueError(f'input is {spec.input}, not a height and a width of {least} or more')
-
-
-def _first_line(error) -> str:
-  """The first sentence of an error's message, shortened: Orbax prints whole trees, and advice."""
-  return (str(error).splitlines() or [''])[0].split('. ')[0][:200]

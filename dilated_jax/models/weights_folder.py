@@ -13,10 +13,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from dilated_jax.errors import InputError
+from dilated_jax.errors import InputError, first_line
 from dilated_jax.files import replace_folder, uninterrupted, write_atomic
 from dilated_jax.models.segmenter import Segmenter
-from dilated_jax.models.spec import ModelSpec, _first_line, load_spec
+from dilated_jax.models.spec import ModelSpec, load_spec
 
 
 def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> None:
@@ -93,7 +93,7 @@ def load_weights(folder) -> Segmenter:
   except Exception as error:  # Orbax and TensorStore have many ways to say it.
     raise InputError(
       f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
-      f'({_first_line(error)})'
+      f'({first_line(error)})'
     ) from error
 
 

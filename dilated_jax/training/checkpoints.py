@@ -6,8 +6,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from dilated_jax.errors import InputError
-from dilated_jax.models.spec import _first_line
+from dilated_jax.errors import InputError, first_line
 
 
 def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
@@ -75,5 +74,5 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, like):
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise InputError(
       f'{checkpoints.directory}/{step}: this checkpoint is damaged or of another network '
-      f'({_first_line(error)}); remove it, or take another --workdir'
+      f'({first_line(error)}); remove it, or take another `workdir`'
     ) from error

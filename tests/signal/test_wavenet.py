@@ -163,7 +163,7 @@ def test_commands_of_pictures_refuse_it(tmp_path):
   spec = {'model': 'wavenet', 'options': {}, 'classes': ['a', 'b'], 'mean': [0, 0, 0]}
   spec['palette'] = [[0, 0, 0], [1, 1, 1]]
   (tmp_path / 'model.json').write_text(json.dumps(spec))
-  with pytest.raises(InputError, match='a WaveNet hears and labels no pictures'):
+  with pytest.raises(InputError, match='a WaveNet is for sound'):
     load_spec(tmp_path)
 
 
