@@ -1,6 +1,6 @@
-"""The search for the deviations and weights of a dense CRF, on pictures whose labels are known.
+"""The search for the deviations and weights of a dense CRF, on images whose labels are known.
 
-Nobody can guess them: they depend on the network, the size of its pictures and their sharpness, and
+Nobody can guess them: they depend on the network, the size of its images and their sharpness, and
 wrong ones make labels worse. Every trial sees the same probabilities, and trials that share a
 lattice share its construction.
 """
@@ -92,7 +92,7 @@ def rank(
     network alone.
 
   Raises:
-    InputError: the file is of another network, of other pictures, labels or trials.
+    InputError: the file is of another network, of other images, labels or trials.
   """
   path, count = pathlib.Path(path), classes.num_classes
   search_id = _fingerprint(source, classes, trials, network)
@@ -100,7 +100,7 @@ def rank(
   done = 0
   if path.exists():
     done, counts = _resumed(path, search_id, counts)
-  for index in progress.track(range(done, len(source)), what='pictures'):
+  for index in progress.track(range(done, len(source)), what='images'):
     example = source[index]
     probabilities = probabilities_of(example['image'])
     results = itertools.chain([probabilities], _refined(probabilities, example['image'], trials))
@@ -165,6 +165,6 @@ def _resumed(path, search_id, counts):
   except (ValueError, KeyError, TypeError):
     raise InputError(f'{path}: is damaged; remove it to begin anew') from None
   raise InputError(
-    f'{path}: is of another network or of other pictures or trials; take another `output`, or '
+    f'{path}: is of another network or of other images or trials; take another `output`, or '
     'remove it'
   )

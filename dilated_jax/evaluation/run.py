@@ -37,7 +37,7 @@ def evaluate(
       `protocols.Cityscapes`.
     classes: the data set's `LabelSpec`; the same names as the spec's, in any order.
     measures: what to count, from `protocols` and `boundaries`; None for the default protocol.
-    batch_size: pictures of one size that are labeled together.
+    batch_size: images of one size that are labeled together.
     scales: as for `predict`.
     flip: as for `predict`.
     tile: as for `predict`.
@@ -48,15 +48,15 @@ def evaluate(
     the scores of all measures in one dict, for the default protocol as in `metrics.scores`.
 
   Raises:
-    InputError: the classes differ, a picture and its label differ in size, or the split is empty.
+    InputError: the classes differ, an image and its label differ in size, or the split is empty.
   """
   order = classes.class_order(segmenter.spec.classes, 'the weights')
   measures = measures or [protocols.create('default', classes)]
   if not len(source):
-    raise InputError(f'{classes.name}: the split has no pictures')
+    raise InputError(f'{classes.name}: the split has no images')
   items = read_ahead(source)
   if show_progress:
-    items = progress.track(items, total=len(source), what='pictures')
+    items = progress.track(items, total=len(source), what='images')
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
     labels = label_maps(segmenter, images, scales=scales, flip=flip, tile=tile, refine=refine)
@@ -70,7 +70,7 @@ def evaluate(
 
 
 def _same_sizes(items, batch_size: int):
-  """Groups items by picture size as they come.
+  """Groups items by image size as they come.
 
   At most 4 * batch_size items wait for others of their size. What is left over takes the compiled
   program of a whole batch if its size had one, else goes one by one: two programs a size at most.
@@ -94,7 +94,7 @@ def _same_sizes(items, batch_size: int):
     size = item['image'].shape[:2]
     if item['label'].shape != size:
       raise InputError(
-        f'{item["name"]}: the picture is {size} and its label {item["label"].shape}: '
+        f'{item["name"]}: the image is {size} and its label {item["label"].shape}: '
         'they must have the same height and width'
       )
     waiting.setdefault(size, []).append(item)

@@ -1,4 +1,4 @@
-from . import prediction as prediction, tiling as tiling
+from . import prediction as prediction, tiling as tiling, upsampling as upsampling
 from .prediction import (
   Prediction as Prediction,
   label_maps as label_maps,

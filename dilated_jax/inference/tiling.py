@@ -1,9 +1,9 @@
-"""A network's logits of pictures that it is fed tile by tile. There are two manners.
+"""The logits of a network that is fed tile by tile, in one of two ways.
 
 `independent` is the authors': tiles that overlap by the front end's margin, each by itself. A
 context module then sees zeros beyond the tile, as it did when the published scores were made.
 
-`overlapping` gives what the whole picture would give at once. The front end pads nothing, so tiles
+`overlapping` gives the logits of the whole image. The front end pads nothing, so tiles
 that overlap by its margin make up its scores exactly; the context module then runs over all the
 scores, in pieces that overlap by its own receptive field.
 """
@@ -25,7 +25,7 @@ from dilated_jax.nn import geometry
 def independent(
   segmenter: Segmenter, images: UInt8[np.ndarray, 'n h w 3'], tile: tuple[int, int]
 ) -> Float[np.ndarray, 'n cells_h cells_w c']:
-  """Logits in the manner of the authors.
+  """Logits of independent tiles, as in the authors' predict.py.
 
   Args:
     segmenter: the network, without a CRF-RNN.
@@ -59,14 +59,14 @@ def overlapping(
   tile: tuple[int, int],
   canvas: tuple[int, int] | None = None,
 ) -> Float[np.ndarray, 'n cells_h cells_w c']:
-  """Logits as of the whole pictures.
+  """Logits as of the whole images.
 
   Args:
     segmenter: the network, without a CRF-RNN.
     images: uint8 (N, H, W, 3) RGB.
     tile: (height, width) that the front end's input does not exceed.
     canvas: (height, width) of the input whose answer is wanted, reflected up to that size; None for
-      the least that holds the pictures.
+      the least that holds the images.
 
   Returns:
     (N, h, w, C) float32, for the least canvas h = ceil(H / stride); (N, h * stride, w * stride, C)
@@ -80,8 +80,8 @@ def overlapping(
   check_tile(model, tile)
   if geometry.pads(model.front_end_table):
     raise InputError(
-      f'a tile of {tile[0]}x{tile[1]} does not hold the picture, and this network, which pads '
-      'inside, answers for whole pictures alone; give a larger tile or a smaller scale'
+      f'a tile of {tile[0]}x{tile[1]} does not hold the image, and this network, which pads '
+      'inside, answers for whole images alone; give a larger tile or a smaller scale'
     )
   stride, margin = model.stride, model.margin
   canvas = canvas or [side + 2 * margin + -side % stride for side in images.shape[1:3]]
@@ -110,11 +110,11 @@ def largest_tile(model, size, memory: int) -> tuple[int, int] | None:
 
   Args:
     model: from `models.create` or `load`.
-    size: (height, width) of the picture.
+    size: (height, width) of the image.
     memory: bytes there are for activations.
 
   Returns:
-    (height, width) of the tile; None if the whole picture fits, or the network, which pads inside,
+    (height, width) of the tile; None if the whole image fits, or the network, which pads inside,
     has to see it at once.
   """
   cells = [-(-side // model.stride) for side in size]
@@ -189,13 +189,13 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
 
 
 def applied(model, variables, mean, x, method: str = '__call__'):
-  """What a method of the model makes of pictures or scores, to be compiled.
+  """What a method of the model makes of images or scores, to be compiled.
 
   Args:
     model: from `models.create` or `load`.
     variables: its parameters.
-    mean: (3,) RGB, subtracted from pictures; None for scores.
-    x: (N, H, W, C), pictures of 0..255 or scores.
+    mean: (3,) RGB, subtracted from images; None for scores.
+    x: (N, H, W, C), images of 0..255 or scores.
     method: of the model.
 
   Returns:

@@ -68,7 +68,7 @@ class CrfRnnModel(nn.Module):
     if self.grid == 'pixels' and not self.network.full_size:
       up = {'corner': ops.resize_corner, 'deconvolution': ops.deconvolution}[self.upsampling]
       logits = up(logits, self.stride)
-    # Networks that pad inside may have cells behind the picture.
+    # Networks that pad inside may have cells behind the image.
     step = 1 if self.full_size else self.stride
     rows, columns = (side // step for side in images.shape[1:3])
     return self.crf(logits[:, :rows, :columns], images, train)

@@ -21,7 +21,7 @@ class Architecture(NamedTuple):
     table: up to the class scores.
     upsampling: behind them, up to full size; may be empty.
     auxiliary: rows behind `table` whose last is an auxiliary answer, for training; may be empty.
-    scales: at which the network sees the picture, see `Dilation`.
+    scales: at which the network sees the image, see `Dilation`.
   """
 
   table: Table
@@ -43,7 +43,7 @@ class Dilation(nn.Module):
     context_table: layers of the context module and of the upsampling behind it; may be empty.
     auxiliary_table: rows behind those of the front end that make the auxiliary answer with which it
       is trained, see `Stack`; may be empty.
-    scales: sizes at which the front end sees the picture; of the scores, brought to the size of the
+    scales: sizes at which the front end sees the image; of the scores, brought to the size of the
       first's, the largest counts (DeepLab v2). Fields and costs are told of the first.
     dtype: of the computation (`jnp.float32` or `jnp.bfloat16`); logits are float32.
     remat: recompute activations in the backward pass, not keep them.
@@ -83,7 +83,7 @@ class Dilation(nn.Module):
     for size in images.shape[1:3]:
       geometry.sizes(self.front_end_table, size)
     logits = self.apply_context(self.apply_front_end(images, train), train)
-    if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the picture.
+    if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the image.
       logits = logits[:, : images.shape[1], : images.shape[2]]
     return logits
 
@@ -106,7 +106,7 @@ class Dilation(nn.Module):
     """The context module alone, on scores (N, h, w, num_classes); without one, the scores.
 
     Where the network ends in its own upsampling, the result has full size; of a network that pads
-    inside there may be more of it than of the picture, at the bottom and right.
+    inside there may be more of it than of the image, at the bottom and right.
     """
     return self.context(scores, train) if self.context_table else scores
 
@@ -136,7 +136,7 @@ class Dilation(nn.Module):
 
   @property
   def table(self) -> Table:
-    """All layers, from the picture to the logits; without the auxiliary ones."""
+    """All layers, from the image to the logits; without the auxiliary ones."""
     return self.front_end_table + self.context_table
 
   @property

@@ -18,13 +18,13 @@ class ModelSpec:
     options: its options.
     classes: names of the classes, in the order of the logits.
     palette: their RGB colors.
-    mean: RGB mean that is subtracted from pictures, 0..255.
+    mean: RGB mean that is subtracted from images, 0..255.
     channel_order: 'RGB'.
-    image_scale: size at which the network sees pictures, relative to theirs.
+    image_scale: size at which the network sees images, relative to theirs.
     upsampling: 'corner' or 'deconvolution', as the network was trained.
     dataset: what it was trained on; for people.
     input: (height, width) of the input that the published network is fed, tile by tile; None where
-      it takes whole pictures.
+      it takes whole images.
     source: the file that the weights were converted from; for people.
   """
 

@@ -1,8 +1,8 @@
 """The one file that knows devices: a pure step in, a step on all devices out.
 
 Two ways, equal to rounding. `pmap` gives every device a share of the batch. `mesh` lets the
-compiler divide the batch and, with height > 1, each picture into bands of rows, whose borders the
-devices exchange: for pictures larger than one device.
+compiler divide the batch and, with height > 1, each image into bands of rows, whose borders the
+devices exchange: for images larger than one device.
 """
 
 from collections.abc import Callable
@@ -55,19 +55,19 @@ def pmap(make: Callable, devices=None) -> Runner:
 
   def put(batch):
     for x in batch.values():
-      _check_divides(len(x), len(devices), 'pictures a process', 'devices')
+      _check_divides(len(x), len(devices), 'images a process', 'devices')
     return {k: x.reshape(len(devices), -1, *x.shape[1:]) for k, x in batch.items()}
 
   return Runner(mapped, put, lambda state: state)
 
 
 def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
-  """Data and picture parallelism by `jax.jit` over a `data` x `height` mesh.
+  """Data and image parallelism by `jax.jit` over a `data` x `height` mesh.
 
   Args:
     make: `make(axis_name=...) -> step`, see `training.make_step`.
     devices: devices to use; None takes all of all processes.
-    height: bands of rows into which a picture is divided; divides the number of devices.
+    height: bands of rows into which an image is divided; divides the number of devices.
 
   Returns:
     A Runner. Its `put` raises InputError where the batch or the rows can't be divided.
@@ -90,7 +90,7 @@ def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
   def put(batch):
     for x in batch.values():
       _check_divides(
-        len(x) * jax.process_count(), len(devices) // height, 'pictures a batch', 'groups'
+        len(x) * jax.process_count(), len(devices) // height, 'images a batch', 'groups'
       )
       _check_divides(x.shape[1], height, 'rows of the input (crop and margins)', 'bands')
     return {k: jax.make_array_from_process_local_data(split, x) for k, x in batch.items()}

@@ -50,7 +50,7 @@ class RunLogger:
       self._bar.set_postfix_str(text)
     elif meter:
       logging.info(
-        '%s %d/%d  %s  %.2f steps/s, %.0f %% waiting for pictures, %s left',
+        '%s %d/%d  %s  %.2f steps/s, %.0f %% waiting for images, %s left',
         self._stage, step, self._total, text, meter.rate, 100 * meter.waited, meter.left,
       )  # fmt: skip
     else:

@@ -329,7 +329,7 @@ def test_classes_are_matched_by_name():
 def test_bad_sources_are_named():
   model = Tiny()
   variables = variables_of(model)
-  with pytest.raises(InputError, match='no pictures'):
+  with pytest.raises(InputError, match='no images'):
     evaluation.evaluate(Segmenter(model, variables, spec_of()), [], CLASSES)
   source = source_of([(12, 16)])
   source[0]['label'] = source[0]['label'][:5]

@@ -10,7 +10,11 @@ import pytest
 from dilated_jax import inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.images import preprocessing
-from dilated_jax.inference import prediction as prediction_lib, tiling
+from dilated_jax.inference import (
+  prediction as prediction_lib,
+  tiling,
+  upsampling as upsampling_lib,
+)
 from dilated_jax.models.segmenter import Segmenter
 
 MEAN = np.array([100.0, 110.0, 120.0], np.float32)
@@ -163,7 +167,7 @@ def test_rows_make_up_the_whole(name, upsampling, monkeypatch):
   model, variables = network(name)
   spec, image = spec_of(upsampling=upsampling), picture(75, 83)[0]
   whole = inference.predict(Segmenter(model, variables, spec), image)
-  monkeypatch.setattr(prediction_lib, '_ROWS_BYTES', 30_000)
+  monkeypatch.setattr(upsampling_lib, '_ROWS_BYTES', 30_000)
   tiled = inference.predict(Segmenter(model, variables, spec), image, tile=(60, 60))
   np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
   assert (tiled.labels != whole.labels).mean() < 1e-3

@@ -95,9 +95,9 @@ def plain(axis_name):
 
 
 def test_what_can_not_be_divided_is_refused():
-  with pytest.raises(InputError, match='12 pictures a process can not be divided among 8 devices'):
+  with pytest.raises(InputError, match='12 images a process can not be divided among 8 devices'):
     parallel.pmap(plain).put({'x': np.zeros((12, 4))})
-  with pytest.raises(InputError, match='12 pictures a batch can not be divided among 8 groups'):
+  with pytest.raises(InputError, match='12 images a batch can not be divided among 8 groups'):
     parallel.mesh(plain).put({'x': np.zeros((12, 4))})
   with pytest.raises(InputError, match=r'9 rows of the input .* among 4 bands'):
     parallel.mesh(plain, height=4).put({'x': np.zeros((2, 9))})

@@ -1,0 +1,76 @@
+"""From the logits of a network to labels and probabilities of every pixel."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dilated_jax.errors import InputError
+from dilated_jax.models.protocol import SegmentationModel
+from dilated_jax.nn import ops
+
+_ROWS_BYTES = 1 << 28  # Of probabilities that are made at a time.
+
+
+def to_labels(model: SegmentationModel, method: str, logits, restore=None):
+  """Upsamples logits to label maps; a pure function.
+
+  Args:
+    model: whose logits they are.
+    method: 'corner' interpolates probabilities, 'deconvolution' upsamples logits; neither where the
+      network itself upsamples.
+    logits: (N, h, w, C) float32.
+    restore: None, or ((h, w), (H, W)): crop to the first size, then resize to the second.
+
+  Returns:
+    (labels, probabilities): (N, H, W) uint8 and (N, H, W, C) float32.
+
+  Raises:
+    InputError: there is no such method.
+  """
+  if model.full_size:
+    probabilities = jax.nn.softmax(logits)
+  elif method == 'corner':
+    probabilities = ops.resize_corner(jax.nn.softmax(logits), model.stride)
+  elif method == 'deconvolution':
+    probabilities = jax.nn.softmax(ops.deconvolution(logits, model.stride))
+  else:
+    raise InputError(f"upsampling is {method!r}: it must be 'corner' or 'deconvolution'")
+  if restore:
+    (height, width), size = restore
+    probabilities = probabilities[:, :height, :width]
+    shape = (len(probabilities), *size, probabilities.shape[-1])
+    probabilities = jax.image.resize(probabilities, shape, 'linear')
+  return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
+
+
+def by_rows(model: SegmentationModel, method: str, logits, restore=None):
+  """`to_labels` of logits of any size, some rows at a time; NumPy arrays."""
+  count, rows, columns, classes = logits.shape
+  zoom = 1 if model.full_size else model.stride
+  step = max(1, _ROWS_BYTES // (4 * count * columns * classes * zoom**2))
+  if restore or step >= rows:
+    run = _compiled(model, method, logits.shape, restore)
+    return tuple(np.asarray(result) for result in run(logits))
+  labels = np.empty((count, rows * zoom, columns * zoom), np.uint8)
+  probabilities = np.empty((*labels.shape, classes), np.float32)
+  for start in range(0, rows, step):
+    stop = min(start + step, rows)
+    # Pixels of a row of cells depend on the rows before and after it.
+    first, last = max(0, start - 1), min(rows, stop + 1)
+    part = logits[:, first:last]
+    results = _compiled(model, method, part.shape, None)(part)
+    for whole, result in zip((labels, probabilities), results):
+      result = np.asarray(result)[:, (start - first) * zoom : (stop - first) * zoom]
+      whole[:, start * zoom : stop * zoom] = result
+  return labels, probabilities
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(model, method: str, shape, restore):
+  """`to_labels`, compiled for one shape of logits; the last 64 are kept."""
+  del shape
+  return jax.jit(functools.partial(to_labels, model, method, restore=restore))
