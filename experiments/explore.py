@@ -20,6 +20,7 @@ import numpy as np
 
 from dilated_jax import files, models
 from dilated_jax.errors import InputError
+from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
 from dilated_jax.nn.table import input_indices
@@ -71,7 +72,7 @@ def network(values) -> tuple:
   return name, options, model, size or (geometry.valid_size(model, 512 + 2 * model.margin),) * 2
 
 
-def explore(model, height: int, width: int) -> dict:
+def explore(model: SegmentationModel, height: int, width: int) -> dict:
   """Derives what there is to say about a network, ready for JSON.
 
   Args:
@@ -151,15 +152,15 @@ def notes(model, height: int, width: int) -> list[str]:
   """What one should know about what its cells see."""
   grid = geometry.without_upsampling(model)
   result = [f'A cell of the grid reads {_coverage(grid, "pixels")}.']
-  context = geometry.without_upsampling(getattr(model, 'context_table', ()))
+  context = geometry.without_upsampling(model.context_table)
   if context:
     result.append(f'In the context module alone it reads {_coverage(context, "scores")}.')
-  if any(layer.kind == 'bins' for layer in grid):
+  if any(layer.kind == 'adaptive_avg_pool' for layer in grid):
     result.append('Besides, each cell reads means of the whole picture, or of parts of it.')
-  if getattr(model, 'scales', (1,)) != (1,):
+  if model.scales != (1,):
     scales = ', '.join(f'{scale:g}' for scale in model.scales)
     result.append(f'The picture is seen at sizes {scales}; all here is told of the first.')
-  if auxiliary := getattr(model, 'auxiliary_table', ()):
+  if auxiliary := model.auxiliary_table:
     whole = geometry.parameters(model.front_end_table + auxiliary)
     more = whole - geometry.parameters(model.front_end_table)
     result.append(f'An auxiliary answer in training has {more:,} parameters more.')

@@ -129,6 +129,10 @@ class CrfRnnModel(nn.Module):
     return self.network.context_table
 
   @property
+  def auxiliary_table(self) -> Table:
+    return self.network.auxiliary_table
+
+  @property
   def stride(self) -> int:
     return self.network.stride
 

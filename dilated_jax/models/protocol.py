@@ -60,6 +60,11 @@ class SegmentationModel(Network, Protocol):
     ...
 
   @property
+  def auxiliary_table(self) -> Table:
+    """Layers behind those of the front end for an auxiliary loss in training; may be empty."""
+    ...
+
+  @property
   def stride(self) -> int:
     """Input pixels between cells of the network's grid."""
     ...
