@@ -154,7 +154,7 @@ def test_every_network_is_told(name, capsys):
   operations = sum(float(row['GFLOPs']) for row in rows.values())
   side = geometry.valid_size(model, 512 + 2 * model.margin)
   assert operations == pytest.approx(geometry.flops(model, side, side) / 1e9, abs=0.005 * len(rows))
-  means = any(layer.kind == 'bins' for layer in model.table)
+  means = any(layer.kind == 'adaptive_avg_pool' for layer in model.table)
   assert ('means of the whole picture' in out) == means
   assert ('auxiliary answer' in out) == (name == 'pspnet')
 
@@ -171,3 +171,10 @@ def test_branches_that_see_the_whole_picture(capsys, tmp_path):
 def test_several_sizes_are_told(capsys):
   run('--model=deeplab_v2', '--multi_scale', '--width=0.125')
   assert 'seen at sizes 1, 0.75, 0.5' in capsys.readouterr().out
+
+
+def test_a_crf_rnn_is_explored_by_its_network(capsys):
+  run('--model=dilation8', '--text')
+  alone = capsys.readouterr().out
+  run('--model=dilation8', '--crf=rnn', '--text')
+  assert rows_of(capsys.readouterr().out) == rows_of(alone)

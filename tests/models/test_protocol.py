@@ -8,9 +8,9 @@ from dilated_jax import models
 from dilated_jax.models.protocol import Network, SegmentationModel
 
 MEMBERS = (
-  'parts', 'front_end_table', 'context_table', 'auxiliary_table', 'stride', 'margin', 'full_size', 'num_classes',
-  'table', 'dtype', 'scales', 'apply_front_end', 'apply_context', 'apply_crf', 'without_context',
-  'without_crf', 'with_axis_name',
+  'parts', 'front_end_table', 'context_table', 'auxiliary_table', 'stride', 'margin', 'full_size',
+  'num_classes', 'table', 'dtype', 'scales', 'apply_front_end', 'apply_context', 'apply_crf',
+  'without_context', 'without_crf', 'with_axis_name',
 )  # fmt: skip
 
 
