@@ -49,7 +49,7 @@ format: development
 
 docs:
 	@$(ENVIRONMENT) docs '.[docs]'
-	@$(RUN) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 dist:
 	@$(ENVIRONMENT) dist '.[dist]'
