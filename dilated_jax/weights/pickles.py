@@ -1,15 +1,18 @@
-"""Reads the pickle of a PyTorch state dict without running it.
+"""Reads the pickle of a PyTorch state dict and runs nothing of what it says.
 
-A pickle is a program, and Python's unpickler runs it. The stack machine here builds dicts, lists,
-tuples, numbers, text and descriptions of tensors, and knows no other way to make anything: a name
-outside the few that a state dict needs is refused, not looked up.
+A pickle is a program for Python's unpickler. The unpickler asks `find_class` for everything that
+has a name and `persistent_load` for everything that lies outside the pickle; those here know the
+few names that a state dict needs, and make descriptions of tensors. What an unpickler does without
+asking (numbers, text, lists, dicts, its memo) is looked through before it starts.
 
 Source: pickletools (meaning of the opcodes); torch/serialization.py (persistent ids);
 torch/_utils.py (arguments of the `_rebuild_*` functions).
 """
 
-import dataclasses
-import struct
+import io
+import pickle
+import pickletools
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -18,9 +21,10 @@ from dilated_jax.weights.mapped import MappedFile
 
 ADVICE = 'save the weights alone: torch.save(model.state_dict(), FILE)'
 
-# Opcodes in a file, and pairs handed to an OrderedDict: a tensor takes about 30, and none makes
-# more than 100 bytes of objects beside the text it carries.
-_MOST = 400_000
+# A tensor takes about 30 opcodes and 300 bytes. No opcode makes more than 100 bytes of objects
+# beside the text it carries, so both numbers bound memory as well as time.
+_OPCODES = 400_000
+_BYTES = 32 << 20
 _RANK = 8
 
 _DTYPES = {
@@ -36,18 +40,28 @@ _DTYPES = {
   'BoolStorage': np.dtype(np.bool_),
 }
 
-# Opcodes by the struct layout of the number, or of the length of the text, that follows them.
-_NUMBERS = {b'K': '<B', b'M': '<H', b'J': '<i', b'G': '>d'}
-_TEXTS = {b'X': '<I', b'\x8c': '<B', b'\x8d': '<Q', b'U': '<B', b'T': '<I'}
-_PUTS = {b'q': '<B', b'r': '<I'}
-_GETS = {b'h': '<B', b'j': '<I'}
-_CONSTANTS = {b'N': None, b'\x88': True, b'\x89': False, b')': ()}
-_TUPLES = {b'\x85': 1, b'\x86': 2, b'\x87': 3}
-_LONG1 = b'\x8a'
+# The opcodes that torch.save writes for a state dict. Of the others, those of classes (INST, OBJ,
+# NEWOBJ) and of sets and bytes are of no use, and two kinds would be harmful: EXT1 to EXT4 may skip
+# find_class, and DICT and those of sets hash whatever the file wants.
+_ALLOWED = {
+  opcode.code.encode('latin-1'): opcode
+  for opcode in pickletools.opcodes
+  if opcode.name
+  in {
+    *('PROTO', 'FRAME', 'STOP', 'MARK', 'GLOBAL', 'STACK_GLOBAL', 'REDUCE', 'BUILD', 'BINPERSID'),
+    *('NONE', 'NEWTRUE', 'NEWFALSE', 'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT'),
+    *('BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'BINSTRING', 'SHORT_BINSTRING'),
+    *('EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3', 'EMPTY_LIST', 'APPEND', 'APPENDS'),
+    *('EMPTY_DICT', 'SETITEM', 'SETITEMS'),
+    *('BINPUT', 'LONG_BINPUT', 'MEMOIZE', 'BINGET', 'LONG_BINGET'),
+  }
+}
+_DAMAGED = 'its pickle is damaged; fetch it again'
+# GLOBAL of a name that stands for `_Dict`, called without arguments.
+_MAKE_DICT = b'cd\nd\n)R'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(NamedTuple):
   """A stretch of numbers, or a part of one; counted in numbers, not bytes."""
 
   key: str
@@ -56,8 +70,7 @@ class Storage:
   count: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
   """A view of a storage: offset and strides count numbers, not bytes."""
 
   storage: Storage
@@ -66,39 +79,33 @@ class Tensor:
   strides: tuple[int, ...]
 
 
-class Machine:
-  """Pickle's stack machine, as far as weights need it.
+class Pickles:
+  """Pickles that follow each other in a file.
 
   Attributes:
-    at: offset of the next byte in the file.
     storages: (dtype, number of numbers) of the storages met so far, by key.
   """
 
   def __init__(self, file: MappedFile, start: int, end: int):
-    """Sets the machine to the first byte of a pickle, or of several that follow each other.
+    """Begins with the first pickle.
 
     Args:
       file: the file.
       start: offset of the first byte.
       end: offset after the last byte that may be read.
     """
-    self.file, self.data = file, file.data.data
-    self.at, self.end = start, end
     self.storages = {}
-    self.left = _MOST
-    # What a name in the file may stand for, beside the types of storages.
-    self.calls = {
-      'collections.OrderedDict': self._dict,
-      'torch.Size': self._first,
-      'torch._utils._rebuild_tensor': self._tensor,
-      'torch._utils._rebuild_tensor_v2': self._tensor,
-      'torch._utils._rebuild_parameter': self._first,
-      'torch._utils._rebuild_parameter_with_state': self._first,
-      'torch.nn.parameter.Parameter': self._first,
-    }
+    self._file, self._start = file, start
+    self._data = file.data[start : min(end, start + _BYTES)].tobytes()
+    self._stream = io.BytesIO(self._data)
+
+  @property
+  def at(self) -> int:
+    """Offset of the next byte in the file."""
+    return self._start + self._stream.tell()
 
   def load(self):
-    """Follows one pickle to its end.
+    """Reads one pickle.
 
     Returns:
       a dict (entries whose key isn't text are left out), list, tuple, text, number, None, Storage
@@ -107,168 +114,152 @@ class Machine:
     Raises:
       InputError: the pickle is damaged, too long, or asks for more than weights need.
     """
-    self.stack, self.below, memo = [], [], {}
-    while True:
-      self._spend(1)
-      op = self._take(1)
-      if op in _NUMBERS:
-        self.stack.append(self._number(_NUMBERS[op]))
-      elif op == _LONG1:
-        self.stack.append(int.from_bytes(self._take(self._number('<B')), 'little', signed=True))
-      elif op in _TEXTS:
-        self.stack.append(self._text(self._take(self._number(_TEXTS[op]))))
-      elif op in _CONSTANTS:
-        self.stack.append(_CONSTANTS[op])
-      elif op == b'}':  # EMPTY_DICT
-        self.stack.append({})
-      elif op == b']':  # EMPTY_LIST
-        self.stack.append([])
-      elif op in _PUTS:
-        memo[self._number(_PUTS[op])] = self._top(object)
-      elif op == b'\x94':  # MEMOIZE
-        memo[len(memo)] = self._top(object)
-      elif op in _GETS:
-        index = self._number(_GETS[op])
-        self._check(index in memo)
-        self.stack.append(memo[index])
-      elif op == b'(':  # MARK
-        self.below.append(self.stack)
-        self.stack = []
-      elif op in _TUPLES:
-        self.stack.append(tuple([self._pop() for _ in range(_TUPLES[op])][::-1]))
-      elif op == b't':  # TUPLE
-        items = self._items()
-        self.stack.append(tuple(items))
-      elif op == b'a':  # APPEND
-        value = self._pop()
-        self._top(list).append(value)
-      elif op == b'e':  # APPENDS
-        items = self._items()
-        self._top(list).extend(items)
-      elif op == b's':  # SETITEM
-        value, key = self._pop(), self._pop()
-        self._set([(key, value)])
-      elif op == b'u':  # SETITEMS
-        items = self._items()
-        self._set(zip(items[::2], items[1::2]))
-      elif op == b'c':  # GLOBAL
-        module, name = self._line(), self._line()
-        self.stack.append(self._global(module, name))
-      elif op == b'\x93':  # STACK_GLOBAL
-        name, module = self._pop(), self._pop()
-        self.stack.append(self._global(module, name))
-      elif op == b'R':  # REDUCE
-        arguments, call = self._pop(), self._pop()
-        self._check(callable(call) and isinstance(arguments, tuple))
-        self.stack.append(call(arguments))
-      elif op == b'b':  # BUILD: attributes of an OrderedDict, such as _metadata
-        self._pop()
-        self._top(dict)
-      elif op == b'Q':  # BINPERSID
-        self.stack.append(self._storage(self._pop()))
-      elif op == b'\x80':  # PROTO
-        self._take(1)
-      elif op == b'\x95':  # FRAME
-        self._take(8)
-      elif op == b'.':  # STOP
-        return self._pop()
-      else:
-        raise self.file.fail(f'its pickle has opcode {op!r}: not a file of weights alone; {ADVICE}')
-
-  def _check(self, right):
-    if not right:
-      raise self.file.fail(f'its pickle is damaged near byte {self.at}; fetch it again')
-
-  def _spend(self, number):
-    self.left -= number
-    if self.left < 0:
-      raise self.file.fail(f'its pickle has over {_MOST} parts, too many for weights; {ADVICE}')
-
-  def _take(self, length) -> bytes:
-    if self.at + length > self.end:
-      raise self.file.fail('its pickle is cut short; fetch it again')
-    self.at += length
-    return bytes(self.data[self.at - length : self.at])
-
-  def _number(self, layout):
-    return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
-
-  def _text(self, data) -> str:
+    copied, trouble = io.BytesIO(), _DAMAGED
     try:
-      return data.decode('utf-8')
-    except UnicodeDecodeError:
-      self._check(False)
+      self._copy(copied)
+    except _Refused as error:
+      trouble = str(error)
+    copied.seek(0)
+    try:
+      # What comes before the trouble is read all the same: a name there says better what is wrong.
+      return _Unpickler(copied, self.storages).load()
+    except _Refused as error:
+      trouble = str(error)
+    except Exception:  # The documentation of `pickle` lists some and says that there are others.
+      pass
+    raise self._file.fail(trouble)
 
-  def _line(self) -> str:
-    # No module or class that is of use has a name of more than 200 letters.
-    line = bytes(self.data[self.at : min(self.at + 200, self.end)])
-    self._check(b'\n' in line)
-    return self._text(self._take(line.index(b'\n') + 1)[:-1])
+  def _copy(self, copied: io.BytesIO) -> None:
+    """Copies the next pickle, as far as it is what `torch.save` writes for a state dict."""
+    for number in range(_OPCODES):
+      start = self._stream.tell()
+      code = self._stream.read(1)
+      if code and code not in _ALLOWED:
+        raise _Refused(f'its pickle has opcode {code!r}: not a file of weights alone; {ADVICE}')
+      try:
+        opcode = _ALLOWED[code]
+        argument = opcode.arg.reader(self._stream) if opcode.arg else None
+        if isinstance(argument, str):
+          argument.encode()  # The unpickler lets half characters (surrogates) pass.
+      except (KeyError, ValueError):
+        raise _Refused('its pickle is damaged, too long or cut short; fetch it again') from None
+      if opcode.name in ('BINPUT', 'LONG_BINPUT') and argument > number:
+        # The memo is an array: one large index would take gigabytes.
+        raise _Refused(_DAMAGED)
+      if opcode.name == 'EMPTY_DICT':
+        # A dict of the unpickler hashes any key, and a tuple of tuples takes forever or overflows
+        # the stack.
+        copied.write(_MAKE_DICT)
+      elif opcode.name != 'FRAME':  # It says how long a part is, which is no longer so.
+        copied.write(self._data[start : self._stream.tell()])
+      if opcode.name == 'STOP':
+        return
+    raise _Refused(f'its pickle has over {_OPCODES} parts, too many for weights; {ADVICE}')
 
-  def _pop(self):
-    self._check(self.stack)
-    return self.stack.pop()
 
-  def _top(self, kind):
-    self._check(self.stack and isinstance(self.stack[-1], kind))
-    return self.stack[-1]
+class _Refused(Exception):
+  """What a pickle wants that weights don't need."""
 
-  def _items(self) -> list:
-    """What came after the last mark."""
-    self._check(self.below)
-    items, self.stack = self.stack, self.below.pop()
-    return items
 
-  def _set(self, pairs):
-    # Tensors are named by text; to hash anything else could take forever.
-    self._top(dict).update((key, value) for key, value in pairs if isinstance(key, str))
+class _Unpickler(pickle.Unpickler):
+  """Makes descriptions of tensors, and nothing else beyond plain data."""
 
-  def _global(self, module, name):
-    self._check(isinstance(module, str) and isinstance(name, str))
+  def __init__(self, stream, storages):
+    super().__init__(stream, encoding='utf-8')
+    self._storages = storages
+
+  def find_class(self, module, name):
+    """What a name stands for: never anything that the file could change, or call for harm."""
     if module in ('torch', 'torch.cuda') and name in _DTYPES:
-      return _DTYPES[name]
+      return name
     full = f'{module}.{name}'
-    if full not in self.calls:
+    if full not in _MAKERS:
       shown = full if full.isprintable() else ascii(full)
-      raise self.file.fail(f'refers to {shown[:200]}: not a file of weights alone; {ADVICE}')
-    return self.calls[full]
+      raise _Refused(f'refers to {shown[:200]}: not a file of weights alone; {ADVICE}')
+    return _MAKERS[full]
 
-  def _storage(self, identity) -> Storage:
+  def persistent_load(self, identity) -> Storage:
     """A storage, from ('storage', type, key, device, count[, (name, start, count) of a part])."""
-    self._check(isinstance(identity, tuple) and len(identity) in (5, 6))
-    _, dtype, key, _, count, part = (*identity, None)[:6]
-    self._check(isinstance(dtype, np.dtype) and isinstance(key, str))
-    self._check(part is None or (isinstance(part, tuple) and len(part) == 3))
+    _check(isinstance(identity, tuple) and len(identity) in (5, 6))
+    _, kind, key, _, count, part = (*identity, None)[:6]
+    _check(isinstance(kind, str) and kind in _DTYPES and isinstance(key, str))
+    _check(part is None or (isinstance(part, tuple) and len(part) == 3))
     _, start, length = part or (None, 0, count)
-    self._check(_naturals([count, start, length]) and start + length <= count)
-    self._check(self.storages.setdefault(key, (dtype, count)) == (dtype, count))
+    _check(_naturals([count, start, length]) and start + length <= count)
+    dtype = _DTYPES[kind]
+    _check(self._storages.setdefault(key, (dtype, count)) == (dtype, count))
     return Storage(key, dtype, start, length)
 
-  def _dict(self, arguments) -> dict:
-    """An OrderedDict. Python 2 hands over the pairs; Python 3 sets them afterwards."""
-    self._check(len(arguments) <= 1)
-    pairs = arguments[0] if arguments else []
-    self._check(isinstance(pairs, list))
-    # One list may be handed over again and again.
-    self._spend(len(pairs))
-    self._check(all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs))
-    return {key: value for key, value in pairs if isinstance(key, str)}
 
-  def _first(self, arguments):
-    self._check(arguments)
-    return arguments[0]
+class _Maker:
+  """Something to be called; a plain function has attributes that a file could set by BUILD."""
 
-  def _tensor(self, arguments) -> Tensor:
-    """A tensor, from (storage, offset, shape, strides[, requires_grad, hooks[, marks]])."""
-    self._check(4 <= len(arguments) <= 7)
-    storage, offset, shape, strides = arguments[:4]
-    self._check(isinstance(storage, Storage))
-    self._check(isinstance(shape, tuple) and isinstance(strides, tuple))
-    self._check(len(shape) == len(strides) <= _RANK and _naturals([offset, *shape, *strides]))
-    if len(arguments) == 7 and arguments[6]:
-      raise self.file.fail(f'holds a tensor marked as negated or conjugated; {ADVICE}')
-    return Tensor(storage, offset, shape, strides)
+  __slots__ = ('_make',)
+
+  def __init__(self, make):
+    self._make = make
+
+  def __call__(self, *arguments):
+    return self._make(*arguments)
+
+  def __setstate__(self, state):
+    raise ValueError
+
+
+class _Dict(dict):
+  """A dict with text as keys. Tensors are named by text; others are not hashed and left out."""
+
+  __slots__ = ()
+
+  def __setitem__(self, key, value):
+    if isinstance(key, str):
+      super().__setitem__(key, value)
+
+  def __setstate__(self, state):
+    """Leaves out the attributes of an OrderedDict, such as _metadata."""
+
+
+def _ordered_dict(pairs=None):
+  """An OrderedDict. Python 2 hands over the pairs; Python 3 sets them afterwards."""
+  result = _Dict()
+  _check(pairs is None or isinstance(pairs, list))
+  for pair in pairs or ():
+    _check(isinstance(pair, list | tuple) and len(pair) == 2)
+    result[pair[0]] = pair[1]
+  if pairs:
+    pairs.clear()  # A file could hand over one list again and again.
+  return result
+
+
+def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, marks=None) -> Tensor:
+  _check(isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple))
+  _check(len(shape) == len(strides) <= _RANK and _naturals([offset, *shape, *strides]))
+  if marks:
+    raise _Refused(f'holds a tensor marked as negated or conjugated; {ADVICE}')
+  return Tensor(storage, offset, shape, strides)
+
+
+def _first(value, *_others):
+  return value
+
+
+# What a name may stand for, beside the types of storages.
+_MAKERS = {
+  'd.d': _Maker(_Dict),
+  'collections.OrderedDict': _Maker(_ordered_dict),
+  'torch.Size': _Maker(_first),
+  'torch._utils._rebuild_tensor': _Maker(_tensor),
+  'torch._utils._rebuild_tensor_v2': _Maker(_tensor),
+  'torch._utils._rebuild_parameter': _Maker(_first),
+  'torch._utils._rebuild_parameter_with_state': _Maker(_first),
+  'torch.nn.parameter.Parameter': _Maker(_first),
+}
 
 
 def _naturals(values) -> bool:
   return all(type(value) is int and 0 <= value < 2**63 for value in values)
+
+
+def _check(right):
+  if not right:
+    raise ValueError  # Told of as damage, see `Pickles.load`.

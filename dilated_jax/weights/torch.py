@@ -3,21 +3,23 @@
 Source: torch/serialization.py (the two containers); PKWARE's APPNOTE 4.3 and 4.5.3 (zip archives).
 """
 
+import io
 import math
 import struct
+import zipfile
 
 import ml_dtypes
 import numpy as np
 
 from dilated_jax.weights.mapped import MappedFile
-from dilated_jax.weights.pickles import ADVICE, Machine, Tensor
+from dilated_jax.weights.pickles import ADVICE, Pickles, Tensor
 
 _ZIP = b'PK\3\4'
 # The number that opens files of torch < 1.6, and how a pickle writes it.
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY = b'\x8a\x0a' + _MAGIC.to_bytes(10, 'little')
-# In a zip archive; a tensor takes one.
-_MEMBERS = 50_000
+# Bytes of an archive's directory; a tensor takes about 80, and `zipfile` ten times as much memory.
+_DIRECTORY = 4 << 20
 
 
 def matches(file: MappedFile) -> bool:
@@ -107,18 +109,18 @@ def _read_legacy(file):
   Returns:
     what was saved; the first byte of each storage; the byte order.
   """
-  machine = Machine(file, 0, file.size)
-  magic = machine.load()
+  pickles = Pickles(file, 0, file.size)
+  magic = pickles.load()
   if not isinstance(magic, int) or magic != _MAGIC:
     raise file.fail(f'is not what torch.save writes; {ADVICE}')
-  _version, _system, tree, keys = (machine.load() for _ in range(4))
-  places, at = {}, machine.at
+  _version, _system, tree, keys = (pickles.load() for _ in range(4))
+  places, at = {}, pickles.at
   for key in keys if isinstance(keys, list) else ():
-    if not isinstance(key, str) or key not in machine.storages:
+    if not isinstance(key, str) or key not in pickles.storages:
       raise file.fail('lists a storage that no tensor uses: it is damaged; fetch it again')
-    dtype, count = machine.storages[key]
+    dtype, count = pickles.storages[key]
     # Little-endian on all machines, whatever the pickle says of the one that wrote.
-    if _unpack(file, '<Q', at) != (count,):
+    if file.bytes(at, 8, 'a length') != struct.pack('<Q', count):
       raise file.fail(f'storage {key[:100]!r} is not of length {count}: damaged; fetch it again')
     places[key] = at + 8
     at += 8 + count * dtype.itemsize
@@ -146,10 +148,10 @@ def _read_zip(file):
       raise file.fail(f'has byte order {text!r}, which should be little or big')
     order = '<' if text == b'little' else '>'
   start, length = _contents(file, members, f'{root}data.pkl')
-  machine = Machine(file, start, min(start + length, file.size))
-  tree = machine.load()
+  pickles = Pickles(file, start, start + length)
+  tree = pickles.load()
   places = {}
-  for key, (dtype, count) in machine.storages.items():
+  for key, (dtype, count) in pickles.storages.items():
     if f'{root}data/{key}' in members:
       places[key], length = _contents(file, members, f'{root}data/{key}')
       if length != count * dtype.itemsize:
@@ -157,59 +159,31 @@ def _read_zip(file):
   return tree, places, order
 
 
-def _members(file) -> dict[str, tuple[int, int, bool]]:
-  """The directory of a zip archive: place, length and whether it is stored as it is, by name."""
-  tail = max(0, file.size - 22 - 65535)
-  found = file.data[tail:].tobytes().rfind(b'PK\5\6')
-  if found < 0:
-    raise file.fail('is a zip archive without a directory: it is cut short; fetch it again')
-  end = tail + found
-  count, at = _unpack(file, '<H4xI', end + 10)
-  if end >= 20 and file.bytes(end - 20, 4, 'the directory') == b'PK\6\7':
-    (record,) = _unpack(file, '<Q', end - 12)
-    count, at = _unpack(file, '<Q8xQ', record + 32)
-  if count > _MEMBERS:
-    raise file.fail(f'is a zip archive of {count} members, too many for weights')
-  members = {}
-  for _ in range(count):
-    entry = _unpack(file, '<4s4xHH8xIIHHH8xI', at)
-    sign, flags, method, _, length, name_length, extra_length, comment_length, place = entry
-    if sign != b'PK\1\2' or not name_length:
-      raise file.fail('is a zip archive with a damaged directory; fetch it again')
-    name = file.bytes(at + 46, name_length, 'a name').decode('utf-8', 'replace')
-    at += 46 + name_length
-    length, place = _widen(file, at, at + extra_length, length, place)
-    at += extra_length + comment_length
-    # Bit 0: encrypted; method 0: not compressed.
-    members[name] = place, length, not flags & 1 and method == 0
-  return members
+def _members(file) -> dict[str, zipfile.ZipInfo]:
+  """The directory of a zip archive, by name."""
+  try:
+    with _Archive(file.path) as opened, zipfile.ZipFile(opened) as archive:
+      return {member.filename: member for member in archive.infolist()}
+  except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error):
+    raise file.fail('is a damaged zip archive, or cut short; fetch it again') from None
 
 
-def _widen(file, at, end, length, place):
-  """Length and place of a member, from the extra field (zip64) where the entry has no room."""
-  while at + 4 <= end:
-    kind, size = _unpack(file, '<HH', at)
-    if kind == 1 and size >= 8:
-      numbers = _unpack(file, f'<{min(size // 8, 3)}Q', at + 4)
-      # Length, packed length, place, each only if needed.
-      if length == 2**32 - 1:
-        length = numbers[0]
-      if place == 2**32 - 1:
-        place = numbers[-1]
-    at += 4 + size
-  return length, place
+class _Archive(io.FileIO):
+  """A file as `zipfile` reads it, which takes the whole directory into memory."""
+
+  def read(self, size=-1):
+    if size > _DIRECTORY:
+      raise zipfile.BadZipFile
+    return super().read(size)
 
 
 def _contents(file, members, name) -> tuple[int, int]:
-  """First byte and length of what a member holds."""
-  place, length, plain = members[name]
-  if not plain:
+  """First byte and length of what a member holds, as it lies in the file."""
+  member = members[name]
+  if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:  # 1: encrypted.
     raise file.fail(f'holds {name[:100]!r} compressed or encrypted; {ADVICE}')
-  sign, name_length, extra_length = _unpack(file, '<4s22xHH', place)
+  header = file.bytes(member.header_offset, 30, 'the header of a member')
+  sign, name_length, extra_length = struct.unpack('<4s22xHH', header)
   if sign != _ZIP:
     raise file.fail('is a zip archive with a damaged directory; fetch it again')
-  return place + 30 + name_length + extra_length, length
-
-
-def _unpack(file, layout, offset):
-  return struct.unpack(layout, file.bytes(offset, struct.calcsize(layout), 'its directory'))
+  return member.header_offset + 30 + name_length + extra_length, member.file_size

@@ -90,6 +90,7 @@ def test_a_directory_of_an_archive_beyond_four_gigabytes(tmp_path):
     numbers = b''.join(part + bytes(4) for part in (lengths[4:], lengths[:4], place))
     directory += entry[:20] + b'\xff' * 8 + entry[28:30] + (34).to_bytes(2, 'little')
     directory += entry[32:42] + b'\xff' * 4 + entry[46:] + b'ab\2\0xy' + b'\1\0\x18\0' + numbers
+  ends = ends[:12] + len(directory).to_bytes(4, 'little') + ends[16:]
   data = archive[:start] + directory + ends
   result = reader.read(mapped(tmp_path, data))
   np.testing.assert_array_equal(result['a'], NUMBERS)
@@ -236,6 +237,40 @@ def test_the_refusal_names_what_it_refuses(tmp_path, wrap, name):
       reader.read(mapped(tmp_path, wrap(data)))
 
 
+TAMPERING = {
+  'a type': b'ctorch\nFloatStorage\n',
+  'a call': b'ctorch._utils\n_rebuild_tensor_v2\n',
+  'a size': b'ctorch\nSize\n',
+  'a dict': b'}',
+  'an OrderedDict': b'ccollections\nOrderedDict\n)R',
+  'a list': b']',
+  'a tuple': b')',
+  'text': text('a'),
+}
+STATES = {
+  'attributes': pickle.dumps({'__call__': 1, '_make': 2, 'shape': 3}, 2)[2:-1],
+  'slots': pickle.dumps((None, {'__call__': 1, '_make': 2, 'shape': 3}), 2)[2:-1],
+  'a tuple': pickle.dumps((3, '>', None, None, None, -1, -1, 0), 2)[2:-1],
+}
+
+
+@pytest.mark.parametrize('thing', TAMPERING.values(), ids=TAMPERING)
+@pytest.mark.parametrize('state', STATES.values(), ids=STATES)
+def test_a_file_changes_nothing_for_those_that_follow(tmp_path, thing, state):
+  """BUILD sets attributes of whatever it finds."""
+  with pytest.raises(InputError):
+    reader.read(mapped(tmp_path, zipped(b'\x80\2' + thing + state + b'b.')))
+  test_own_files_are_read(tmp_path, zipped)
+
+
+def test_a_described_tensor_can_not_be_changed(tmp_path):
+  good = pickled({'a': View(Stored('0', 12), 0, (12,), (1,))})
+  for state in STATES.values():
+    changed = good[:-2] + state + b'bs.'
+    with pytest.raises(InputError, match='damaged'):
+      reader.read(mapped(tmp_path, zipped(changed, {'0': NUMBERS.tobytes()})))
+
+
 def test_zip_archives_of_other_kinds(tmp_path):
   np.savez(tmp_path / 'x.npz', a=np.ones(3))
   with pytest.raises(InputError, match=r'without data.pkl'):
@@ -270,6 +305,10 @@ def nasty(much):
   name = archive.rfind(b'archive/data.pkl')
   yield 'long member', bytes(archive[: name - 22] + b'\xff' * 4 + archive[name - 18 :])
   yield 'member elsewhere', bytes(archive[: name - 4] + b'\xff' * 4 + archive[name:])
+  entry = b'PK\1\2' + bytes(24) + b'\1' + bytes(17) + b'a'
+  size = (len(entry) * much).to_bytes(4, 'little')
+  tail = b'PK\5\6' + bytes(8) + size + end.to_bytes(4, 'little') + bytes(2)
+  yield 'many real members', bytes(archive[:end]) + entry * much + tail
   pickles = {
     'lists': b']' * much,
     'lists in lists': b']' + b'](' * much + b'e' * much + b'.',
@@ -278,6 +317,14 @@ def nasty(much):
     'tuples in each other': b')' + b'\x85' * much + b'.',
     'tuples of themselves': b')q\0' + b'h\0\x86q\0' * much + b'.',
     'a key of tuples': b'})q\0' + b'h\0\x86q\0' * much + b'Ns.',
+    'many keys of tuples': b'})q\0' + b'h\0\x86q\0' * much + b'(h\0Nh\0Nu.',
+    'a pair with a key of tuples': (
+      b')q\0' + b'h\0\x86q\0' * much + b'ccollections\nOrderedDict\n]h\0N\x86a\x85R.'
+    ),
+    'a dict of tuples': b')q\0' + b'h\0\x86q\0' * much + b'(h\0Nd.',
+    'a set of tuples': b'\x8f)q\0' + b'h\0\x86q\0' * much + b'(h\0\x90.',
+    'dicts': b'}' * much,
+    'doubled': b'2' * much,
     'marks': b'(' * much + b'.',
     'marks without end': b'(' * 5 * much,
     'memo': b'Nr\xff\xff\xff\xffr\0\0\0\x80j\xff\xff\xff\xff.',
