@@ -6,9 +6,9 @@
   dilated-jax audit --dataset=camvid --data_dir=PREPARED
 
 Without --dataset and --num_classes the classes are found from the labels. Splits are subfolders
-called train, val and test, or lists: --split=train.txt,val.txt, with one name or "picture label" a
-line. A data set in FOLDER is laid out as for training; one in PREPARED is looked at as it was
-written, by splits. Errors end with exit status 1, warnings and notes do not. REPORT gets
+called train, val and test, or lists: --split_files=train.txt,val.txt, with one name or "picture
+label" a line. A data set in FOLDER is laid out as for training; one in PREPARED is looked at as it
+was written, by splits. Errors end with exit status 1, warnings and notes do not. REPORT gets
 audit.json with every file that was found, and audit.png with the worst cases.
 """
 
@@ -40,7 +40,7 @@ def define_flags(values=flags.FLAGS):
     'data_dir', None,
     'Folder of prepared data sets, or for --dataset=folder that of your own.', **into,
   )  # fmt: skip
-  flags.DEFINE_list('split', None, 'Lists of pictures, each named after its split.', **into)
+  flags.DEFINE_list('split_files', None, 'Lists of pictures, each named after its split.', **into)
   flags.DEFINE_string('output', None, 'Folder for audit.json and audit.png.', **into)
   flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1, **into)
 
@@ -60,7 +60,7 @@ def main(values=flags.FLAGS):
   wrong = [finding for finding in report.findings if finding.severity == 'error']
   if wrong:
     counts = ', '.join(f'{finding.kind} ({len(finding.faults)})' for finding in wrong)
-    raise InputError(f'this data set is not legal: {counts}; see above')
+    raise InputError(f'this data set is not valid: {counts}; see above')
 
 
 def audited(values) -> audit.Report:
@@ -75,10 +75,10 @@ def audited(values) -> audit.Report:
     if values.data_dir and values.dataset != 'folder':
       raise InputError('--data_dir has no meaning with --images: the pictures are there')
     classes = expected(values)
-    paired = pairing.of_folders(values.images, values.labels, values.split or ())
+    paired = pairing.of_folders(values.images, values.labels, values.split_files or ())
     return audit.of_files(paired, threads=values.threads, **classes)
-  if values.split:
-    raise InputError('--split is for --images and --labels; a data set has its splits')
+  if values.split_files:
+    raise InputError('--split_files is for --images and --labels; a data set has its splits')
   if not values.dataset:
     raise InputError('give --images=DIR and --labels=DIR, or --dataset=NAME and --data_dir=DIR')
   ready = data.is_prepared(values.dataset, values.data_dir)
@@ -119,7 +119,7 @@ def write(report, values, output):
     print(f'the worst cases: {output / "audit.png"}')
 
 
-FLAGS = ('images', 'labels', 'dataset', 'num_classes', 'data_dir', 'split')
+FLAGS = ('images', 'labels', 'dataset', 'num_classes', 'data_dir', 'split_files')
 
 
 if __name__ == '__main__':

@@ -57,7 +57,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('split', 'test', 'Split to report.', **into)
   flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **into)
   flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
-  flags.DEFINE_integer('pictures', 4, 'On the sheet.', lower_bound=1, **into)
+  flags.DEFINE_integer('num_images', 4, 'Rows of grid.png.', lower_bound=1, **into)
 
 
 def main(values=flags.FLAGS):
@@ -314,7 +314,7 @@ def image_grid(values, workdir, cells):
   name = cells[0]['dataset']
   source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
   classes = datasets.classes(name, values.data_dir, values.manual_dir)
-  chosen = np.linspace(0, len(source) - 1, min(values.pictures, len(source))).astype(int)
+  chosen = np.linspace(0, len(source) - 1, min(values.num_images, len(source))).astype(int)
   examples = [source[int(index)] for index in chosen]
   rows = [
     [each['image'], visualization.colorize(each['label'], classes.palette)] for each in examples

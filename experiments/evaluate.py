@@ -22,7 +22,7 @@ import time
 from absl import flags, logging
 
 from dilated_jax import data, evaluation, files, progress
-from dilated_jax.data.sequences import Subset
+from dilated_jax.data.sequences import take_evenly
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import boundaries, label_files, metrics, protocols
 from dilated_jax.images import files as image_files, matching
@@ -59,7 +59,7 @@ def define_flags(values=flags.FLAGS):
   )
   flags.DEFINE_bool('boundaries', False, 'Also score what lies near boundaries.', **string)
   flags.DEFINE_integer(
-    'limit', None, 'Score this many pictures only, the first.', lower_bound=1, **string
+    'limit', None, 'Take this many pictures, spread evenly.', lower_bound=1, **string
   )
   flags.DEFINE_integer(
     'batch_size', 8, 'Pictures of one size that are labeled together.', lower_bound=1, **string
@@ -109,8 +109,7 @@ def from_weights(values) -> dict:
     values.manual_dir,
     instances=values.protocol == 'cityscapes',
   )
-  if values.limit:
-    source = Subset(source, range(min(values.limit, len(source))))
+  source = take_evenly(source, values.limit)
   logging.info('scoring %s on %s %s: %d pictures', spec.model, name, values.split, len(source))
   start = time.monotonic()
   result = evaluation.evaluate(
@@ -137,7 +136,7 @@ def from_pictures(values) -> dict:
   pairs = matching.pair_by_name(values.predictions, values.labels)
   predictions, labels = readers(values, classes, pairs)
   print(labels.how, predictions.how, sep='\n')
-  pairs = pairs[: values.limit]
+  pairs = take_evenly(pairs, values.limit)
   for predicted, label in progress.track(pairs, what='pictures'):
     truth, said = labels.read(label), predictions.read(predicted)
     if said.shape != truth.shape:

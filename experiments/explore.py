@@ -1,13 +1,13 @@
 """Tells what a network is made of and what it sees: its layers, without any weights.
 
   dilated-jax explore --model=dilation8 --text
-  dilated-jax explore --model=dilation8 --dilations=2,2,2,2 --input=500x628
-  dilated-jax explore --weights=DIR --json=network.json
+  dilated-jax explore --model=dilation8 --dilations=2,2,2,2 --input_size=500x628
+  dilated-jax explore --weights=DIR --output=network.json
 
 For each layer it tells the receptive field of a cell, the jump between neighboring cells and the
 offset of the first (in pixels of the input, along one axis), the size of the output, parameters,
 operations (a multiply-add counts as 2), and the memory that its input and output take together.
---input is what the network is fed, margins included.
+--input_size is what the network is fed, margins included.
 """
 
 import dataclasses
@@ -36,25 +36,25 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_integer('num_classes', 21, 'Classes of the network.', lower_bound=2, **into)
   flags.DEFINE_string('weights', None, 'Weights folder whose network it is, instead.', **into)
   flags.DEFINE_string(
-    'input', None, 'Size of the input, HxW; if not given, that of the weights, or 512 pixels and '
-    'the margins.', **into,
+    'input_size', None, 'Size of the input, HxW; if not given, that of the weights, or 512 pixels '
+    'and the margins.', **into,
   )  # fmt: skip
   flags.DEFINE_bool('text', False, 'Print it; also done where no file is asked for.', **into)
-  flags.DEFINE_string('json', None, 'JSON file to write it to.', **into)
+  flags.DEFINE_string('output', None, 'JSON file to write it to.', **into)
 
 
 def main(values=flags.FLAGS):
-  if values.json and os.path.isdir(values.json):
-    raise InputError(f'--json={values.json}: is a folder; name a file')
+  if values.output and os.path.isdir(values.output):
+    raise InputError(f'--output={values.output}: is a folder; name a file')
   name, options, model, size = network(values)
-  if values.input:
-    size = cli.parsed('input', values.input, cli.size)
+  if values.input_size:
+    size = cli.parsed('input_size', values.input_size, cli.size)
   result = {'model': name, 'options': options} | explore(model, *size)
-  if values.text or not values.json:
+  if values.text or not values.output:
     print(text(result))
-  if values.json:
-    files.write_atomic(values.json, json.dumps(result, indent=2).encode() + b'\n')
-    print(f'written to {values.json}')
+  if values.output:
+    files.write_atomic(values.output, json.dumps(result, indent=2).encode() + b'\n')
+    print(f'written to {values.output}')
 
 
 def network(values) -> tuple:

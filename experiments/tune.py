@@ -12,10 +12,9 @@ splits are refused: a score is worth nothing on the pictures that it was chosen 
 import pathlib
 
 from absl import flags, logging
-import numpy as np
 
 from dilated_jax import data
-from dilated_jax.data.sequences import Subset
+from dilated_jax.data.sequences import take_evenly
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import crf_search
 from dilated_jax.files import write_atomic
@@ -45,7 +44,9 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **into)
   flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
   flags.DEFINE_string('split', 'val', 'Split to choose by; no test split.', **into)
-  flags.DEFINE_integer('limit', None, 'Take this many pictures, evenly.', lower_bound=1, **into)
+  flags.DEFINE_integer(
+    'limit', None, 'Take this many pictures, spread evenly.', lower_bound=1, **into
+  )
   for name, default, what in _VALUES:
     flags.DEFINE_list(name, default.split(','), what, **into)
 
@@ -62,8 +63,7 @@ def main(values=flags.FLAGS):
   classes = data.classes(name, values.data_dir, values.manual_dir)
   classes.class_order(segmenter.spec.classes, 'the weights')  # Before data is prepared for nothing.
   source = data.load(name, values.split, values.data_dir, values.manual_dir)
-  if values.limit and values.limit < len(source):
-    source = Subset(source, np.linspace(0, len(source) - 1, values.limit).astype(int))
+  source = take_evenly(source, values.limit)
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
   ranked = crf_search.search(segmenter, source, classes, trials, output / 'counts.json')
   lines = table(ranked)

@@ -1,7 +1,7 @@
 """Draws the scales of a photograph (starlet transform, algorithme à trous); denoises it.
 
-  dilated-jax wavelets --input=dog.jpg --output=scales
-  dilated-jax wavelets --input=dog.jpg --output=scales --scales=5 --noise=20 --denoise=3
+  dilated-jax wavelets --image=dog.jpg --output=scales
+  dilated-jax wavelets --image=dog.jpg --output=scales --num_scales=5 --noise=20 --denoise=3
 
 Writes STEM_scales.png, a sheet of the photograph, its details from fine to coarse (gray is 0, full
 contrast 4 deviations) and what is left; together they add up to the photograph. With --denoise also
@@ -32,9 +32,9 @@ SIDE = 560  # Larger photographs are reduced to this for the sheet.
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
-  flags.DEFINE_string('input', None, 'Photograph.', required=True, **into)
+  flags.DEFINE_string('image', None, 'Photograph.', required=True, **into)
   flags.DEFINE_string('output', None, 'Folder for the results.', required=True, **into)
-  flags.DEFINE_integer('scales', 5, 'Number of details.', 1, 12, **into)
+  flags.DEFINE_integer('num_scales', 5, 'Number of details.', 1, 12, **into)
   flags.DEFINE_enum('generation', '1', ('1', '2'), 'Of the starlet transform.', **into)
   flags.DEFINE_float(
     'denoise', None, 'Drop details below this many deviations of the noise.', 0.0, 1e6, **into
@@ -45,7 +45,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  path, output = pathlib.Path(values.input), pathlib.Path(values.output)
+  path, output = pathlib.Path(values.image), pathlib.Path(values.output)
   if output.exists() and not output.is_dir():
     raise InputError(f'--output={output}: is a file; name a folder')
   if math.isnan(values.noise):
@@ -55,7 +55,7 @@ def main(values=flags.FLAGS):
   image = clean + noise.astype(np.float32)
 
   generation = int(values.generation)
-  transform = functools.partial(wavelets.starlet, scales=values.scales, generation=generation)
+  transform = functools.partial(wavelets.starlet, scales=values.num_scales, generation=generation)
   scales = np.asarray(_of_channels(transform, 3)(image))
   sigma = _of_channels(lambda x: wavelets.noise_deviation(x, generation), 0)(scales[0])
   report(scales, np.asarray(sigma), generation)
@@ -64,7 +64,7 @@ def main(values=flags.FLAGS):
   panels = [(title, shown(image)), *panels_of(scales)]
   if values.denoise is not None:
     denoise = functools.partial(
-      wavelets.denoise, scales=values.scales, k=values.denoise, mode=values.mode,
+      wavelets.denoise, scales=values.num_scales, k=values.denoise, mode=values.mode,
       generation=generation,
     )  # fmt: skip
     denoised = np.asarray(_of_channels(denoise, 2)(image))

@@ -44,13 +44,13 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string(
     'inputs', None, 'Sounds: wav FILE, FOLDER or GLOB (16-bit PCM); else made-up tones.', **into
   )
-  whole('blocks', 2, 'Of dilations 1, 2, 4, ...')
-  whole('layers', 9, 'Of a block.')
+  whole('num_blocks', 2, 'Of dilations 1, 2, 4, ...')
+  whole('num_layers', 9, 'Of a block.')
   whole('channels', 32, 'Between the layers.')
   whole('skip_channels', 64, 'Into the head.')
   whole('num_steps', 800, 'Of Adam.')
   whole('batch_size', 4, 'Pieces a step.')
-  whole('crop', 2048, 'Samples of a piece.')
+  whole('segment_length', 2048, 'Samples of a piece of sound that is learnt from.')
   flags.DEFINE_float('learning_rate', 4e-3, 'At first; falls to 0.', 1e-9, 10.0, **into)
   flags.DEFINE_float('seconds', 4.0, 'To generate.', 0.1, 600.0, **into)
   flags.DEFINE_float('temperature', 1.0, 'Below 1 likely samples become likelier.', 0.01, **into)
@@ -61,17 +61,19 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output)
   if output.exists() and not output.is_dir():
     raise InputError(f'--output={output}: is a file; name a folder')
-  network = {name: values[name].value for name in ('blocks', 'layers', 'channels', 'skip_channels')}
-  model = models.create('wavenet', CODES, **network)
+  model = models.create(
+    'wavenet', CODES, blocks=values.num_blocks, layers=values.num_layers,
+    channels=values.channels, skip_channels=values.skip_channels,
+  )  # fmt: skip
   field = geometry.receptive_field(model)
   sounds, rate = read(values.inputs) if values.inputs else (melodies(values.seed), 8000)
-  parts = [split(name, sound, values.crop) for name, sound in sounds.items()]
+  parts = [split(name, sound, values.segment_length) for name, sound in sounds.items()]
   train, held_out = [part[0] for part in parts], np.concatenate([part[1] for part in parts])
   held_out = held_out[: HEARD * rate]
   if len(held_out) <= field:
     raise InputError(
       f'{len(held_out)} samples are held out, {HELD_OUT:.0%} of all; the receptive field has '
-      f'{field}: give more --inputs, or fewer --blocks or --layers'
+      f'{field}: give more --inputs, or fewer --num_blocks or --num_layers'
     )
   logging.info('%d samples, %d a second; the field is %d', sum(map(len, train)), rate, field)
 
@@ -142,25 +144,27 @@ def melodies(seed: int, beats: int = 400, rate: int = 8000) -> dict:
   return {'melody': np.concatenate(sound).astype(np.float32)}
 
 
-def split(name: str, sound, crop: int) -> tuple[np.ndarray, np.ndarray]:
+def split(name: str, sound, length: int) -> tuple[np.ndarray, np.ndarray]:
   """The codes of a sound: what is learnt from, and the end, which is held out."""
   codes = np.asarray(audio.mu_law_encode(sound, CODES))
   train, held_out = np.split(codes, [round((1 - HELD_OUT) * len(codes))])
-  if len(train) <= crop:
-    raise InputError(f'{name}: has {len(sound)} samples, too few for --crop={crop}')
+  if len(train) <= length:
+    raise InputError(f'{name}: has {len(sound)} samples, too few for --segment_length={length}')
   return train, held_out
 
 
 def batches_of(train, values):
-  """A function of the step: (batch_size, crop + 1) codes, from anywhere in the sounds."""
-  room = np.array([len(sound) - values.crop for sound in train])
+  """A function of the step: (batch_size, segment_length + 1) codes, from anywhere in the sounds."""
+  room = np.array([len(sound) - values.segment_length for sound in train])
   share = room / room.sum()
 
   def batch(step):
     rng = np.random.default_rng((values.seed, step))
     chosen = rng.choice(len(train), values.batch_size, p=share)
     starts = rng.integers(room[chosen])
-    return np.stack([train[i][start : start + values.crop + 1] for i, start in zip(chosen, starts)])
+    return np.stack(
+      [train[i][start : start + values.segment_length + 1] for i, start in zip(chosen, starts)]
+    )
 
   return batch
 

@@ -55,6 +55,13 @@ class Subset(MappedSequence):
     super().__init__(source.__getitem__, indices)
 
 
+def take_evenly(source: Sequence, count: int | None) -> Sequence:
+  """Returns `count` examples of a source, spread evenly over it; all if None or fewer."""
+  if count is None or count >= len(source):
+    return source
+  return Subset(source, np.linspace(0, len(source) - 1, count).astype(int))
+
+
 def in_memory(source: Sequence, limit_bytes: int = 2**31, threads: int = 8) -> Sequence:
   """Decodes every example once and keeps it, if all of them fit; else returns the source."""
   kept, size = [], 0

@@ -56,11 +56,11 @@ def of(own):
   return f'--images={own}/images', f'--labels={own}/labels'
 
 
-def test_a_legal_data_set(own, tmp_path, capsys):
+def test_a_valid_data_set(own, tmp_path, capsys):
   run(*of(own), '--num_classes=7', f'--output={tmp_path}/report')
   lines = capsys.readouterr().out.splitlines()
   assert lines[0] == '8 pairs; 160x128' and lines[1] == 'labels: class ids'
-  assert 'legal: 0 errors, 0 warnings, 0 notes' in lines
+  assert 'valid: 0 errors, 0 warnings, 0 notes' in lines
   content = json.loads((tmp_path / 'report/audit.json').read_text())
   assert content['valid'] and content['findings'] == [] and content['pictures'] == 8
   total = sum(content['pixels']['None'].values()) + content['ignored']['None']
@@ -75,7 +75,7 @@ def test_faults_end_with_status_1(own, tmp_path):
   done = start('audit', *of(own), '--dataset=scenes', f'--output={tmp_path}/report')
   assert done.returncode == 1 and 'Traceback' not in done.stderr
   assert done.stderr.splitlines()[-1] == (
-    'error: this data set is not legal: unreadable label (1); see above'
+    'error: this data set is not valid: unreadable label (1); see above'
   )
   assert f'{own}/labels/3x.png: is an empty file (0 bytes)' in done.stdout
   content = json.loads((tmp_path / 'report/audit.json').read_text())
@@ -100,13 +100,13 @@ def test_a_folder_and_what_it_says(own, capsys):
 def test_lists(own, capsys):
   (own / 'train.txt').write_text('0x\n1x\n2x\n3x')
   (own / 'val.txt').write_text('4x\n5x\n3x')
-  with pytest.raises(InputError, match=r'not legal: in two splits \(1\)'):
-    run(*of(own), '--num_classes=7', f'--split={own}/train.txt,{own}/val.txt')
+  with pytest.raises(InputError, match=r'not valid: in two splits \(1\)'):
+    run(*of(own), '--num_classes=7', f'--split_files={own}/train.txt,{own}/val.txt')
   assert '3x is in train and val' in capsys.readouterr().out
 
 
 def test_a_prepared_data_set(tmp_path, capsys):
-  with pytest.raises(InputError, match=r'scenes: not prepared in .*experiments\.prepare'):
+  with pytest.raises(InputError, match=r'scenes: not prepared in .*dilated-jax prepare'):
     run('--dataset=scenes', f'--data_dir={tmp_path}')
   data.prepare('scenes', tmp_path, counts={'train': 5, 'val': 3, 'test': 2})
   run('--dataset=scenes', f'--data_dir={tmp_path}')
@@ -124,7 +124,7 @@ def test_a_prepared_data_set(tmp_path, capsys):
     (['--images=a', '--labels=b', '--num_classes=3', '--dataset=voc'], 'drop one'),
     (['--images=a', '--labels=b', '--data_dir=c'], '--data_dir has no meaning'),
     (['--dataset=folder'], '--dataset=folder: give --data_dir=DIR'),
-    (['--dataset=voc', '--split=a.txt'], '--split is for --images and --labels'),
+    (['--dataset=voc', '--split_files=a.txt'], '--split_files is for --images and --labels'),
     (['--dataset=voc', '--output=setup.cfg'], 'is a file; name a folder'),
   ],
 )

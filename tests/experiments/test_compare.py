@@ -91,7 +91,7 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
   (tmp_path / 'recipe/published_test.json').write_text(json.dumps(published))
   arguments = [
     f'--recipe={tmp_path}/recipe', f'--workdir={tmp_path}/run', f'--data_dir={data_dir}',
-    '--contexts=none,basic', '--seeds=0,1', '--pictures=1',
+    '--contexts=none,basic', '--seeds=0,1', '--num_images=1',
   ]  # fmt: skip
   calling.run(compare, *arguments)
   trainings = [options for command, options in commands if command == 'train']

@@ -290,7 +290,7 @@ def test_a_network_on_a_split(tmp_path, capsys):
   assert (report['dataset'], report['split'], report['pictures']) == ('scenes', 'val', 3)
   assert 'scenes val: 3 pictures' in capsys.readouterr().out
   source = data.load('scenes', 'val', tmp_path / 'data')
-  counted = sum(int(np.sum(source[index]['label'] != 255)) for index in range(3))
+  counted = sum(int(np.sum(source[index]['label'] != 255)) for index in (0, 2, 4))
   assert np.sum(report['confusion']) == counted
 
   run(*common, f'--output={tmp_path}/more.json', '--limit=3', '--protocol=voc', '--boundaries')

@@ -24,7 +24,7 @@ def rows_of(out):
 
 
 def test_the_published_voc_network(capsys):
-  run('--model=dilation8', '--context=large', '--input=900', '--text')
+  run('--model=dilation8', '--context=large', '--input_size=900', '--text')
   out = capsys.readouterr().out
   rows = rows_of(out)
   assert len(rows) == 19 + 8
@@ -57,7 +57,7 @@ def test_the_published_voc_network(capsys):
 
 
 def test_dilation10_ends_at_full_size(capsys):
-  run('--model=dilation10', '--num_classes=19', '--input=1396x2420')
+  run('--model=dilation10', '--num_classes=19', '--input_size=1396x2420')
   rows = rows_of(capsys.readouterr().out)
   last = rows['ctx_upsample']
   assert (last['kind'], last['kernel'], last['stride']) == ('deconv', '16x16', '8')
@@ -66,7 +66,13 @@ def test_dilation10_ends_at_full_size(capsys):
 
 
 def test_gridding_is_told(capsys):
-  run('--model=dilation8', '--dilations=2,2,2', '--num_classes=5', '--width=0.1', '--input=384x381')
+  run(
+    '--model=dilation8',
+    '--dilations=2,2,2',
+    '--num_classes=5',
+    '--width=0.1',
+    '--input_size=384x381',
+  )
   out = capsys.readouterr().out
   # Three layers of taps -2, 0, 2: the even places of 13.
   assert 'reads 7 of the 13 scores of its field along an axis, with holes 1 wide (gridding' in out
@@ -75,7 +81,7 @@ def test_gridding_is_told(capsys):
 
 
 def test_padding_is_told(capsys):
-  run('--model=dilation7', '--input=1000x652')
+  run('--model=dilation7', '--input_size=1000x652')
   assert 'The outermost 17 cells also read zeros' in capsys.readouterr().out
   run('--model=front_end')
   out = capsys.readouterr().out
@@ -84,7 +90,7 @@ def test_padding_is_told(capsys):
 
 def test_json(tmp_path, capsys):
   file = tmp_path / 'new' / 'network.json'
-  run('--model=front_end', '--blocks=1,1', '--stride=2', f'--json={file}', '--dtype=bfloat16')
+  run('--model=front_end', '--blocks=1,1', '--stride=2', f'--output={file}', '--dtype=bfloat16')
   assert capsys.readouterr().out == f'written to {file}\n'
   result = json.loads(file.read_text())
   assert result['options'] == {'blocks': [1, 1], 'stride': 2, 'dtype': 'bfloat16'}
@@ -97,7 +103,7 @@ def test_json(tmp_path, capsys):
   assert [layer['read'] for layer in result['layers']] == [
     layer['field'] for layer in result['layers']
   ]
-  run('--model=front_end', f'--json={file}', '--text')
+  run('--model=front_end', f'--output={file}', '--text')
   assert 'conv5_3' in capsys.readouterr().out and file.exists()
 
 
@@ -127,13 +133,13 @@ def test_a_weights_folder(tmp_path, capsys):
 @pytest.mark.parametrize(
   'argument, words',
   [
-    ('--input=372', r'an input of 372 pixels vanishes in .*; give 380 or more'),
-    ('--input=9x9x9', '--input=9x9x9: a size is HxW'),
+    ('--input_size=372', r'an input of 372 pixels vanishes in .*; give 380 or more'),
+    ('--input_size=9x9x9', '--input_size=9x9x9: a size is HxW'),
     ('--dilations=1,x', '--dilations=x: '),
     ('--dilations=1,1,100000000', 'a receptive field of 1600000412 pixels; up to 100000'),
     ('--stride=3', 'stride is 3'),
     ('--weights=/nowhere', '/nowhere: is not a weights folder'),
-    ('--json=/', '--json=/: is a folder'),
+    ('--output=/', '--output=/: is a folder'),
   ],
 )
 def test_wrong_flags_are_one_line(argument, words):
@@ -160,7 +166,7 @@ def test_every_network_is_told(name, capsys):
 
 
 def test_branches_that_see_the_whole_picture(capsys, tmp_path):
-  run('--model=deeplab_v3', '--width=0.125', f'--json={tmp_path}/v3.json', '--text')
+  run('--model=deeplab_v3', '--width=0.125', f'--output={tmp_path}/v3.json', '--text')
   rows = rows_of(capsys.readouterr().out)
   assert (rows['mean']['field'], rows['aspp_4_up']['output']) == ('all', '33x33')
   layers = json.loads((tmp_path / 'v3.json').read_text())['layers']

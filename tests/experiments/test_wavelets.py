@@ -26,7 +26,7 @@ run = functools.partial(calling.run, wavelets)
 
 
 def test_the_sheet(photo, tmp_path, capsys):
-  run(f'--input={photo}', f'--output={tmp_path}/out', '--scales=3')
+  run(f'--image={photo}', f'--output={tmp_path}/out', '--num_scales=3')
   assert [path.name for path in (tmp_path / 'out').iterdir()] == ['photo_scales.png']
   # Two rows of panels: the photograph, three details; what is left.
   page = image_files.read_image(tmp_path / 'out/photo_scales.png')
@@ -40,7 +40,9 @@ def test_the_sheet(photo, tmp_path, capsys):
 @pytest.mark.parametrize('options', [(), ('--generation=2', '--mode=soft')])
 def test_denoising(photo, tmp_path, capsys, options):
   out = tmp_path / 'out'
-  run(f'--input={photo}', f'--output={out}', '--scales=3', '--noise=25', '--denoise=3', *options)
+  run(
+    f'--image={photo}', f'--output={out}', '--num_scales=3', '--noise=25', '--denoise=3', *options
+  )
   clean, found = (
     image_files.read_image(path).astype(float) for path in (photo, out / 'photo_denoised.png')
   )
@@ -49,23 +51,23 @@ def test_denoising(photo, tmp_path, capsys, options):
 
 
 def test_no_threshold_gives_the_photograph_back(photo, tmp_path):
-  run(f'--input={photo}', f'--output={tmp_path}', '--denoise=0')
+  run(f'--image={photo}', f'--output={tmp_path}', '--denoise=0')
   found = image_files.read_image(tmp_path / 'photo_denoised.png')
   np.testing.assert_array_equal(found, image_files.read_image(photo))
 
 
 def test_what_is_refused(photo, tmp_path):
   with pytest.raises(InputError, match='no such file'):
-    run(f'--input={tmp_path}/none.png', f'--output={tmp_path}')
+    run(f'--image={tmp_path}/none.png', f'--output={tmp_path}')
   with pytest.raises(InputError, match='is a file'):
-    run(f'--input={photo}', f'--output={photo}')
+    run(f'--image={photo}', f'--output={photo}')
   with pytest.raises(InputError, match='noise=nan'):
-    run(f'--input={photo}', f'--output={tmp_path}', '--noise=nan')
+    run(f'--image={photo}', f'--output={tmp_path}', '--noise=nan')
 
 
 def test_wrong_input_is_one_line_of_the_command(tmp_path):
   done = subprocess.run(
-    [sys.executable, '-m', 'experiments.wavelets', f'--input={tmp_path}', '--output=x'],
+    [sys.executable, '-m', 'experiments.wavelets', f'--image={tmp_path}', '--output=x'],
     capture_output=True,
     text=True,
   )

@@ -18,7 +18,8 @@ from experiments import wavenet
 from tests import calling
 
 TINY = (
-  '--blocks=1', '--layers=4', '--channels=8', '--skip_channels=8', '--crop=64', '--seconds=0.5',
+  '--num_blocks=1', '--num_layers=4', '--channels=8', '--skip_channels=8', '--segment_length=64',
+  '--seconds=0.5',
 )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def write(path, count=4000, rate=4000):
 def test_made_up_tones(tmp_path, capsys):
   run(f'--output={tmp_path}', '--num_steps=40', '--learning_rate=0.03', *TINY)
   assert sorted(path.name for path in tmp_path.iterdir()) == [
-    'flags.txt', 'generated.wav', 'results.json', 'grid.png', 'truth.wav',
+    'flags.txt', 'generated.wav', 'grid.png', 'results.json', 'truth.wav',
   ]  # fmt: skip
   results = json.loads((tmp_path / 'results.json').read_text())
   assert results['bits_per_sample'] < results['bits_per_sample_by_histogram'] < 8
@@ -67,7 +68,7 @@ def test_ones_own_sounds(tmp_path):
 def test_batches_depend_on_seed_and_step_alone(tmp_path):
   values = flags.FlagValues()
   wavenet.define_flags(values)
-  values(['wavenet', '--output=x', '--crop=10', '--batch_size=3'])
+  values(['wavenet', '--output=x', '--segment_length=10', '--batch_size=3'])
   sounds = [np.arange(100), np.arange(1000, 1050)]
   first, second = (wavenet.batches_of(sounds, values) for _ in range(2))
   np.testing.assert_array_equal(first(5), second(5))
@@ -104,9 +105,12 @@ def test_what_is_refused(tmp_path):
     ([f'--inputs={tmp_path}/empty'], 'no wav files there'),
     ([f'--inputs={tmp_path}/*.mp3'], 'no wav files there'),
     ([f'--inputs={tmp_path}/*.wav'], 'good.wav has 4000 samples a second, .*other.wav 8000'),
-    ([f'--inputs={good}', '--crop=4000'], 'good.wav: has 4000 samples, too few for --crop=4000'),
-    ([f'--inputs={good}', '--layers=12'], 'the receptive field has 4096'),
-    ([f'--inputs={good}', '--layers=99'], 'layers is 99'),
+    (
+      [f'--inputs={good}', '--segment_length=4000'],
+      'good.wav: has 4000 samples, too few for --segment_length=4000',
+    ),
+    ([f'--inputs={good}', '--num_layers=12'], 'the receptive field has 4096'),
+    ([f'--inputs={good}', '--num_layers=99'], 'layers is 99'),
     ([f'--output={other}'], 'is a file'),
   ):
     with pytest.raises(InputError, match=words):
