@@ -285,7 +285,7 @@ def crf_rnns(repeats) -> list[dict]:
     gradient = jax.jit(jax.grad(loss, (0, 1)))
 
     def ours(variables, logits, images, gradient=gradient, layer=layer):
-      return gradient(variables, logits, images, layer.kernels(images))
+      return gradient(variables, logits, images, layer.build_kernels(images))
 
     name = f'{size}, {shape[2]} classes, 5 iterations, forward + gradient'
     rows.append(compare(name, 'in the graph', ours, gradient, (variables, logits, images), repeats))

@@ -78,7 +78,7 @@ def main(values=flags.FLAGS):
     report = from_pictures(values)
   else:
     raise InputError('give --weights=DIR, or both --predictions=DIR and --labels=DIR')
-  print(metrics.table(report))
+  print(metrics.format_table(report))
   for line in report.get('notes', []):
     print(f'note: {line}')
   where = f'{report["dataset"]} {report["split"]}' if report['split'] else values.labels
@@ -135,7 +135,7 @@ def from_pictures(values) -> dict:
   protocol, *others = started(values, classes)
   pairs = matching.pair_by_name(values.predictions, values.labels)
   predictions, labels = readers(values, classes, pairs)
-  print(labels.how, predictions.how, sep='\n')
+  print(labels.description, predictions.description, sep='\n')
   pairs = take_evenly(pairs, values.limit)
   for predicted, label in progress.track(pairs, what='pictures'):
     truth, said = labels.read(label), predictions.read(predicted)
@@ -155,29 +155,29 @@ def from_pictures(values) -> dict:
     for measure in others:
       measure.add(*class_ids)
   result = {key: value for each in (protocol, *others) for key, value in each.scores().items()}
-  result |= {'read_as': [labels.how, predictions.how]}
+  result |= {'read_as': [labels.description, predictions.description]}
   return report(values, result, values.dataset, None, len(pairs))
 
 
 def started(values, classes) -> list:
   """What is to be counted: the protocol, then the rest."""
   measures = [protocols.create(values.protocol, classes)]
-  return measures + [boundaries.Boundaries(classes)] * values.boundaries
+  return measures + [boundaries.BoundaryMetrics(classes)] * values.boundaries
 
 
 def readers(values, classes, pairs):
   """How predictions and labels are to be read."""
-  order = label_files.order_beside(values.predictions)
+  order = label_files.read_class_order(values.predictions)
   if values.prediction_order:
     if order:
       raise InputError(f'{order.name}: says the order of the classes; drop --prediction_order')
     order = data.classes(values.prediction_order)
   predicted, true = zip(*pairs, strict=True)
   return (
-    label_files.recognize(
+    label_files.detect_reader(
       predicted, classes, 'predictions', kind=values.predictions_are, order=order
     ),
-    label_files.recognize(true, classes, 'labels', kind=values.labels_are),
+    label_files.detect_reader(true, classes, 'labels', kind=values.labels_are),
   )
 
 

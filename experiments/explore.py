@@ -106,8 +106,9 @@ def explore(model: SegmentationModel, height: int, width: int) -> dict:
       'smallest_input': smallest,
       'next_input': geometry.valid_size(model, smallest + 1),
       'rest': smallest - cells * model.stride,
-      'parameters': geometry.parameters(model),
-      'parameter_bytes': 4 * geometry.parameters(model),  # float32, whatever the computation is in.
+      'parameters': geometry.num_parameters(model),
+      'parameter_bytes': 4
+      * geometry.num_parameters(model),  # float32, whatever the computation is in.
       'flops': geometry.flops(model, height, width),
       'inference_bytes': geometry.activation_bytes(model, **size),
       'training_bytes': geometry.training_bytes(model, **size),
@@ -120,7 +121,10 @@ def explore(model: SegmentationModel, height: int, width: int) -> dict:
 def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
   """What there is to say about each layer."""
   counts = geometry.channel_counts(table)
-  heights, widths = [height, *geometry.sizes(table, height)], [width, *geometry.sizes(table, width)]
+  heights, widths = (
+    [height, *geometry.output_sizes(table, height)],
+    [width, *geometry.output_sizes(table, width)],
+  )
   reads, rows = input_indices(table), []
   for index, field in enumerate(geometry.receptive_fields(table)):
     layer, places = field.layer, [1 + source for source in reads[index]]
@@ -135,10 +139,10 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
       'channels': counts[index + 1],
       'inputs': list(layer.inputs),
       'field': field.size,
-      'read': field.size and int(np.count_nonzero(geometry.paths(table[: index + 1])[1])),
+      'read': field.size and int(np.count_nonzero(geometry.path_counts(table[: index + 1])[1])),
       'jump': float(field.jump),
       'offset': float(field.center),
-      'parameters': geometry.parameters(alone, counts[given]),
+      'parameters': geometry.num_parameters(alone, counts[given]),
       'flops': geometry.flops(alone, heights[given], widths[given], counts[given]),
       'bytes': itemsize * sum(heights[i] * widths[i] * counts[i] for i in {*places, index + 1}),
       'height': heights[index + 1],
@@ -161,8 +165,8 @@ def notes(model, height: int, width: int) -> list[str]:
     scales = ', '.join(f'{scale:g}' for scale in model.scales)
     result.append(f'The picture is seen at sizes {scales}; all here is told of the first.')
   if auxiliary := model.auxiliary_table:
-    whole = geometry.parameters(model.front_end_table + auxiliary)
-    more = whole - geometry.parameters(model.front_end_table)
+    whole = geometry.num_parameters(model.front_end_table + auxiliary)
+    more = whole - geometry.num_parameters(model.front_end_table)
     result.append(f'An auxiliary answer in training has {more:,} parameters more.')
   for name, side in (('height', height), ('width', width)):
     valid = geometry.valid_size(model, side)
@@ -179,7 +183,7 @@ def notes(model, height: int, width: int) -> list[str]:
 
 def _coverage(table, what: str) -> str:
   """Whether a receptive field has holes, and where most of its weight lies."""
-  _, ways = geometry.paths(table)
+  _, ways = geometry.path_counts(table)
   read, size, total = np.count_nonzero(ways), len(ways), np.cumsum(ways)
   if read == size:
     density = f'all {size} {what} of its field along an axis, without holes'

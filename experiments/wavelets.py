@@ -57,7 +57,7 @@ def main(values=flags.FLAGS):
   generation = int(values.generation)
   transform = functools.partial(wavelets.starlet, scales=values.num_scales, generation=generation)
   scales = np.asarray(_of_channels(transform, 3)(image))
-  sigma = _of_channels(lambda x: wavelets.noise_deviation(x, generation), 0)(scales[0])
+  sigma = _of_channels(lambda x: wavelets.estimate_noise_std(x, generation), 0)(scales[0])
   report(scales, np.asarray(sigma), generation)
 
   title = f'photograph and noise of {values.noise:g}' if values.noise else 'photograph'

@@ -238,7 +238,7 @@ def go_on(model, variables, prompt, length: int, key, temperature: float):
 
   generated, seconds = run(wavenet.generate, length)
   few = min(length, 200)
-  again, slow_seconds = run(wavenet.generate_slowly, few)
+  again, slow_seconds = run(wavenet.generate_naive, few)
   equal = np.array_equal(again, generated[:few])
   logging.info('the first %d samples are %sequal both ways', few, '' if equal else 'not ')
   return generated, {

@@ -48,7 +48,7 @@ def dense_crf(
 
   Inside `jax.jit`, `jax.vmap` and `jax.grad` (reverse mode) it works too, and gives JAX
   arrays; options are static there, all iterations are done, and values can't be checked: where a
-  picture is rougher than the lattice has room for (`lattice.build_in_graph`) the result is NaN.
+  picture is rougher than the lattice has room for (`lattice.build_traced`) the result is NaN.
 
   Args:
     unary: (H, W, C) energies, -log p; any real dtype and memory order.
@@ -90,7 +90,7 @@ def dense_crf(
     if kernels:
       raise InputError('kernels are of one picture; call dense_crf for each')
     one = functools.partial(dense_crf, iterations=iterations, tolerance=tolerance, **posing)
-    if _traced(unary, image):
+    if _is_traced(unary, image):
       return jax.lax.map(lambda pair: one(*pair), (unary, image))
     return np.stack([one(u, i) for u, i in zip(unary, image, strict=True)])
   if not isinstance(iterations, (int, np.integer)) or iterations < 0:
@@ -98,8 +98,8 @@ def dense_crf(
   if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
     raise InputError(f'tolerance is {tolerance!r}; it must be 0 or more')
   problem = build_problem(unary, image, **posing)
-  if _traced(*jax.tree.leaves(problem)):
-    marginals = jax.nn.softmax(-unrolled(problem, iterations))
+  if _is_traced(*jax.tree.leaves(problem)):
+    marginals = jax.nn.softmax(-unrolled_mean_field(problem, iterations))
   else:
     marginals = np.array(mean_field(problem, iterations, tolerance))
   return marginals.reshape(np.shape(unary))
@@ -138,16 +138,16 @@ class Problem:
 
   Attributes:
     unary: (N, C) energies.
-    kernels: a `lattice.Lattice` or `exact.Exact` each.
+    kernels: a `lattice.Lattice` or `exact.ExactKernel` each.
     costs: of each kernel: (C, C), which filtered marginals are multiplied by from the right, or
       (C,), its diagonal: what pairs of labels cost.
-    norms: of each kernel: factors (N, 1) before and after filtering.
+    normalizers: of each kernel: factors (N, 1) before and after filtering.
   """
 
   unary: jax.Array
   kernels: tuple
-  compatibility_matrix: tuple
-  norms: tuple
+  compatibility_matrices: tuple
+  normalizers: tuple
 
 
 def build_problem(
@@ -177,7 +177,7 @@ def build_problem(
   Raises:
     InputError: as `dense_crf` does.
   """
-  traced = _traced(unary, image, *(pair[0] for pair in kernels))
+  traced = _is_traced(unary, image, *(pair[0] for pair in kernels))
   if not traced:
     unary, image = np.asarray(unary), np.asarray(image)
     _check_numbers('unary energies', unary)
@@ -209,7 +209,7 @@ def build_problem(
     made.append(_kernel((places, colors), method, traced))
     matrices.append(compatibility_matrix(bilateral[-1], classes))
   for features, compat in kernels:
-    features = features if _traced(features) else np.asarray(features)
+    features = features if _is_traced(features) else np.asarray(features)
     if features.ndim != 3 or features.shape[:2] != (height, width):
       raise InputError(
         f'features of a kernel have shape {np.shape(features)}; they are ({height}, {width}, d)'
@@ -222,8 +222,8 @@ def build_problem(
 
 def assemble(unary, kernels: tuple, matrices: tuple, normalizations: tuple) -> Problem:
   """Puts a problem together from its parts: see `Problem`, and `dense_crf` of normalizations."""
-  norms = tuple(map(_norms, kernels, normalizations))
-  return Problem(unary, kernels, tuple(jnp.asarray(m, jnp.float32) for m in matrices), norms)
+  normalizers = tuple(map(_normalizers, kernels, normalizations))
+  return Problem(unary, kernels, tuple(jnp.asarray(m, jnp.float32) for m in matrices), normalizers)
 
 
 def compatibility_matrix(compat, classes: int) -> np.ndarray:
@@ -281,10 +281,10 @@ def positions(height: int, width: int) -> np.ndarray:
 def _kernel(features: tuple, method: str, traced: bool):
   """The kernel of features (N, d) that are given in parts."""
   if method == 'exact':
-    return exact.Exact(jnp.concatenate(features, 1))
+    return exact.ExactKernel(jnp.concatenate(features, 1))
   if traced:
     # Behind a barrier, since XLA would work out lattices of constants itself, for seconds.
-    return lattices.build_in_graph(jax.lax.optimization_barrier(jnp.concatenate(features, 1)))
+    return lattices.build_traced(jax.lax.optimization_barrier(jnp.concatenate(features, 1)))
   return lattices.build(np.concatenate(features, 1))
 
 
@@ -294,20 +294,20 @@ def smoothness_kernel(height: int, width: int, sxy: float, method: str, traced: 
   if traced:
     features = jax.lax.optimization_barrier(jnp.asarray(features))  # See `_kernel`.
   if method == 'exact':
-    return exact.Exact(features)
-  shared = smoothness(height, width, sxy)
-  return lattices.build_in_graph(features, shared.neighbors.shape[-1]) if traced else shared
+    return exact.ExactKernel(features)
+  shared = smoothness_lattice(height, width, sxy)
+  return lattices.build_traced(features, shared.neighbors.shape[-1]) if traced else shared
 
 
 @functools.lru_cache(maxsize=8)
-def smoothness(height: int, width: int, sxy: float) -> lattices.Lattice:
+def smoothness_lattice(height: int, width: int, sxy: float) -> lattices.Lattice:
   """The lattice of positions alone, which all pictures of a size share; on the device."""
   with jax.ensure_compile_time_eval():
     return jax.device_put(lattices.build(positions(height, width) / np.float32(sxy)))
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _norms(kernel, normalization):
+def _normalizers(kernel, normalization):
   one = jnp.ones((jax.tree.leaves(kernel)[0].shape[0], 1), jnp.float32)
   if normalization == 'none':
     return one, one
@@ -318,10 +318,12 @@ def _norms(kernel, normalization):
 
 
 def _filter(kernel, x):
-  return exact.apply(kernel, x) if isinstance(kernel, exact.Exact) else lattices.apply(kernel, x)
+  return (
+    exact.apply(kernel, x) if isinstance(kernel, exact.ExactKernel) else lattices.apply(kernel, x)
+  )
 
 
-def _traced(*arrays) -> bool:
+def _is_traced(*arrays) -> bool:
   return any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
@@ -385,7 +387,7 @@ def mean_field(problem: Problem, iterations: int, tolerance: float = 0.0, start=
   return jax.nn.softmax(-jax.lax.while_loop(unfinished, iterate, carry)[1])
 
 
-def unrolled(problem: Problem, iterations: int):
+def unrolled_mean_field(problem: Problem, iterations: int):
   """The mean field's energies (N, C) after a fixed number of iterations, differentiable."""
 
   def iterate(energies, _):
@@ -421,7 +423,7 @@ def free_energy(problem: Problem, marginals):
 
 def _messages(problem, marginals):
   for kernel, cost, (before, after) in zip(
-    problem.kernels, problem.compatibility_matrix, problem.norms
+    problem.kernels, problem.compatibility_matrices, problem.normalizers
   ):
     filtered = _filter(kernel, marginals * before) * after
     yield filtered * cost[None] if cost.ndim == 1 else filtered @ cost

@@ -8,7 +8,7 @@ _CHUNK = 1 << 22  # Kernel values that are held at a time.
 
 
 @flax.struct.dataclass
-class Exact:
+class ExactKernel:
   """The kernel of the features of N pixels; used as a `lattice.Lattice` is.
 
   Attributes:
@@ -18,7 +18,7 @@ class Exact:
   features: jax.Array
 
 
-def apply(kernel: Exact, x):
+def apply(kernel: ExactKernel, x):
   """Filters: (K x)_i = sum over j of exp(-|f_i - f_j|^2 / 2) x_j, i = j included.
 
   Rows of the kernel are made some at a time, and again for the derivatives, so that memory grows

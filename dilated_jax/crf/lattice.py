@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dilated_jax.crf import points
-from dilated_jax.crf.points import SLOTS
+from dilated_jax.crf.points import ENTRIES_PER_ROW
 from dilated_jax.errors import InputError
 
 
@@ -69,7 +69,7 @@ def build(features) -> Lattice:
     raise InputError(f'features hold NaN, infinity or numbers beyond {_FARTHEST:g} deviations')
   with jax.ensure_compile_time_eval():  # Also while another program is being traced.
     cells, ranks, weights = (np.asarray(array) for array in _embed(features))
-  return Lattice(weights, *points.on_host(cells, ranks, weights))
+  return Lattice(weights, *points.number_points(cells, ranks, weights))
 
 
 _FARTHEST = 1e7  # Cells are numbered in 32 bits.
@@ -113,7 +113,7 @@ def _embed(features):
 
 # One program, also where it is called outside of one: by itself each step compiles for seconds.
 @functools.partial(jax.jit, static_argnames='size')
-def build_in_graph(features, size: int | None = None) -> Lattice:
+def build_traced(features, size: int | None = None) -> Lattice:
   """Finds the lattice of a picture inside `jax.jit`, `jax.vmap` or `jax.grad`.
 
   Weights, and so all that is filtered, are differentiable to the features.
@@ -129,7 +129,7 @@ def build_in_graph(features, size: int | None = None) -> Lattice:
   """
   cells, ranks, weights = _embed(features)
   size = size or min(weights.size, max(3 * len(features), 1 << 18)) + 1
-  *structure, fits = points.in_graph(cells, ranks, jax.lax.stop_gradient(weights), size)
+  *structure, fits = points.number_points_traced(cells, ranks, jax.lax.stop_gradient(weights), size)
   return Lattice(jnp.where(fits, weights, jnp.nan), *structure)
 
 
@@ -208,7 +208,7 @@ def _splat(lattice, x):
   """(N, C) at the pixels -> (M, C) at the lattice points, by gathers and a sum of sorted rows."""
   rows = sum(
     lattice.row_weights[:, slot, None].astype(x.dtype) * x[lattice.row_pixels[:, slot]]
-    for slot in range(SLOTS)
+    for slot in range(ENTRIES_PER_ROW)
   )
   size = lattice.neighbors.shape[-1]
   return jax.ops.segment_sum(rows, lattice.rows, size, indices_are_sorted=True)

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SLOTS = 8  # Entries of a row of the splat.
+ENTRIES_PER_ROW = 8  # Entries of a row of the splat.
 
 
-def on_host(cells, ranks, weights):
+def number_points(cells, ranks, weights):
   """Numbers the points by NumPy.
 
   Args:
@@ -60,13 +60,15 @@ def on_host(cells, ranks, weights):
 
   size = _rounded(unique.size + 1)
   counts = np.diff(starts, append=keys.size)
-  rows_of = -(-counts // SLOTS)
+  rows_of = -(-counts // ENTRIES_PER_ROW)
   row_starts = np.cumsum(rows_of) - rows_of
-  num_rows = keys.size // SLOTS + size  # At least the sum of rows_of, whatever the picture.
+  num_rows = (
+    keys.size // ENTRIES_PER_ROW + size
+  )  # At least the sum of rows_of, whatever the picture.
   within = np.arange(keys.size) - np.repeat(starts, counts)
-  place = np.repeat(row_starts * SLOTS, counts) + within
-  row_pixels = np.zeros(num_rows * SLOTS, np.int32)
-  row_weights = np.zeros(num_rows * SLOTS, weights.dtype)
+  place = np.repeat(row_starts * ENTRIES_PER_ROW, counts) + within
+  row_pixels = np.zeros(num_rows * ENTRIES_PER_ROW, np.int32)
+  row_weights = np.zeros(num_rows * ENTRIES_PER_ROW, weights.dtype)
   row_pixels[place] = order // corners
   row_weights[place] = weights.ravel()[order]
   rows = np.full(num_rows, size - 1, np.int32)
@@ -87,8 +89,8 @@ def on_host(cells, ranks, weights):
     neighbors[axis, 0, found[there]] = there
   return (
     points.reshape(count, corners),
-    row_pixels.reshape(-1, SLOTS),
-    row_weights.reshape(-1, SLOTS),
+    row_pixels.reshape(-1, ENTRIES_PER_ROW),
+    row_weights.reshape(-1, ENTRIES_PER_ROW),
     rows,
     neighbors,
   )
@@ -100,8 +102,8 @@ def _rounded(count: int) -> int:
   return -(-count // quarter) * quarter
 
 
-def in_graph(cells, ranks, weights, size: int):
-  """`on_host` by XLA alone.
+def number_points_traced(cells, ranks, weights, size: int):
+  """`number_points` by XLA alone.
 
   Points are numbered by hashes of 64 bits; that two share one has chances of about 1 in 10^7.
 
@@ -136,14 +138,22 @@ def in_graph(cells, ranks, weights, size: int):
     .min(jnp.arange(entries, dtype=jnp.int32), mode='drop')
   )
   counts = jnp.diff(starts, append=jnp.int32(entries))
-  rows_of = (counts + SLOTS - 1) // SLOTS
+  rows_of = (counts + ENTRIES_PER_ROW - 1) // ENTRIES_PER_ROW
   row_starts = jnp.cumsum(rows_of, dtype=jnp.int32) - rows_of
-  num_rows = entries // SLOTS + size
-  slot = row_starts[number] * SLOTS + jnp.arange(entries, dtype=jnp.int32) - starts[number]
-  row_pixels = jnp.zeros(num_rows * SLOTS, jnp.int32).at[slot].set(order // corners, mode='drop')
+  num_rows = entries // ENTRIES_PER_ROW + size
+  slot = (
+    row_starts[number] * ENTRIES_PER_ROW + jnp.arange(entries, dtype=jnp.int32) - starts[number]
+  )
+  row_pixels = (
+    jnp.zeros(num_rows * ENTRIES_PER_ROW, jnp.int32).at[slot].set(order // corners, mode='drop')
+  )
   sorted_weights = weights.reshape(-1)[order]
-  row_weights = jnp.zeros(num_rows * SLOTS, weights.dtype).at[slot].set(sorted_weights, mode='drop')
-  rows = jnp.full(num_rows, size - 1, jnp.int32).at[slot // SLOTS].set(number, mode='drop')
+  row_weights = (
+    jnp.zeros(num_rows * ENTRIES_PER_ROW, weights.dtype).at[slot].set(sorted_weights, mode='drop')
+  )
+  rows = (
+    jnp.full(num_rows, size - 1, jnp.int32).at[slot // ENTRIES_PER_ROW].set(number, mode='drop')
+  )
 
   exists = starts < entries
   unique = [jnp.where(exists, h[starts], np.uint32(2**32 - 1)) for h in hashes]
@@ -166,8 +176,8 @@ def in_graph(cells, ranks, weights, size: int):
     neighbors.append(jnp.stack([before, found]))
   return (
     points.reshape(count, corners),
-    row_pixels.reshape(-1, SLOTS),
-    row_weights.reshape(-1, SLOTS),
+    row_pixels.reshape(-1, ENTRIES_PER_ROW),
+    row_weights.reshape(-1, ENTRIES_PER_ROW),
     rows,
     jnp.stack(neighbors),
     number[-1] < size - 1,

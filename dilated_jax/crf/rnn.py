@@ -26,7 +26,7 @@ class CrfRnn(nn.Module):
     test_iterations: otherwise.
     gaussian: standard deviation of the smoothness kernel in pixels.
     bilateral: those of the appearance kernel, in pixels and in color, 0..255.
-    cell: pixels of the picture along a side of a cell of the scores; they are averaged.
+    stride: pixels of the picture along a side of a cell of the scores; they are averaged.
     method: of filtering: 'lattice', or 'exact', N^2 operations for N cells, for coarse scores and
       for devices that gather slowly (TPUs).
     train_bandwidths: whether the deviations are trained too, as `log_bandwidths` (3,), logarithms
@@ -42,7 +42,7 @@ class CrfRnn(nn.Module):
   test_iterations: int = 10
   gaussian: float = 3.0
   bilateral: tuple[float, float] = (160.0, 3.0)
-  cell: int = 1
+  stride: int = 1
   method: Literal['lattice', 'exact'] = 'lattice'
   train_bandwidths: bool = False
 
@@ -52,10 +52,10 @@ class CrfRnn(nn.Module):
 
     Args:
       logits: (N, H, W, C) floats.
-      images: (N, H cell, W cell, 3), RGB; only differences of colors count, so that a mean may
+      images: (N, H stride, W stride, 3), RGB; only differences of colors count, so that a mean may
         have been subtracted.
       train: how many iterations, see the attributes.
-      kernels: from `kernels`, where the lattices have been made before; None makes them here.
+      kernels: from `build_kernels`, where the lattices have been made before; None makes them here.
 
     Returns:
       (N, H, W, C) float32 logits, whose softmax are the marginals.
@@ -91,16 +91,16 @@ class CrfRnn(nn.Module):
         unary, (smoothness, kernel), compatibility_matrix, ('after', 'after')
       )
       steps = self.iterations if train else self.test_iterations
-      return -dense.unrolled(problem, steps).reshape(scores.shape)
+      return -dense.unrolled_mean_field(problem, steps).reshape(scores.shape)
 
     # One after the other: a batch of lattices would take the memory of all.
     return jax.lax.map(refine, (logits.astype(jnp.float32), appearance))
 
-  def kernels(self, images) -> tuple:
+  def build_kernels(self, images) -> tuple:
     """Makes the lattices of pictures on the host, several times as fast as in a compiled program.
 
     Args:
-      images: (N, H cell, W cell, 3) RGB, NumPy.
+      images: (N, H stride, W stride, 3) RGB, NumPy.
 
     Returns:
       What `__call__` takes, for 'lattice' and fixed deviations.
@@ -109,36 +109,36 @@ class CrfRnn(nn.Module):
     ones = np.ones(2, np.float32)
     made = [lattice.build(np.asarray(self._features(image, ones))) for image in means]
     height, width = means.shape[1:3]
-    return dense.smoothness(height, width, self.gaussian / self.cell), lattice.stack(made)
+    return dense.smoothness_lattice(height, width, self.gaussian / self.stride), lattice.stack(made)
 
   def _features(self, image, factors):
     """(H W, 5) places and colors, in deviations."""
     wide, color = self.bilateral
-    places = dense.positions(*image.shape[:2]) / (wide / self.cell * factors[0])
+    places = dense.positions(*image.shape[:2]) / (wide / self.stride * factors[0])
     colors = image.reshape(-1, image.shape[-1]) / (color * factors[1])
     return jnp.concatenate([places, colors], 1)
 
   def _smoothness(self, size, factor):
-    sxy = self.gaussian / self.cell
+    sxy = self.gaussian / self.stride
     if self.train_bandwidths:
       return self._build(dense.positions(*size) / (sxy * factor))
     return dense.smoothness_kernel(*size, sxy, self.method, traced=True)
 
   def _build(self, features):
-    return exact.Exact(features) if self.method == 'exact' else lattice.build_in_graph(features)
+    return exact.ExactKernel(features) if self.method == 'exact' else lattice.build_traced(features)
 
   def _averaged(self, images):
-    """(N, H cell, W cell, 3) -> (N, H, W, 3) float32, means over cells."""
+    """(N, H stride, W stride, 3) -> (N, H, W, 3) float32, means over cells."""
     count, height, width, channels = images.shape
-    cells = (count, height // self.cell, self.cell, width // self.cell, self.cell, channels)
+    cells = (count, height // self.stride, self.stride, width // self.stride, self.stride, channels)
     return images.astype(np.float32).reshape(cells).mean((2, 4))
 
   def _check(self, logits, images):
-    wanted = (*logits.shape[:1], *(n * self.cell for n in logits.shape[1:3]))
+    wanted = (*logits.shape[:1], *(n * self.stride for n in logits.shape[1:3]))
     if logits.ndim != 4 or logits.shape[3] != self.num_classes or images.shape[:3] != wanted:
       raise InputError(
         f'scores {logits.shape} and pictures {images.shape}: they are (N, H, W, {self.num_classes})'
-        f' and (N, H, W, 3) with sides {self.cell} times as long'
+        f' and (N, H, W, 3) with sides {self.stride} times as long'
       )
     if self.method not in dense.METHODS:
       raise InputError(f'method is {self.method!r}; choose {" or ".join(dense.METHODS)}')

@@ -15,7 +15,7 @@ WIDTHS = (1, 2, 4, 8, 16, 32)  # Of trimaps, in pixels.
 TOLERANCE = 0.0075  # Of boundary F1, as a share of the picture's diagonal.
 
 
-class Boundaries:
+class BoundaryMetrics:
   """Adds up pictures, then scores them.
 
   * Trimap of width w: the pixels that have a pixel of another label within w rows and w columns;
@@ -64,7 +64,7 @@ class Boundaries:
     if labels.shape != predictions.shape or labels.ndim != 2:
       raise InputError(f'labels have shape {labels.shape} and predictions {predictions.shape}')
     predictions = np.where(labels == IGNORE, IGNORE, predictions)
-    far, near = distance(labels), distance(predictions)
+    far, near = distance_to_boundary(labels), distance_to_boundary(predictions)
     self._add_trimaps(labels, predictions, far)
     self._add_bands(labels, predictions, far, near)
     self._add_contours(labels, predictions, far == 1, near == 1)
@@ -78,12 +78,12 @@ class Boundaries:
     """
     names = self.classes.names
     truth, said, both = self.bands
-    ious = metrics.ratio(both, truth + said - both)
+    ious = metrics.safe_divide(both, truth + said - both)
     within = zip(WIDTHS, np.cumsum(self.trimaps, axis=0), strict=True)
     return {
       'boundary': {
         'boundary_iou': metrics.by_name(names, ious),
-        'mean_boundary_iou': metrics.mean(ious),
+        'mean_boundary_iou': metrics.mean_or_none(ious),
         'boundary_f1': self.f1_sum / self.f1_pictures if self.f1_pictures else None,
         'trimap': {str(width): metrics.scores(sums, names)['mean_iou'] for width, sums in within},
         'boundary_iou_ratio': self.ratio,
@@ -119,14 +119,14 @@ class Boundaries:
       for ids, contour in ((labels, truth), (predictions, said))
     )
     precision, recall = _found(said, truth, tolerance, count), _found(truth, said, tolerance, count)
-    f1 = metrics.ratio(2 * precision * recall, precision + recall)
+    f1 = metrics.safe_divide(2 * precision * recall, precision + recall)
     on_contour = ~np.isnan(recall)
     if on_contour.any():
       self.f1_sum += float(np.nan_to_num(f1[on_contour]).mean())
       self.f1_pictures += 1
 
 
-def distance(ids) -> np.ndarray:
+def distance_to_boundary(ids) -> np.ndarray:
   """How far the nearest pixel of another label is, counted in rows or columns, whichever is more.
 
   Args:
@@ -165,6 +165,6 @@ def _found(points, others, tolerance, count):
   if len(places) and len(others):
     distances, _ = spatial.cKDTree(others).query(places, distance_upper_bound=tolerance)
     found = np.isfinite(distances)
-  return metrics.ratio(
+  return metrics.safe_divide(
     np.bincount(classes[found], minlength=count), np.bincount(classes, minlength=count)
   )

@@ -105,7 +105,7 @@ def rank(
     probabilities = probabilities_of(example['image'])
     results = itertools.chain([probabilities], _refined(probabilities, example['image'], trials))
     for total, marginals in zip(counts, results, strict=True):
-      total += metrics.confusion(example['label'], marginals.argmax(-1), count)
+      total += metrics.confusion_matrix(example['label'], marginals.argmax(-1), count)
     state = {'search': search_id, 'done': index + 1, 'counts': counts.tolist()}
     write_atomic(path, json.dumps(state).encode())
   scores = [metrics.scores(total, classes.names) for total in counts]
@@ -124,7 +124,7 @@ def _refined(probabilities, image, trials):
     posed = dense.build_problem(unary, image, **options, normalization=sharing[0].normalization)
     for compats, alike in itertools.groupby(sharing, _compats):
       problem = posed.replace(
-        compatibility_matrix=tuple(
+        compatibility_matrices=tuple(
           dense.compatibility_matrix(compat, classes) for compat in compats
         )
       )

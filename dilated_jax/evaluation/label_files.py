@@ -21,7 +21,7 @@ KINDS = ('ids', 'train_ids', 'colors')
 
 
 @dataclasses.dataclass(frozen=True)
-class Reader:
+class LabelReader:
   """Reads the label pictures of one folder.
 
   Attributes:
@@ -29,13 +29,13 @@ class Reader:
     order: the same classes in the order in which the pictures have them.
     kinds: one of `KINDS` for each path: 'ids' are the official ids of a data set that tells them
       from class ids, 'train_ids' class ids, 'colors' RGB colors.
-    how: says in words how the pictures are read.
+    description: says in words how the pictures are read.
   """
 
   classes: LabelSpec
   order: LabelSpec
   kinds: Mapping[pathlib.Path, str]
-  how: str
+  description: str
 
   def read(self, path) -> np.ndarray:
     """Reads a label picture.
@@ -63,57 +63,57 @@ class Reader:
     return values[ids]
 
 
-def recognize(
-  paths, classes: LabelSpec, whose: str, *, kind: str | None = None, order: LabelSpec | None = None
-) -> Reader:
+def detect_reader(
+  paths, classes: LabelSpec, role: str, *, kind: str | None = None, order: LabelSpec | None = None
+) -> LabelReader:
   """Finds out how the label pictures of a folder are to be read.
 
   Args:
     paths: all label pictures of the folder that will be read.
     classes: of the data set.
-    whose: 'labels' or 'predictions', for messages and for the flags that they name.
+    role: 'labels' or 'predictions', for messages and for the flags that they name.
     kind: one of `KINDS`, or None to find out.
     order: the classes in the order in which the pictures have them; None for that of `classes`.
 
   Returns:
-    a Reader.
+    a LabelReader.
 
   Raises:
     InputError: names and content don't tell, or contradict each other, `kind` or `order`.
   """
   if order:
-    classes.class_order(order.names, f'the {whose}')
+    classes.class_order(order.names, f'the {role}')
   official = bool(classes.raw_ids)
   kinds = {path: _by_name(path, official) for path in paths}
   if kind == 'ids' and not official:
     kind = 'train_ids'
   for path, named in kinds.items():
     if kind and named and named != kind:
-      raise InputError(f'{path}: its name says {named} and --{whose}_are={kind} contradicts it')
+      raise InputError(f'{path}: its name says {named} and --{role}_are={kind} contradicts it')
   unnamed, reasons = [path for path in kinds if not kinds[path]], []
   if len(unnamed) < len(kinds):
     reasons.append('by their names')
   if unnamed and kind:
-    reasons.append(f'as --{whose}_are says')
+    reasons.append(f'as --{role}_are says')
   elif unnamed:
-    kind, reason = _by_content(unnamed, classes, whose, order)
+    kind, reason = _by_content(unnamed, classes, role, order)
     reasons.append(reason)
   kinds |= dict.fromkeys(unnamed, kind)
 
   found = dict.fromkeys(kinds.values())
   if order and 'ids' in found:
     raise InputError(
-      f'the {whose} hold official ids ({reasons[0]}), and {order.name} gives them another order'
+      f'the {role} hold official ids ({reasons[0]}), and {order.name} gives them another order'
     )
   words = {'ids': 'official ids', 'colors': 'colors'}
   words['train_ids'] = 'train ids' if official else 'class ids'
-  how = f'{whose}: {" and ".join(words[each] for each in found)}, {" and ".join(reasons)}'
+  description = f'{role}: {" and ".join(words[each] for each in found)}, {" and ".join(reasons)}'
   if order:
-    how += f'; classes matched by name from {order.name} ({", ".join(order.names)})'
-  return Reader(classes, order or classes, kinds, how)
+    description += f'; classes matched by name from {order.name} ({", ".join(order.names)})'
+  return LabelReader(classes, order or classes, kinds, description)
 
 
-def order_beside(folder) -> LabelSpec | None:
+def read_class_order(folder) -> LabelSpec | None:
   """Reads the `predictions.json` that `predict` leaves beside its label maps.
 
   Args:
@@ -161,14 +161,14 @@ def _by_name(path, official: bool) -> str | None:
   return 'train_ids' if kind == 'ids' and not official else kind
 
 
-def _by_content(paths, classes, whose, order) -> tuple[str, str]:
+def _by_content(paths, classes, role, order) -> tuple[str, str]:
   """Kind of pictures whose names say nothing, and how it was found."""
   stored = {path: image_files.stored_as(path) for path in paths}
   colored = [path for path in paths if stored[path][0] == 'colors']
   if colored and len(colored) < len(paths):
     other = next(path for path in paths if stored[path][0] != 'colors')
     raise InputError(
-      f'{colored[0]} is a color mask and {other} is none; a folder of {whose} holds one kind'
+      f'{colored[0]} is a color mask and {other} is none; a folder of {role} holds one kind'
     )
   if colored:
     return 'colors', 'as the pictures are RGB'
@@ -183,7 +183,7 @@ def _by_content(paths, classes, whose, order) -> tuple[str, str]:
       return 'colors', f'as their palettes hold colors of {classes.name} in an order of their own'
   if not classes.raw_ids:
     return 'train_ids', 'as the pictures hold numbers'
-  return _by_values(paths, classes, whose)
+  return _by_values(paths, classes, role)
 
 
 def _all_known(pictures_and_palettes, colors) -> bool:
@@ -199,7 +199,7 @@ def _all_known(pictures_and_palettes, colors) -> bool:
   return any(colors[color] != IGNORE for color in found)
 
 
-def _by_values(paths, classes, whose) -> tuple[str, str]:
+def _by_values(paths, classes, role) -> tuple[str, str]:
   """Tells official ids from train ids."""
   seen = set()
   for path in paths:
@@ -212,6 +212,6 @@ def _by_values(paths, classes, whose) -> tuple[str, str]:
     listed = ', '.join(map(str, void[:3]))
     return 'train_ids', f'as only train ids occur, of which {listed} as official ids would be void'
   raise InputError(
-    f'{paths[0].parent}: the values of these {whose} ({", ".join(map(str, sorted(seen)))}) can be '
-    f'official ids or train ids: say which with --{whose}_are=ids or --{whose}_are=train_ids'
+    f'{paths[0].parent}: the values of these {role} ({", ".join(map(str, sorted(seen)))}) can be '
+    f'official ids or train ids: say which with --{role}_are=ids or --{role}_are=train_ids'
   )

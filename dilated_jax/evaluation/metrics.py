@@ -5,7 +5,7 @@ import numpy as np
 from dilated_jax.errors import InputError
 
 
-def confusion(labels, predictions, num_classes: int, ignore: int = 255) -> np.ndarray:
+def confusion_matrix(labels, predictions, num_classes: int, ignore: int = 255) -> np.ndarray:
   """Counts pixels by true and predicted class.
 
   The counts are int64 and live on the host: JAX counts in 32 bits unless told otherwise, and the
@@ -60,8 +60,8 @@ def scores(confusion: np.ndarray, names) -> dict:
   * `frequency_weighted_iou` = sum of t[i] * IoU of class i / sum of t[i]
 
   Args:
-    confusion: (C, C) integers, rows are the truth, as `confusion` returns it. Further columns may
-      follow, for answers that are none of the classes: they count as wrong.
+    confusion: (C, C) integers, rows are the truth, as `confusion_matrix` returns it. Further
+      columns may follow, for answers that are none of the classes: they count as wrong.
     names: C class names.
 
   Returns:
@@ -77,13 +77,13 @@ def scores(confusion: np.ndarray, names) -> dict:
   right = np.diag(confusion).astype(np.float64)
   truth = confusion.sum(axis=1).astype(np.float64)
   union = truth + confusion[:, :rows].sum(axis=0) - right
-  iou = ratio(right, union)
+  iou = safe_divide(right, union)
   present = truth > 0
   return {
-    'mean_iou': mean(iou),
+    'mean_iou': mean_or_none(iou),
     'per_class_iou': by_name(names, iou),
     'pixel_accuracy': float(right.sum() / truth.sum()) if present.any() else None,
-    'mean_accuracy': mean(ratio(right, truth)),
+    'mean_accuracy': mean_or_none(safe_divide(right, truth)),
     'frequency_weighted_iou': (
       float((truth * iou)[present].sum() / truth.sum()) if present.any() else None
     ),
@@ -91,13 +91,13 @@ def scores(confusion: np.ndarray, names) -> dict:
   }
 
 
-def ratio(part, whole) -> np.ndarray:
+def safe_divide(part, whole) -> np.ndarray:
   """Divides; NaN where whole is 0."""
   part, whole = np.broadcast_arrays(part, whole)
   return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def mean(values) -> float | None:
+def mean_or_none(values) -> float | None:
   """The mean of those values that aren't NaN; None where there are none."""
   values = np.asarray(values, np.float64)
   values = values[~np.isnan(values)]
@@ -112,7 +112,7 @@ def by_name(names, values) -> dict:
   }
 
 
-def table(scores: dict) -> str:
+def format_table(scores: dict) -> str:
   """Sets scores as a text table, in percent: a line per class with its share, then the means.
 
   Args:
@@ -132,8 +132,8 @@ def table(scores: dict) -> str:
     'class',
     {
       'IoU %': scores['per_class_iou'],
-      'accuracy %': by_name(names, ratio(right, pixels)),
-      'of pixels %': by_name(names, ratio(pixels, pixels.sum())),
+      'accuracy %': by_name(names, safe_divide(right, pixels)),
+      'of pixels %': by_name(names, safe_divide(pixels, pixels.sum())),
       'iIoU %': scores.get('iiou'),
       'boundary IoU %': boundary.get('boundary_iou'),
     },

@@ -42,7 +42,7 @@ class Default:
           f'{void} pixels that count are predicted as none of the classes (255 or what stands for '
           'it); --protocol=segnet leaves them out, --protocol=cityscapes counts them as wrong'
         )
-    self.confusion += metrics.confusion(labels, predictions, self.classes.num_classes)
+    self.confusion += metrics.confusion_matrix(labels, predictions, self.classes.num_classes)
 
   def scores(self) -> dict:
     """The scores of all pictures so far, see `metrics.scores`."""
@@ -105,7 +105,7 @@ class Segnet(Default):
   def scores(self) -> dict:
     scores = super().scores()
     right = np.diag(self.confusion)
-    recalls = metrics.ratio(right, self.confusion.sum(axis=1))
+    recalls = metrics.safe_divide(right, self.confusion.sum(axis=1))
     ious = {name: iou or 0.0 for name, iou in scores['per_class_iou'].items()}
     return scores | {
       'per_class_iou': ious,
@@ -166,7 +166,7 @@ class Cityscapes:
       InputError: the sizes differ, a value is no official id, or the instances are not of `labels`.
     """
     said = np.where(np.equal(predictions, IGNORE), 0, predictions)  # 0 is 'unlabeled'.
-    self.confusion += metrics.confusion(labels, said, len(_LABELS))
+    self.confusion += metrics.confusion_matrix(labels, said, len(_LABELS))
     self.pictures += 1
     if instances is not None:
       self.instances += _weighted(np.asarray(labels), said, np.asarray(instances))
@@ -200,7 +200,7 @@ class Cityscapes:
   def _iious(self, valid) -> dict:
     wrong = valid.sum(axis=0) - np.diag(valid)
     pixels, found, _ = self.instances
-    ious = metrics.ratio(found, pixels + wrong)
+    ious = metrics.safe_divide(found, pixels + wrong)
     return {_NAMES[i]: ious[i] for i in np.flatnonzero(_SIZES)}
 
   def _category_iious(self, valid) -> dict:
@@ -209,7 +209,7 @@ class Cityscapes:
       inside = np.equal(_CATEGORIES, name)  # Predicted caravans and trailers are vehicles here.
       wrong = valid[np.ix_(~inside, inside)].sum()
       pixels, _, found = self.instances[:, inside].sum(axis=1)
-      ious[name] = metrics.ratio(found, pixels + wrong)
+      ious[name] = metrics.safe_divide(found, pixels + wrong)
     return ious
 
 
@@ -219,14 +219,14 @@ def _category_ious(valid) -> dict:
     inside = np.equal(_CATEGORIES, name) & _EVALUATED
     right = valid[np.ix_(inside, inside)].sum()
     union = valid[inside].sum() + valid[:, inside].sum() - right
-    ious[name] = metrics.ratio(right, union)
+    ious[name] = metrics.safe_divide(right, union)
   return ious
 
 
 def _named(key: str, values: dict) -> dict:
   """Scores by name, and their mean under the key with mean_ before it."""
   named = metrics.by_name(values, values.values())
-  return {key: named, f'mean_{key}': metrics.mean(list(values.values()))}
+  return {key: named, f'mean_{key}': metrics.mean_or_none(list(values.values()))}
 
 
 def _weighted(labels, predictions, instances) -> np.ndarray:
@@ -271,7 +271,7 @@ def _weighted(labels, predictions, instances) -> np.ndarray:
       instances[_TOGETHER[owners, predictions]],
     )
   ]
-  weights = _SIZES[:, None] * np.nan_to_num(metrics.ratio(1, counts[0]))
+  weights = _SIZES[:, None] * np.nan_to_num(metrics.safe_divide(1, counts[0]))
   return np.array([(count * weights).sum(axis=1) for count in counts])
 
 

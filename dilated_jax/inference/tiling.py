@@ -78,7 +78,7 @@ def overlapping(
   model, variables, spec = segmenter
   mean = np.asarray(spec.mean, np.float32)
   check_tile(model, tile)
-  if geometry.pads(model.front_end_table):
+  if geometry.depends_on_border(model.front_end_table):
     raise InputError(
       f'a tile of {tile[0]}x{tile[1]} does not hold the image, and this network, which pads '
       'inside, answers for whole images alone; give a larger tile or a smaller scale'
@@ -126,7 +126,7 @@ def largest_tile(model, size, memory: int) -> tuple[int, int] | None:
   def needed():
     return geometry.activation_bytes(model.table, *tile())
 
-  if needed() <= memory or geometry.pads(model.front_end_table):
+  if needed() <= memory or geometry.depends_on_border(model.front_end_table):
     return None
   while most > 1 and needed() > memory:
     most = most * 7 // 8

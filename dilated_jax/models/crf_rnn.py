@@ -44,7 +44,7 @@ class CrfRnnModel(nn.Module):
       iterations=self.iterations,
       test_iterations=self.test_iterations,
       bilateral=self.bilateral,
-      cell=1 if pixels else self.stride,
+      stride=1 if pixels else self.stride,
       method='lattice' if pixels else 'exact',
       train_bandwidths=self.train_bandwidths,
     )

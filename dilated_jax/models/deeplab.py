@@ -75,7 +75,7 @@ def large_fov(
         Layer(f'{mlp}_mlp2', kernel=1, **hidden),
       ]
       maps.append(f'{mlp}_mlp2')
-    table += [tables.join('features', 'concat', *maps), final]
+    table += [tables.merge('features', 'concat', *maps), final]
   return Architecture(tuple(table))
 
 
@@ -159,7 +159,7 @@ def v2(
       options = dict(dilation=dilation, padding=dilation, inputs=shared, init='classifier')
       table.append(Layer(f'final_{number}', channels=num_classes, **options))
     scores.append(table[-1].name)
-  table.append(tables.join('scores', 'sum', *scores))
+  table.append(tables.merge('scores', 'sum', *scores))
   return Architecture(tuple(table), scales=(1.0, 0.75, 0.5) if multi_scale else (1.0,))
 
 
@@ -224,8 +224,8 @@ def pyramid(given: str, channels: int, stride: int, norm: str) -> Table:
   table += [
     Layer('mean', 'adaptive_avg_pool', kernel=1, inputs=(given,)),
     resnet.normed('aspp_4', channels, norm),
-    tables.join('aspp_4_up', 'resize', 'aspp_4', given),
-    tables.join('aspp', 'concat', 'aspp_0', 'aspp_1', 'aspp_2', 'aspp_3', 'aspp_4_up'),
+    tables.merge('aspp_4_up', 'resize', 'aspp_4', given),
+    tables.merge('aspp', 'concat', 'aspp_0', 'aspp_1', 'aspp_2', 'aspp_3', 'aspp_4_up'),
     resnet.normed('project', channels, norm),
   ]
   return tuple(table)

@@ -81,7 +81,7 @@ class Dilation(nn.Module):
       InputError: the images are smaller than the receptive field of the front end.
     """
     for size in images.shape[1:3]:
-      geometry.sizes(self.front_end_table, size)
+      geometry.output_sizes(self.front_end_table, size)
     logits = self.apply_context(self.apply_front_end(images, train), train)
     if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the image.
       logits = logits[:, : images.shape[1], : images.shape[2]]
@@ -92,10 +92,10 @@ class Dilation(nn.Module):
     scores = None
     for scale in self.scales:
       size = [max(1, round(side * scale)) for side in images.shape[1:3]]
-      given = images if scale == 1 else ops.resize(images, size, corners=False)
+      given = images if scale == 1 else ops.resize(images, size, align_corners=False)
       found = self.front_end(given, train)
       if scores is not None:
-        found = jnp.maximum(scores, ops.resize(found, scores.shape[1:3], corners=False))
+        found = jnp.maximum(scores, ops.resize(found, scores.shape[1:3], align_corners=False))
       scores = found
     if self.upsampling and not self.margin:  # FCN: cells that no pixel is blended from.
       last = [geometry.window(self.upsampling, side - 1)[1] for side in images.shape[1:3]]

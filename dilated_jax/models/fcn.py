@@ -63,10 +63,15 @@ def fcn(
     scale = AT_ONCE[pool] if at_once else 1.0
     table += [
       Layer(
-        f'score_{pool}', kernel=1, channels=num_classes, init='zeros', inputs=(pool,), scale=scale
+        f'score_{pool}',
+        kernel=1,
+        channels=num_classes,
+        init='zeros',
+        inputs=(pool,),
+        input_scale=scale,
       ),
-      tables.join(f'score_{pool}c', 'crop', f'score_{pool}', padding=-shift),
-      tables.join(f'fuse_{pool}', 'sum', finer, f'score_{pool}c'),
+      tables.merge(f'score_{pool}c', 'crop', f'score_{pool}', padding=-shift),
+      tables.merge(f'fuse_{pool}', 'sum', finer, f'score_{pool}c'),
     ]
   # Cells that no pixel of the picture is blended from are cut off.
   upsampling = Layer('upscore', 'deconv', kernel=2 * stride, stride=stride)
@@ -93,7 +98,7 @@ def _difference(table, name: str | None, image_padding: int) -> int:
     name: of the layer; None for the input, whose first pixel then has to lie behind that cell.
     image_padding: for the error.
   """
-  grids = geometry.grids(tuple(table))
+  grids = geometry.jumps_and_centers(tuple(table))
   jump, center = grids[-1]
   if name is None:
     cells = -center

@@ -43,11 +43,11 @@ def pspnet(
     table += [
       Layer(f'bins{count}', 'adaptive_avg_pool', kernel=count, inputs=(given,)),
       resnet.normed(f'pyramid{count}', quarter, norm),
-      tables.join(f'pyramid{count}_up', 'resize', f'pyramid{count}', given),
+      tables.merge(f'pyramid{count}_up', 'resize', f'pyramid{count}', given),
     ]
     maps.append(f'pyramid{count}_up')
   table += [
-    tables.join('pyramid', 'concat', *maps),
+    tables.merge('pyramid', 'concat', *maps),
     resnet.normed('head', quarter, norm, kernel=3, padding=1, dropout=0.1),
     Layer('final', kernel=1, channels=num_classes, init='classifier'),
   ]

@@ -84,7 +84,7 @@ def backbone(
         shortcut = f'{name}_downsample'
         options = dict(stride=step, inputs=(given,), activation=None)
         table.append(conv(shortcut, 4 * channels, **options))
-      table.append(tables.join(name, 'sum', f'{name}_conv3', shortcut, activation='relu'))
+      table.append(tables.merge(name, 'sum', f'{name}_conv3', shortcut, activation='relu'))
   return tables.dilate(tuple(table), stride)
 
 

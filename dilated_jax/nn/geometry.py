@@ -50,7 +50,9 @@ class ReceptiveField:
 def receptive_fields(table: Table) -> Iterator[ReceptiveField]:
   """Yields the receptive field after each layer."""
   table = as_table(table)
-  for place, (layer, (jump, center)) in enumerate(zip(table, grids(table), strict=True)):
+  for place, (layer, (jump, center)) in enumerate(
+    zip(table, jumps_and_centers(table), strict=True)
+  ):
     yield ReceptiveField(layer, _receptive_field_size(table[: place + 1]), jump, center)
 
 
@@ -64,7 +66,7 @@ def _receptive_field_size(table: Table) -> int | None:
   return None if None in windows else max(last - first + 1 for first, last in windows)
 
 
-def grids(table: Table) -> list[tuple[Fraction, Fraction]]:
+def jumps_and_centers(table: Table) -> list[tuple[Fraction, Fraction]]:
   """(jump, center) of each layer's cells, see `ReceptiveField`."""
   table = as_table(table)
   result = {-1: (Fraction(1), Fraction(0))}
@@ -73,7 +75,7 @@ def grids(table: Table) -> list[tuple[Fraction, Fraction]]:
     jump, center = result[reads[-1] if layer.kind == 'resize' else reads[0]]
     if layer.kind not in _WIDE:
       # From the first place of the layer's window to its middle, on the finer of its two grids.
-      middle = Fraction(layer.extent - 1, 2) - layer.padding
+      middle = Fraction(layer.effective_kernel - 1, 2) - layer.padding
       if layer.kind == 'deconv':
         jump /= layer.stride
         center -= middle * jump
@@ -97,8 +99,8 @@ def window(table: Table, cell: int = 0) -> tuple[int, int]:
   Returns:
     (first, last); below 0 or beyond the input where the cell reads padding.
 
-  >>> from dilated_jax import layers
-  >>> window(layers.front_end(21), cell=1)
+  >>> from dilated_jax.nn import table
+  >>> window(table.front_end(21), cell=1)
   (8, 387)
   """
   return _window(as_table(table), cell)
@@ -117,14 +119,14 @@ def _window(table: Table, cell: int) -> tuple[int, int] | None:
       last = (last + layer.padding) // layer.stride
     else:  # Reads cell o from o * stride - padding + (0 ... extent - 1).
       first = first * layer.stride - layer.padding
-      last = last * layer.stride - layer.padding + layer.extent - 1
+      last = last * layer.stride - layer.padding + layer.effective_kernel - 1
     for source in reads[place]:
       others = spans.get(source, (first, last))
       spans[source] = min(first, others[0]), max(last, others[1])
   return spans.get(-1)
 
 
-def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
+def path_counts(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
   """In how many ways each input pixel reaches one cell of the output, by one tap of every layer.
 
   A pixel that has none is a hole in the receptive field: dilations 2, 2, 2 skip every other pixel,
@@ -139,8 +141,8 @@ def paths(table: Table, cell: int = 0) -> tuple[int, np.ndarray]:
     (first, ways): the first pixel of the cell's `window`, and an array of Python integers (they
     are large), one for each pixel of the window.
 
-  >>> from dilated_jax.layers import Layer
-  >>> first, ways = paths((Layer('a', dilation=2), Layer('b', dilation=2)))
+  >>> from dilated_jax.nn.table import Layer
+  >>> first, ways = path_counts((Layer('a', dilation=2), Layer('b', dilation=2)))
   >>> first, ways.tolist()
   (0, [1, 0, 2, 0, 3, 0, 2, 0, 1])
   """
@@ -202,8 +204,8 @@ def receptive_field(table: Table) -> int:
 
   Of the largest, where a network upsamples on its way to the grid and cells differ.
 
-  >>> from dilated_jax import layers
-  >>> receptive_field(layers.context(21)), receptive_field(layers.front_end(21))
+  >>> from dilated_jax.nn import table
+  >>> receptive_field(table.context(21)), receptive_field(table.front_end(21))
   (67, 380)
   """
   return _receptive_field_size(without_upsampling(table))
@@ -211,7 +213,7 @@ def receptive_field(table: Table) -> int:
 
 def stride(table: Table) -> int:
   """Input pixels between cells of a network's grid: 8 for the published networks."""
-  grid = grids(without_upsampling(table))
+  grid = jumps_and_centers(without_upsampling(table))
   return int(grid[-1][0]) if grid else 1
 
 
@@ -221,7 +223,7 @@ def offset(table: Table) -> Fraction:
   In a picture around which `margin` pixels are reflected it is offset - margin: 3.5, the middle of
   the first `stride` pixels.
   """
-  return grids(without_upsampling(table))[-1][1]
+  return jumps_and_centers(without_upsampling(table))[-1][1]
 
 
 def margin(table: Table) -> int:
@@ -235,7 +237,7 @@ def margin(table: Table) -> int:
   return max(0, math.ceil(offset(table) - Fraction(step - 1, 2)))
 
 
-def pads(table: Table) -> bool:
+def depends_on_border(table: Table) -> bool:
   """Whether cells depend on where the input ends: by padding, or averages of the whole of it."""
   return any(layer.padding > 0 or layer.kind in _WIDE for layer in as_table(table))
 
@@ -254,7 +256,7 @@ def valid_size(table: Table, least: int = 1) -> int:
 # Sizes and costs.
 
 
-def sizes(table: Table, size: int) -> list[int]:
+def output_sizes(table: Table, size: int) -> list[int]:
   """Output sizes of all layers for an input of `size` pixels.
 
   Convolutions round down, poolings up, as in Caffe, unless their row says otherwise.
@@ -283,7 +285,7 @@ def _cells(table: Table, size: int) -> Iterator[tuple[int, int]]:
     elif layer.kind == 'deconv':
       given = (given - 1) * layer.stride + layer.kernel - 2 * layer.padding
     else:
-      steps, rest = divmod(given + 2 * layer.padding - layer.extent, layer.stride)
+      steps, rest = divmod(given + 2 * layer.padding - layer.effective_kernel, layer.stride)
       given = steps + 1
       if layer.kind == 'crop':  # At one end alone.
         given -= layer.padding
@@ -296,7 +298,7 @@ def _cells(table: Table, size: int) -> Iterator[tuple[int, int]]:
 
 def output_size(table: Table, size: int) -> int:
   """Output size for an input of `size` pixels: (size - 372) / 8 for the paper's front end."""
-  return sizes(table, size)[-1]
+  return output_sizes(table, size)[-1]
 
 
 def channel_counts(table: Table, channels: int = 3) -> list[int]:
@@ -316,7 +318,7 @@ def convolutions(table: Table, channels: int = 3) -> Iterator[tuple[int, Layer, 
       yield place, layer, counts[reads[0] + 1], counts[place + 1]
 
 
-def parameters(table: Table, channels: int = 3) -> int:
+def num_parameters(table: Table, channels: int = 3) -> int:
   """Number of learned values: kernels and biases, scales and biases of normalizations.
 
   Args:
@@ -338,7 +340,7 @@ def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
     width: of the input, in pixels.
     channels: of the input.
   """
-  rows, columns = sizes(table, height), sizes(table, width)
+  rows, columns = output_sizes(table, height), output_sizes(table, width)
   return sum(
     2 * rows[place] * columns[place] * layer.kernel**2 * inputs * outputs
     for place, layer, inputs, outputs in convolutions(table, channels)
@@ -362,7 +364,7 @@ def activation_bytes(
     itemsize: bytes of a value: 4 for float32, 2 for bfloat16.
   """
   maps = _map_sizes(table, height, width, channels)
-  last_read = last_reads(table)
+  last_read = last_uses(table)
   alive = [
     sum(maps[source + 1] for source, last in last_read.items() if source < place <= last)
     + maps[place + 1]
@@ -371,7 +373,7 @@ def activation_bytes(
   return itemsize * max(alive)
 
 
-def last_reads(table: Table) -> dict[int, int]:
+def last_uses(table: Table) -> dict[int, int]:
   """For each row that another one reads, -1 for the input, the place of the last that does."""
   reads = input_indices(as_table(table))
   return {source: place for place, those in enumerate(reads) for source in those}
@@ -397,5 +399,5 @@ def training_bytes(
 
 def _map_sizes(table: Table, height: int, width: int, channels: int) -> list[int]:
   """Number of values of the input and of each layer's output."""
-  rows, columns = [height, *sizes(table, height)], [width, *sizes(table, width)]
+  rows, columns = [height, *output_sizes(table, height)], [width, *output_sizes(table, width)]
   return [h * w * c for h, w, c in zip(rows, columns, channel_counts(table, channels))]

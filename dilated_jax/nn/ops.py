@@ -170,18 +170,20 @@ def adaptive_avg_pool(x, count):
   return _along_both(x, functools.partial(_adaptive_avg_pool_matrix, count=count))
 
 
-def resize(x, size, *, corners: bool):
+def resize(x, size, *, align_corners: bool):
   """Bilinear interpolation, without a filter when shrinking.
 
   Args:
     x: (N, H, W, C).
     size: (height, width) of the result.
-    corners: True lays the centers of the corner cells on each other, False the outer edges.
+    align_corners: True lays the centers of the corner cells on each other, False the outer edges.
 
   Returns:
     (N, *size, C).
   """
-  matrices = [functools.partial(_linear_matrix, out=out, corners=corners) for out in size]
+  matrices = [
+    functools.partial(_linear_matrix, out=out, align_corners=align_corners) for out in size
+  ]
   return _along_both(x, *matrices)
 
 
@@ -260,9 +262,9 @@ def _adaptive_avg_pool_matrix(n, count):
   return inside / (last - first)[:, None]
 
 
-def _linear_matrix(n, out, corners):
+def _linear_matrix(n, out, align_corners):
   """(out, n) weights of linear interpolation; beyond the outermost cells these go on."""
-  if corners:
+  if align_corners:
     places = np.arange(out) * ((n - 1) / max(out - 1, 1))
   else:
     places = (np.arange(out) + 0.5) * n / out - 0.5

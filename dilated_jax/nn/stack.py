@@ -32,8 +32,8 @@ class Conv(nn.Module):
     layer = self.layer
     shape = (layer.kernel, layer.kernel, x.shape[-1], layer.channels)
     kernel = self.param('kernel', _INITIALIZERS[layer.init](layer), shape).astype(self.dtype)
-    if layer.scale != 1:
-      x = x * jnp.asarray(layer.scale, x.dtype)
+    if layer.input_scale != 1:
+      x = x * jnp.asarray(layer.input_scale, x.dtype)
     x = ops.dilated_conv(x, kernel, layer.dilation, layer.padding, layer.stride)
     if not layer.bias:
       return x
@@ -90,12 +90,12 @@ def _blocks(table: Table) -> list[Table]:
 
 def _run(stack: Stack, alive: dict, table: Table, first: int, end: int, train: bool) -> dict:
   """Runs the rows from `first` to `end`; adds their outputs and drops what is not read again."""
-  reads, last_reads, alive = input_indices(table), geometry.last_reads(table), dict(alive)
+  reads, last_uses, alive = input_indices(table), geometry.last_uses(table), dict(alive)
   kept = len(stack.table) - 1, len(table) - 1
   for place in range(first, end):
     alive[place] = _layer(stack, table[place], [alive[source] for source in reads[place]], train)
     for source in set(reads[place]) - set(kept):
-      if last_reads[source] == place:
+      if last_uses[source] == place:
         del alive[source]
   return alive
 
@@ -116,7 +116,7 @@ def _layer(stack: Stack, layer: Layer, inputs: list, train: bool):
     usual = layer.padding == layer.stride // 2
     x = ops.deconvolution(x, layer.stride, None if usual else layer.padding)
   elif layer.kind == 'resize':
-    x = ops.resize(x, inputs[1].shape[1:3], corners=True)
+    x = ops.resize(x, inputs[1].shape[1:3], align_corners=True)
   elif layer.kind == 'crop':
     x = x[:, -layer.padding :, -layer.padding :]
   else:

@@ -42,7 +42,7 @@ class Layer:
       before it.
     bias: whether a convolution has one.
     round_up: whether a pooling rounds its size up, as Caffe does, or down.
-    scale: factor on what a convolution reads.
+    input_scale: factor on what a convolution reads.
   """
 
   name: str
@@ -62,10 +62,10 @@ class Layer:
   inputs: tuple[str, ...] = ()
   bias: bool = True
   round_up: bool = True
-  scale: float = 1.0
+  input_scale: float = 1.0
 
   @property
-  def extent(self) -> int:
+  def effective_kernel(self) -> int:
     """Side of the window that the dilated kernel spans: dilation * (kernel - 1) + 1."""
     return self.dilation * (self.kernel - 1) + 1
 
@@ -86,7 +86,7 @@ def input_indices(table: Table) -> list[tuple[int, ...]]:
   return result
 
 
-def join(name: str, kind: str, *inputs: str, **options) -> Layer:
+def merge(name: str, kind: str, *inputs: str, **options) -> Layer:
   """A row without taps that reads the rows of these names."""
   return Layer(name, kind, kernel=1, inputs=inputs, **options)
 

@@ -7,7 +7,7 @@ it: one fixed low-pass filter, dilated twice as much from scale to scale, and th
 between neighboring scales, which are wavelet coefficients and add up to the signal.
 
 >>> import jax.numpy as jnp
->>> from dilated_jax import ops
+>>> from dilated_jax.nn import ops
 >>> signal = jnp.zeros(25).at[12].set(1.0)
 >>> padded = jnp.pad(signal, 4, mode='reflect').reshape(1, 1, -1, 1)
 >>> taps = jnp.array(B3, jnp.float32).reshape(1, 5, 1, 1)
@@ -154,7 +154,7 @@ def _dilated(x, scale: int):
   return np.convolve(x, taps)
 
 
-def noise_deviation(details, generation: int = 1):
+def estimate_noise_std(details, generation: int = 1):
   """Standard deviation of white noise in a signal, from its finest details.
 
   These are nearly all noise, and their median absolute value is not moved by the few that are not.
@@ -180,7 +180,8 @@ def denoise(x, scales: int, k: float = 3.0, *, mode='hard', sigma=None, generati
     scales: number of details; the rest c_J is left as it is.
     k: the threshold, in deviations of the noise; 3 keeps 0.3 % of pure noise.
     mode: 'hard' keeps the other details as they are; 'soft' shrinks them by the threshold.
-    sigma: deviation of the noise in `x`, a number or a scalar; found by `noise_deviation` if None.
+    sigma: standard deviation of the noise in `x`, a number or a scalar; estimated by
+      `estimate_noise_std` if None.
     generation: see `starlet`.
 
   Returns:
@@ -196,7 +197,7 @@ def denoise(x, scales: int, k: float = 3.0, *, mode='hard', sigma=None, generati
   coefficients = starlet(x, scales, generation)
   details, rest = coefficients[:-1], coefficients[-1:]
   if sigma is None:
-    sigma = noise_deviation(details[0], generation)
+    sigma = estimate_noise_std(details[0], generation)
   factors = k * noise_factors(scales, rest.ndim - 1, generation)
   limits = jnp.asarray(sigma, rest.dtype) * jnp.asarray(factors, rest.dtype)
   limits = limits.reshape(-1, *[1] * (rest.ndim - 1))

@@ -39,7 +39,7 @@ def stack(dilations: Sequence[int], channels: int, skip_channels: int, num_class
   Returns:
     The table, of one axis.
 
-  >>> from dilated_jax import geometry
+  >>> from dilated_jax.nn import geometry
   >>> block = [2**i for i in range(10)]
   >>> [geometry.receptive_field(stack(n * block, 32, 64, 256)) for n in (1, 3)]
   [1024, 3070]
@@ -59,7 +59,7 @@ class WaveNet(nn.Module):
   """A causal network that tells from the samples so far how likely each code is to come next.
 
   `model.init(key, codes) -> variables`, `model.apply(variables, codes) -> logits`. Parameters:
-  `input`, `unit_0/taps`, `unit_0/residual`, `unit_0/skip`, ..., `head1`, `head2`, each with
+  `input`, `unit_0/filter_gate`, `unit_0/residual`, `unit_0/skip`, ..., `head1`, `head2`, each with
   `kernel` (1, taps, in, out) and `bias`.
 
   Attributes:
@@ -77,7 +77,7 @@ class WaveNet(nn.Module):
     options = dict(dtype=self.dtype)
     self.input = Conv(first, **options)
     self.unit = [
-      Unit(layer, head1.channels, last=i == len(units) - 1, **options)
+      GatedUnit(layer, head1.channels, last=i == len(units) - 1, **options)
       for i, layer in enumerate(units)
     ]
     self.head1 = Conv(head1, **options)
@@ -93,9 +93,9 @@ class WaveNet(nn.Module):
     Returns:
       (N, T, num_classes) float32: at t the logits of code t + 1, from the codes up to t.
     """
-    return self.of_one_hot(jax.nn.one_hot(codes, self.num_classes, dtype=self.dtype))
+    return self.apply_one_hot(jax.nn.one_hot(codes, self.num_classes, dtype=self.dtype))
 
-  def of_one_hot(self, x):
+  def apply_one_hot(self, x):
     """The same for one-hot codes, or mixtures of them: (N, T, num_classes)."""
     x = self.input(x[:, None].astype(self.dtype))
     skips = []
@@ -111,7 +111,7 @@ class WaveNet(nn.Module):
     twice (Le Paine et al., "Fast WaveNet Generation Algorithm", 2016).
 
     Args:
-      queues: of the samples before, or of `queues`.
+      queues: of the samples before, or of `init_queues`.
       codes: (N,) integers, the next sample.
 
     Returns:
@@ -129,12 +129,12 @@ class WaveNet(nn.Module):
       skips.append(skip)
     return after, self._head(sum(skips[1:], skips[0]))[:, 0, 0]
 
-  def queues(self, count: int):
+  def init_queues(self, count: int):
     """What `step` starts from for `count` sounds: before the first sample all is zero."""
     _, *units, _, _ = self.table
     channels = self.table[0].channels
     return [
-      (jnp.zeros((count, 1, layer.extent - 1, channels), self.dtype), jnp.int32(0))
+      (jnp.zeros((count, 1, layer.effective_kernel - 1, channels), self.dtype), jnp.int32(0))
       for layer in units
     ]
 
@@ -143,7 +143,7 @@ class WaveNet(nn.Module):
     return self.head2(x).astype(jnp.float32)
 
 
-class Unit(nn.Module):
+class GatedUnit(nn.Module):
   """tanh(filter) * sigmoid(gate), and from it what goes on and what goes to the head.
 
   Attributes:
@@ -161,8 +161,10 @@ class Unit(nn.Module):
   def setup(self):
     layer, options = self.layer, dict(dtype=self.dtype)
     # Filter and gate in one convolution: the first half of its channels, and the second.
-    self.taps = Conv(
-      Layer('taps', kernel=layer.kernel, dilation=layer.dilation, channels=2 * layer.channels),
+    self.filter_gate = Conv(
+      Layer(
+        'filter_gate', kernel=layer.kernel, dilation=layer.dilation, channels=2 * layer.channels
+      ),
       **options,
     )
     if not self.last:
@@ -171,11 +173,11 @@ class Unit(nn.Module):
 
   def __call__(self, x):
     """Maps (N, 1, T, channels) to two of the same length: what goes on, what goes to the head."""
-    return self._outputs(self.taps(x), x)
+    return self._outputs(self.filter_gate(x), x)
 
   def step(self, old, x):
     """The same for one time: (N, 1, 1, channels) of then and of now."""
-    return self._outputs(self.taps.of_taps(old, x), x)
+    return self._outputs(self.filter_gate.step(old, x), x)
 
   def _outputs(self, taps, x):
     values, gate = jnp.split(taps, 2, axis=-1)
@@ -205,10 +207,10 @@ class Conv(nn.Module):
   def __call__(self, x):
     """Maps (N, 1, T, in) to (N, 1, T, out); what lies before the first sample counts as zero."""
     kernel, bias = self._parameters(x.shape[-1])
-    front = ((0, 0), (self.layer.extent - 1, 0))
+    front = ((0, 0), (self.layer.effective_kernel - 1, 0))
     return ops.dilated_conv(x, kernel, (1, self.layer.dilation), front) + bias
 
-  def of_taps(self, *taps):
+  def step(self, *taps):
     """The same for one time, from the input under each tap, each (N, 1, 1, in)."""
     kernel, bias = self._parameters(taps[0].shape[-1])
     # One product instead of a convolution of two columns, which would take several times as long.
@@ -293,11 +295,11 @@ def generate(model: WaveNet, variables, prompt, length: int, *, key=None, temper
     return (_put(codes, t + 1, _choose(logits, key, temperature, t), prompt), queues), None
 
   times = jnp.arange(codes.shape[1] - 1)
-  (codes, _), _ = jax.lax.scan(body, (codes, model.queues(len(codes))), times)
+  (codes, _), _ = jax.lax.scan(body, (codes, model.init_queues(len(codes))), times)
   return codes
 
 
-def generate_slowly(model: WaveNet, variables, prompt, length: int, *, key=None, temperature=1.0):
+def generate_naive(model: WaveNet, variables, prompt, length: int, *, key=None, temperature=1.0):
   """The same as `generate`, by running the network again for each sample: slow, and simple.
 
   It is given the samples of its receptive field. Sample for sample equal to `generate`, unless two

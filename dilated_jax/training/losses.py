@@ -30,7 +30,7 @@ def cross_entropy(logits, labels, class_weights=None):
   return (each * weight).sum(), weight.sum()
 
 
-def correct(logits, labels):
+def count_correct(logits, labels):
   """Number of valid pixels whose best class is their label, and the number of valid pixels.
 
   Args:

@@ -155,7 +155,7 @@ def _loss_sums(model, stage, mean, loss_resolution, class_weights, params, batch
   )
   logits, target = _same_places(model, logits, batch['label'], loss_resolution)
   total, weight = losses.cross_entropy(logits, target, class_weights)
-  hits, valid = losses.correct(logits, target)
+  hits, valid = losses.count_correct(logits, target)
   sums = dict(zip(_SUMS, (total, weight, hits, valid), strict=True))
   for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
     found = _same_places(model, auxiliary, batch['label'], loss_resolution)

@@ -13,7 +13,7 @@ def test_the_sum_and_its_gradient():
   x = x.astype(np.float32)
 
   def filtered(features, x):
-    return exact.apply(exact.Exact(features), x)
+    return exact.apply(exact.ExactKernel(features), x)
 
   found, pull = jax.vjp(filtered, features, x)
   np.testing.assert_allclose(found, kernel @ x, rtol=1e-5, atol=1e-5)

@@ -77,7 +77,7 @@ def test_wrong_features(features):
 def test_the_graph_finds_the_same_lattice(count, dimensions):
   features, _, q = some(count, dimensions, 3)
   expected = lattices.apply(lattices.build(features), q)
-  inside = lattices.build_in_graph(features)
+  inside = lattices.build_traced(features)
   np.testing.assert_allclose(lattices.apply(inside, q), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -85,7 +85,7 @@ def test_a_batch_of_lattices():
   features, _, q = zip(*(some(40, 3, 2, seed) for seed in range(3)))
 
   def inside(features, q):
-    return lattices.apply(lattices.build_in_graph(features), q)
+    return lattices.apply(lattices.build_traced(features), q)
 
   together = jax.jit(jax.vmap(inside))(np.stack(features), np.stack(q))
   for each, f, x in zip(together, features, q, strict=True):
@@ -99,7 +99,7 @@ def test_gradients_in_float64():
 
     @jax.jit
     def loss(features, x):
-      return (lattices.apply(lattices.build_in_graph(features), x) ** 2).sum()
+      return (lattices.apply(lattices.build_traced(features), x) ** 2).sum()
 
     gradients = jax.grad(loss, (0, 1))(features, x)
     for i, gradient in enumerate(gradients):
@@ -111,4 +111,4 @@ def test_gradients_in_float64():
 
 def test_too_little_room_is_not_silent():
   features, _, q = some(50, 3, 2)
-  assert np.isnan(lattices.apply(lattices.build_in_graph(features, size=20), q)).all()
+  assert np.isnan(lattices.apply(lattices.build_traced(features, size=20), q)).all()

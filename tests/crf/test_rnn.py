@@ -26,7 +26,7 @@ def test_scores_and_gradients_of_the_port(reference, case, bilateral):
     assert jax.tree.map(jnp.shape, initial['params']) == dict.fromkeys(THEIRS, (5, 5))
 
   # Lattices made in the program, and before.
-  kernels = None if case == 'default' else layer.kernels(reference['image'][None])
+  kernels = None if case == 'default' else layer.build_kernels(reference['image'][None])
 
   @jax.jit
   def loss(params, logits):
@@ -83,7 +83,7 @@ def test_cells_see_the_mean_of_their_pixels():
   logits = rng.normal(size=(1, 5, 6, 3)).astype(np.float32)
   images = rng.integers(0, 256, (1, 10, 12, 3), np.uint8)
   coarse = images.reshape(1, 5, 2, 6, 2, 3).mean((2, 4), dtype=np.float32)
-  cells = CrfRnn(3, gaussian=6.0, bilateral=(40.0, 30.0), cell=2, method='exact')
+  cells = CrfRnn(3, gaussian=6.0, bilateral=(40.0, 30.0), stride=2, method='exact')
   pixels = CrfRnn(3, gaussian=3.0, bilateral=(20.0, 30.0), method='exact')
   variables = jax.jit(pixels.init)(jax.random.key(0), logits, coarse)
   np.testing.assert_allclose(
@@ -104,7 +104,7 @@ def test_lattices_that_were_made_before():
   layer = CrfRnn(3, bilateral=(20.0, 30.0), iterations=2)
   variables = jax.jit(layer.init)(jax.random.key(0), logits, images)
   expected = layer.apply(variables, logits, images, train=True)
-  found = layer.apply(variables, logits, images, train=True, kernels=layer.kernels(images))
+  found = layer.apply(variables, logits, images, train=True, kernels=layer.build_kernels(images))
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -112,7 +112,7 @@ def test_lattices_that_were_made_before():
   'options, logits, images, words',
   [
     ({}, (1, 5, 7, 3), (1, 7, 5, 3), 'with sides 1 times as long'),
-    ({'cell': 2}, (1, 5, 7, 3), (1, 10, 15, 3), 'with sides 2 times as long'),
+    ({'stride': 2}, (1, 5, 7, 3), (1, 10, 15, 3), 'with sides 2 times as long'),
     ({}, (1, 5, 7, 4), (1, 5, 7, 3), r'they are \(N, H, W, 3\)'),
     ({}, (2, 5, 7, 3), (1, 5, 7, 3), 'they are'),
     ({'method': 'latice'}, (1, 5, 7, 3), (1, 5, 7, 3), "method is 'latice'"),

@@ -36,7 +36,7 @@ def pair(seed, size=(60, 80)):
 
 
 def scored(pairs, classes=TOYS, **options):
-  counts = boundaries.Boundaries(classes, **options)
+  counts = boundaries.BoundaryMetrics(classes, **options)
   for labels, predictions in pairs:
     counts.add(labels, predictions)
   scores = counts.scores()
@@ -62,7 +62,7 @@ def test_distance_by_loops(ids):
   for row, column in np.ndindex(ids.shape):
     others = np.argwhere(ids != ids[row, column])
     far = np.abs(others - (row, column)).max(axis=1).min() if len(others) else 2**31 - 1
-    assert boundaries.distance(ids)[row, column] == far
+    assert boundaries.distance_to_boundary(ids)[row, column] == far
 
 
 # Trimaps.
@@ -86,7 +86,7 @@ def test_trimaps_by_loops(labels, predictions):
 
 def test_widest_trimap_of_a_small_picture_is_all_of_it():
   labels, predictions = pair(0, (30, 30))
-  whole = metrics.scores(metrics.confusion(labels, predictions, 3), TOYS.names)
+  whole = metrics.scores(metrics.confusion_matrix(labels, predictions, 3), TOYS.names)
   assert scored([(labels, predictions)])['trimap']['32'] == pytest.approx(whole['mean_iou'])
 
 
@@ -196,8 +196,8 @@ def test_sizes_that_differ():
 
 def test_table_has_lines_for_boundaries():
   labels, predictions = pair(3)
-  scores = metrics.scores(metrics.confusion(labels, predictions, 3), TOYS.names)
-  text = metrics.table(scores | {'boundary': scored([(labels, predictions)])})
+  scores = metrics.scores(metrics.confusion_matrix(labels, predictions, 3), TOYS.names)
+  text = metrics.format_table(scores | {'boundary': scored([(labels, predictions)])})
   lines = text.splitlines()
   assert lines[0].split()[-3:] == ['boundary', 'IoU', '%']
   assert {len(line) for line in lines[:6]} == {len(lines[0])}

@@ -48,7 +48,7 @@ def test_counts_are_those_of_each_trial_by_itself(tmp_path):
       marginals = probabilities_of(example['image'])
       if trial:
         marginals = trial(marginals, example['image'])
-      total += metrics.confusion(example['label'], marginals.argmax(-1), 3)
+      total += metrics.confusion_matrix(example['label'], marginals.argmax(-1), 3)
     np.testing.assert_array_equal(scores['confusion'], total)
 
 

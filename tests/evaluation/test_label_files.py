@@ -59,8 +59,8 @@ def with_palette(array, palette):
 
 def check(paths, classes, expected, words, whose='predictions', **options):
   """Reads all paths; `expected` are class ids and 255."""
-  reader = label_files.recognize(paths, classes, whose, **options)
-  assert reader.how.startswith(f'{whose}: ') and words in reader.how
+  reader = label_files.detect_reader(paths, classes, whose, **options)
+  assert reader.description.startswith(f'{whose}: ') and words in reader.description
   for path, array in zip(paths, expected, strict=True):
     read = reader.read(path)
     assert read.dtype == np.uint8
@@ -69,7 +69,7 @@ def check(paths, classes, expected, words, whose='predictions', **options):
 
 def fails(paths, classes, words, whose='predictions', **options):
   with pytest.raises(InputError, match=words) as raised:
-    reader = label_files.recognize(paths, classes, whose, **options)
+    reader = label_files.detect_reader(paths, classes, whose, **options)
     for path in paths:
       classes.to_train_ids(reader.read(path), path)
   assert '\n' not in str(raised.value)
@@ -192,7 +192,7 @@ def test_official_ids_survive(folder):
   """Those that aren't evaluated too: the official protocol knows a caravan from a trailer."""
   raw = ids(*range(34), 255)
   [path] = folder(a=raw)
-  reader = label_files.recognize([path], CITYSCAPES, 'labels')
+  reader = label_files.detect_reader([path], CITYSCAPES, 'labels')
   np.testing.assert_array_equal(reader.read(path), raw)
 
 
@@ -219,7 +219,7 @@ def test_orders_that_do_not_fit(folder):
 
 
 def test_order_beside_predictions(folder, tmp_path):
-  assert label_files.order_beside(tmp_path) is None
+  assert label_files.read_class_order(tmp_path) is None
   turned = np.roll(np.arange(21), 5)
   content = {
     'classes': [VOC.names[i].upper() for i in turned],
@@ -227,7 +227,7 @@ def test_order_beside_predictions(folder, tmp_path):
     'dataset': 'voc',
   }
   (tmp_path / 'predictions.json').write_text(json.dumps(content))
-  order = label_files.order_beside(tmp_path)
+  order = label_files.read_class_order(tmp_path)
   a = ids(*range(21))
   check(folder(a=a), VOC, [turned[a]], 'predictions.json (', order=order)
   check(folder(a=painted(a, VOC)), VOC, [a], 'predictions.json', order=order)
@@ -243,5 +243,5 @@ def test_order_beside_predictions(folder, tmp_path):
 def test_damaged_order(tmp_path, content):
   (tmp_path / 'predictions.json').write_bytes(content.encode('latin-1'))
   with pytest.raises(InputError, match=r'predictions\.json: ') as raised:
-    label_files.order_beside(tmp_path)
+    label_files.read_class_order(tmp_path)
   assert '\n' not in str(raised.value)

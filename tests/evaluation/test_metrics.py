@@ -22,7 +22,7 @@ def test_confusion_is_the_naive_count(labels, predictions):
   for truth, said in zip(labels.ravel(), predictions.ravel()):
     if truth != 255:
       expected[truth][said] += 1
-  result = metrics.confusion(labels, predictions, CLASSES)
+  result = metrics.confusion_matrix(labels, predictions, CLASSES)
   assert result.dtype == np.int64
   np.testing.assert_array_equal(result, expected)
 
@@ -31,7 +31,7 @@ def test_confusion_is_the_naive_count(labels, predictions):
 def test_scores_are_the_devkits_sets_of_pixels(labels, predictions):
   """Intersection and union counted as sets of pixels, without a confusion matrix."""
   names = ['a', 'b', 'c', 'd']
-  result = metrics.scores(metrics.confusion(labels, predictions, CLASSES), names)
+  result = metrics.scores(metrics.confusion_matrix(labels, predictions, CLASSES), names)
   valid = labels != 255
   ious, recalls, weighted = [], [], 0.0
   for index, name in enumerate(names):
@@ -92,8 +92,8 @@ def test_counts_beyond_32_bits():
 def test_sums_are_the_whole():
   rng = np.random.default_rng(0)
   labels, said = rng.integers(0, CLASSES, (2, 3, 8, 8))
-  parts = sum(metrics.confusion(a, b, CLASSES) for a, b in zip(labels, said))
-  np.testing.assert_array_equal(parts, metrics.confusion(labels, said, CLASSES))
+  parts = sum(metrics.confusion_matrix(a, b, CLASSES) for a, b in zip(labels, said))
+  np.testing.assert_array_equal(parts, metrics.confusion_matrix(labels, said, CLASSES))
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,19 @@ def test_sums_are_the_whole():
 )
 def test_wrong_values_are_named(labels, said, words):
   with pytest.raises(InputError, match=words):
-    metrics.confusion(np.array(labels), np.array(said), CLASSES)
+    metrics.confusion_matrix(np.array(labels), np.array(said), CLASSES)
 
 
 def test_anything_goes_where_the_truth_is_ignored():
-  assert metrics.confusion(np.array([255, 1]), np.array([255, 1]), 2).tolist() == [[0, 0], [0, 1]]
+  assert metrics.confusion_matrix(np.array([255, 1]), np.array([255, 1]), 2).tolist() == [
+    [0, 0],
+    [0, 1],
+  ]
 
 
 def test_table_is_aligned():
   result = metrics.scores(np.array([[3, 1], [0, 0]]), ['a long class name', 'b'])
-  lines = metrics.table(result).splitlines()
+  lines = metrics.format_table(result).splitlines()
   head = [line for line in lines if line.startswith(('class', 'a long', 'b '))]
   assert len({len(line) for line in head}) == 1
   assert '75.00' in lines[2] and lines[3].split()[2] == '-'

@@ -27,14 +27,14 @@ def scored(name, pairs, classes=TOYS):
     protocol.add(labels, predictions)
   scores = protocol.scores()
   json.dumps(scores, allow_nan=False)
-  metrics.table(scores)
+  metrics.format_table(scores)
   return scores
 
 
 def test_default_is_the_confusion_matrix_of_all_pictures():
   rng = np.random.default_rng(0)
   labels, predictions = rng.choice([0, 1, 2, 255], (2, 6, 7)), rng.integers(0, 3, (2, 6, 7))
-  expected = metrics.scores(metrics.confusion(labels, predictions, 3), TOYS.names)
+  expected = metrics.scores(metrics.confusion_matrix(labels, predictions, 3), TOYS.names)
   assert scored('default', zip(labels, predictions)) == expected
   with pytest.raises(InputError, match='1 pixels that count are predicted as none'):
     scored('default', [(np.array([[0, 255, 2]]), np.array([[0, 255, 255]]))])
@@ -151,7 +151,7 @@ def test_cityscapes_is_the_official_tool(tmp_path, monkeypatch, seed):
   assert len(ours['category_iou']) == 7 and len(ours['iiou']) == 8
   assert set(ours['category_iiou']) == {'human', 'vehicle'}
   json.dumps(ours, allow_nan=False)
-  assert 'vehicle' in metrics.table(ours)
+  assert 'vehicle' in metrics.format_table(ours)
 
 
 def test_cityscapes_by_hand():

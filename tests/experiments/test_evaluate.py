@@ -209,7 +209,7 @@ def test_voc_protocol(tmp_path, capsys):
   report = scores_of(tmp_path, *common, '--protocol=voc', '--boundaries')
   assert report['mean_iou'] is None and 'boat' in report['notes'][0]
   assert 'note: no mean IoU: bird, boat' in capsys.readouterr().out
-  protocol, lines = protocols.create('default', VOC), boundaries.Boundaries(VOC)
+  protocol, lines = protocols.create('default', VOC), boundaries.BoundaryMetrics(VOC)
   for measure in (protocol, lines):
     measure.add(label, said)
   assert report['boundary'] == lines.scores()['boundary']

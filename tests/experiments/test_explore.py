@@ -156,7 +156,7 @@ def test_every_network_is_told(name, capsys):
   rows = rows_of(out)
   assert list(rows) == [layer.name for layer in model.table]
   counts = [int(row['parameters'].replace(',', '')) for row in rows.values()]
-  assert sum(counts) == geometry.parameters(model)
+  assert sum(counts) == geometry.num_parameters(model)
   operations = sum(float(row['GFLOPs']) for row in rows.values())
   side = geometry.valid_size(model, 512 + 2 * model.margin)
   assert operations == pytest.approx(geometry.flops(model, side, side) / 1e9, abs=0.005 * len(rows))

@@ -70,7 +70,9 @@ def test_the_numbers_are_those_of_the_paper(path):
     assert (optimizer.weight_decay, optimizer.bias_lr_multiplier) == (5e-4, 2)
     assert config.batch_size == batch and steps in (None, config.num_steps)
     assert tuple(config.crop) == ((fed - 2 * model.margin,) * 2 if fed else (0, 0))
-  assert geometry.parameters(models.create('front_end', 21)) == 134_346_581  # All of full width.
+  assert (
+    geometry.num_parameters(models.create('front_end', 21)) == 134_346_581
+  )  # All of full width.
 
 
 def test_the_rate_drops_with_coco():

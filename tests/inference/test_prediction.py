@@ -289,7 +289,7 @@ def test_evaluate_counts_every_picture_once(batch_size):
   total = 0
   for item in source:
     labels = inference.predict(Segmenter(model, variables, spec), item['image']).labels
-    total = total + metrics.confusion(item['label'], labels, 3)
+    total = total + metrics.confusion_matrix(item['label'], labels, 3)
   result = evaluation.evaluate(
     Segmenter(model, variables, spec),
     source,

@@ -57,7 +57,7 @@ def test_it_is_the_network_and_then_the_layer(grid):
     logits = ops.resize_corner(logits, 2)
     layer = CrfRnn(3, test_iterations=3)
   else:
-    layer = CrfRnn(3, test_iterations=3, cell=2, method='exact')
+    layer = CrfRnn(3, test_iterations=3, stride=2, method='exact')
   expected = layer.apply({'params': variables['params']['crf']}, logits, inner)
   np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-4)
 

@@ -34,9 +34,9 @@ def test_parameters_and_sizes(name, options, parameters):
   images = jax.ShapeDtypeStruct((1, 321, 513, 3), 'float32')
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == parameters
-  assert geometry.parameters(model) == parameters
+  assert geometry.num_parameters(model) == parameters
   assert jax.eval_shape(model.apply, variables, images).shape == (1, 41, 65, 21)
-  assert geometry.sizes(model, 321)[-1] == 41 and geometry.valid_size(model, 320) == 321
+  assert geometry.output_sizes(model, 321)[-1] == 41 and geometry.valid_size(model, 320) == 321
   # Cell i is at pixel 8 i.
   assert (model.stride, model.margin, model.full_size, geometry.offset(model)) == (8, 0, False, 0)
 

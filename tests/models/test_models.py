@@ -51,7 +51,7 @@ def test_parameters_are_those_of_the_table(name, classes, options):
   variables = jax.eval_shape(model.init, jax.random.key(0), shape)
   assert list(variables) == ['params']
   leaves = flax.traverse_util.flatten_dict(variables['params'], sep='/')
-  assert sum(leaf.size for leaf in leaves.values()) == geometry.parameters(model)
+  assert sum(leaf.size for leaf in leaves.values()) == geometry.num_parameters(model)
   convolutions = [layer for layer in model.table if layer.kind == 'conv']
   assert set(leaves) == {
     f'{"context" if layer.name.startswith("ctx") else "front_end"}/{layer.name}/{leaf}'

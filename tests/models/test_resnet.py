@@ -39,7 +39,7 @@ def test_parameters_and_sizes(name, options, cells, parameters):
   assert set(variables) == {'params', 'batch_stats'}
   assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == parameters
   whole = model.front_end_table + model.auxiliary_table
-  assert geometry.parameters(whole) == parameters
+  assert geometry.num_parameters(whole) == parameters
   shape = jax.eval_shape(model.apply, variables, images).shape
   assert shape == (1, cells, 512 // model.stride, 21)
   assert (model.margin, model.full_size, geometry.offset(model)) == (0, False, 0)

@@ -36,7 +36,7 @@ def test_front_end_sizes(size, cells):
 
 def test_kitti_has_an_odd_map_before_the_third_pooling():
   names = [layer.name for layer in FRONT_END]
-  sizes = dict(zip(names, geometry.sizes(FRONT_END, 1640)))
+  sizes = dict(zip(names, geometry.output_sizes(FRONT_END, 1640)))
   assert (sizes['conv3_3'], sizes['pool3']) == (401, 201)
 
 
@@ -77,7 +77,7 @@ def test_context_keeps_size_and_place(count, padding):
 def test_voc_context_shrinks_back():
   table = tables.context(21, kind='large')
   assert table[0].padding * 2 + 66 == 132
-  assert geometry.sizes(table, 66) == [130, 128, 124, 116, 100, 68, 66, 66]
+  assert geometry.output_sizes(table, 66) == [130, 128, 124, 116, 100, 68, 66, 66]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_upsampling_multiplies_the_size(stride):
 
 def test_parameters_of_the_paper():
   conv = sum(
-    geometry.parameters((layer,), before)
+    geometry.num_parameters((layer,), before)
     for layer, before in zip(
       (layer for layer in FRONT_END if layer.name.startswith('conv')),
       [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512],
@@ -121,18 +121,18 @@ def test_parameters_of_the_paper():
   )
   assert conv == 14_714_688
   table = {layer.name: layer for layer in FRONT_END}
-  assert geometry.parameters((table['fc6'],), 512) == 102_764_544
-  assert geometry.parameters((table['fc7'],), 4096) == 16_781_312
-  totals = [geometry.parameters(tables.front_end(c)) for c in (21, 11, 19)]
+  assert geometry.num_parameters((table['fc6'],), 512) == 102_764_544
+  assert geometry.num_parameters((table['fc7'],), 4096) == 16_781_312
+  totals = [geometry.num_parameters(tables.front_end(c)) for c in (21, 11, 19)]
   assert totals == [134_346_581, 134_305_611, 134_338_387]
   for c in (2, 11, 21):
-    assert geometry.parameters(tables.context(c), c) == 64 * c * c + 8 * c
-    assert geometry.parameters(tables.context(c, layers=7), c) == 55 * c * c + 7 * c
-    assert geometry.parameters(tables.context(c, layers=10), c) == 82 * c * c + 10 * c
-    assert geometry.parameters(tables.context(c, kind='large'), c) == 15_422 * c * c + 97 * c
-  assert geometry.parameters(tables.context(21, kind='large'), 21) == 6_803_139
+    assert geometry.num_parameters(tables.context(c), c) == 64 * c * c + 8 * c
+    assert geometry.num_parameters(tables.context(c, layers=7), c) == 55 * c * c + 7 * c
+    assert geometry.num_parameters(tables.context(c, layers=10), c) == 82 * c * c + 10 * c
+    assert geometry.num_parameters(tables.context(c, kind='large'), c) == 15_422 * c * c + 97 * c
+  assert geometry.num_parameters(tables.context(21, kind='large'), 21) == 6_803_139
   whole = models.create('dilation8', 21, context='large')
-  assert geometry.parameters(whole) == 141_149_720
+  assert geometry.num_parameters(whole) == 141_149_720
 
 
 @pytest.mark.parametrize('norm', ['group', 'batch'])
@@ -140,7 +140,7 @@ def test_parameters_of_normalizations(norm):
   model = models.create('front_end', 3, norm=norm, blocks=(1, 2), width=1 / 8, stride=4)
   images = jax.ShapeDtypeStruct((1, 100, 100, 3), 'float32')
   params = jax.eval_shape(model.init, jax.random.key(0), images)['params']
-  assert geometry.parameters(model) == sum(leaf.size for leaf in jax.tree.leaves(params))
+  assert geometry.num_parameters(model) == sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def test_flops_count_every_tap_twice():
@@ -154,7 +154,7 @@ def test_flops_count_every_tap_twice():
 
 def test_too_small_an_input_names_the_least():
   with pytest.raises(InputError, match=r'vanishes in .*; give 380 or more'):
-    geometry.sizes(FRONT_END, 372)
+    geometry.output_sizes(FRONT_END, 372)
   # Poolings round up, so a few pixels less than the receptive field still give one cell.
   assert geometry.output_size(FRONT_END, 373) == 1
 
@@ -210,7 +210,7 @@ any_poolings = st.builds(
 def test_valid_sizes_lose_nothing(table, least):
   def fits(size):
     for layer in table:
-      steps, rest = divmod(size + 2 * layer.padding - layer.extent, layer.stride)
+      steps, rest = divmod(size + 2 * layer.padding - layer.effective_kernel, layer.stride)
       size = steps + 1
       if rest or size < 1:
         return False
@@ -259,7 +259,7 @@ def test_holes(dilations, dense):
   """Section 2: doubling leaves none; the paths are the sums of one tap of every layer."""
   table = tuple(tables.Layer('conv', dilation=d, padding=d, channels=1) for d in dilations)
   reached = [sum(taps) for taps in itertools.product(*((-d, 0, d) for d in dilations))]
-  first, ways = geometry.paths(table)
+  first, ways = geometry.path_counts(table)
   assert ways.tolist() == [reached.count(first + i) for i in range(len(ways))]
   assert all(ways) == dense
 
@@ -301,22 +301,22 @@ def test_costs_of_branches():
   table = (
     tables.Layer('a', channels=4, padding=1),
     tables.Layer('b', kernel=1, channels=6, bias=False, inputs=('input',)),
-    tables.join('c', 'concat', 'a', 'b'),
+    tables.merge('c', 'concat', 'a', 'b'),
     tables.Layer('d', kernel=1, channels=2, norm='batch'),
     tables.Layer('e', 'adaptive_avg_pool', kernel=1),
-    tables.join('f', 'resize', 'e', 'd'),
-    tables.join('g', 'sum', 'd', 'f'),
+    tables.merge('f', 'resize', 'e', 'd'),
+    tables.merge('g', 'sum', 'd', 'f'),
   )
   assert geometry.channel_counts(table) == [3, 4, 6, 10, 2, 2, 2, 2]
-  assert geometry.sizes(table, 5) == [5, 5, 5, 5, 1, 5, 5]
-  assert geometry.parameters(table) == (27 + 1) * 4 + 3 * 6 + (10 + 1) * 2 + 2 * 2
+  assert geometry.output_sizes(table, 5) == [5, 5, 5, 5, 1, 5, 5]
+  assert geometry.num_parameters(table) == (27 + 1) * 4 + 3 * 6 + (10 + 1) * 2 + 2 * 2
   assert geometry.flops(table, 5, 4) == 2 * 20 * (27 * 4 + 3 * 6 + 10 * 2)
   # While b is computed the input and a are there; while c is, a and b.
   assert geometry.activation_bytes(table, 5, 4, itemsize=1) == 20 * (4 + 6 + 10)
   assert geometry.training_bytes(table, 5, 4, itemsize=1) == 20 * (3 + 4 + 6 + 10 + 2 + 2 + 2) + 2
   sizes = [field.size for field in geometry.receptive_fields(table)]
   assert sizes == [3, 1, 3, 3, None, None, 3]  # Beside the mean of all, d alone has a field.
-  assert geometry.pads(table) and not geometry.pads(FRONT_END)
+  assert geometry.depends_on_border(table) and not geometry.depends_on_border(FRONT_END)
 
 
 def test_the_rule_for_dilation_on_strided_convolutions():
@@ -326,7 +326,7 @@ def test_the_rule_for_dilation_on_strided_convolutions():
     tables.Layer('b', stride=2, padding=1, channels=1),
     tables.Layer('c', padding=1, channels=1),
     tables.Layer('d', kernel=1, stride=2, channels=1, inputs=('a',)),
-    tables.join('e', 'sum', 'c', 'd'),
+    tables.merge('e', 'sum', 'c', 'd'),
     tables.Layer('f', dilation=2, padding=2, channels=1),
   )
   dense = tables.dilate(table, 2)

@@ -46,7 +46,7 @@ def predicted(table, shape, cell):
   """The same from the table: the product of what is read along the two axes."""
   lines = []
   for size, place in zip(shape, cell):
-    first, ways = geometry.paths(table, place)
+    first, ways = geometry.path_counts(table, place)
     line = np.zeros(size, bool)
     line[first : first + len(ways)] = ways > 0  # Fails where the field leaves the picture.
     lines.append(line)

@@ -129,8 +129,8 @@ def test_wrong_options_of_the_context(options, words):
     tables.context(3, **options)
 
 
-def test_extent():
-  assert [tables.Layer('a', dilation=d).extent for d in (1, 2, 4, 8, 16, 32, 64)] == [
+def test_effective_kernel():
+  assert [tables.Layer('a', dilation=d).effective_kernel for d in (1, 2, 4, 8, 16, 32, 64)] == [
     3, 5, 9, 17, 33, 65, 129,
   ]  # fmt: skip
-  assert tables.Layer('a', kernel=7, dilation=4).extent == 25
+  assert tables.Layer('a', kernel=7, dilation=4).effective_kernel == 25

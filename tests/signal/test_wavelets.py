@@ -160,7 +160,7 @@ def test_denoising_lowers_the_error(mode, generation):
   found = denoise(noisy, 4, mode=mode, generation=generation)
   error = np.sqrt(np.mean((found - clean) ** 2))
   assert error < {'hard': 0.5, 'soft': 0.7}[mode] * 20  # Shrinking costs contrast.
-  sigma = wavelets.noise_deviation(starlet(noisy, 1, generation)[0], generation)
+  sigma = wavelets.estimate_noise_std(starlet(noisy, 1, generation)[0], generation)
   assert abs(sigma - 20) < 1.5
 
 

@@ -15,7 +15,7 @@ def test_dilation8_of_full_width(compile_fully):
   model = models.create('dilation8', 11)
   variables = loop.init_variables(model, seed=0)
   count = sum(x.size for x in jax.tree.leaves(variables['params']))
-  assert count == geometry.parameters(model) == 134_305_611 + 7_744 + 88
+  assert count == geometry.num_parameters(model) == 134_305_611 + 7_744 + 88
 
   rng = np.random.default_rng(0)
   side = 4 * model.stride + 2 * model.margin

@@ -40,7 +40,7 @@ def test_sums_and_counts(seed, void):
   np.testing.assert_allclose(total, sum(weights[c] * loss for loss, c in valid), rtol=1e-5)
   np.testing.assert_allclose(count, sum(weights[c] for _, c in valid), rtol=1e-5)
 
-  hits, count = losses.correct(logits, labels)
+  hits, count = losses.count_correct(logits, labels)
   best = logits.argmax(-1)
   assert hits == sum(best[p] == labels[p] for p in np.ndindex(labels.shape) if labels[p] != 255)
   assert count == len(valid)
@@ -70,4 +70,4 @@ def test_void_pixels_never_count_however_wild():
   wild = np.where((labels == 255)[..., None], 1e30, logits).astype(np.float32)
   assert losses.cross_entropy(wild, labels)[0] == losses.cross_entropy(logits, labels)[0]
   # A label 0 in the void's place must not be taken for a hit.
-  assert losses.correct(np.zeros_like(logits), np.full_like(labels, 255)) == (0, 0)
+  assert losses.count_correct(np.zeros_like(logits), np.full_like(labels, 255)) == (0, 0)

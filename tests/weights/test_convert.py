@@ -63,7 +63,7 @@ def test_published_networks(name, model, options, classes, size, stated, tmp_pat
   assert spec.options.items() >= options.items()
   assert (spec.classes, spec.palette, spec.mean) == (classes.names, classes.palette, classes.mean)
   total = sum(array.size for array in jax.tree.leaves(result.variables))
-  assert total == geometry.parameters(spec.create())
+  assert total == geometry.num_parameters(spec.create())
   assert not any(target.startswith('(') for _, _, target in result.moved)
 
 

@@ -51,14 +51,14 @@ def sums(table, size):
 def test_paths_windows_fields_and_sizes_are_those_of_pytorch(table):
   table, side = tuple(table), 1001
   first, x, found = sums(table, side)
-  assert geometry.sizes(table, side) == found
+  assert geometry.output_sizes(table, side) == found
   phases = int(np.prod([layer.stride for layer in table if layer.kind == 'deconv']))
   lengths = []
   for cell in range(len(x) // 2, len(x) // 2 + phases):
     (gradient,) = torch.autograd.grad(x[cell], first, retain_graph=True)
     (pixels,) = np.nonzero(gradient[0, 0].numpy())
     assert geometry.window(table, cell) == (pixels[0], pixels[-1])
-    start, ways = geometry.paths(table, cell)
+    start, ways = geometry.path_counts(table, cell)
     assert start == pixels[0]
     assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
     lengths.append(len(ways))
@@ -82,7 +82,7 @@ def branched(draw):
 
   left = [row(f'left{i}') for i in range(draw(st.integers(1, 3)))]
   right = [row('right0', ('body',))] + [row(f'right{i}') for i in range(1, draw(st.integers(1, 3)))]
-  joined = tables.join('sum', 'sum', left[-1].name, right[-1].name)
+  joined = tables.merge('sum', 'sum', left[-1].name, right[-1].name)
   return (row('body', stride=draw(st.integers(1, 3))), *left, *right, joined, row('last'))
 
 
@@ -101,11 +101,11 @@ def test_windows_and_paths_of_branches_are_those_of_pytorch(table):
       options = dict(stride=layer.stride, padding=layer.padding, dilation=layer.dilation)
       x = functional.conv1d(x, ones, **options)
     outputs[layer.name] = x
-  assert geometry.sizes(table, side) == [outputs[layer.name].shape[-1] for layer in table]
+  assert geometry.output_sizes(table, side) == [outputs[layer.name].shape[-1] for layer in table]
   cell = x.shape[-1] // 2
   (gradient,) = torch.autograd.grad(x[0, 0, cell], first)
   (pixels,) = np.nonzero(gradient[0, 0].numpy())
-  start, ways = geometry.paths(table, cell)
+  start, ways = geometry.path_counts(table, cell)
   assert geometry.window(table, cell) == (start, start + len(ways) - 1) == (pixels[0], pixels[-1])
   assert ways.tolist() == gradient[0, 0, start : pixels[-1] + 1].tolist()
   *_, field = geometry.receptive_fields(table)

@@ -39,4 +39,4 @@ def test_means_over_bins_and_resizing(height, width):
     for size in ((9, 14), (4, 5), (1, 1)):
       options = dict(mode='bilinear', align_corners=corners)
       expected = as_torch(functional.interpolate, x, size, **options)
-      np.testing.assert_allclose(ops.resize(x, size, corners=corners), expected, atol=1e-6)
+      np.testing.assert_allclose(ops.resize(x, size, align_corners=corners), expected, atol=1e-6)

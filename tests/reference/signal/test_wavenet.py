@@ -38,10 +38,10 @@ class InPyTorch(nn.Module):
     return self.end2(torch.relu(self.end1(torch.relu(total))))
 
   def places(self):
-    """Our names -> its layers; of `taps` the filter and the gate."""
+    """Our names -> its layers; of `filter_gate` the filter and the gate."""
     places = {'input': [self.start], 'head1': [self.end1], 'head2': [self.end2]}
     for i, (values, gate) in enumerate(zip(self.filters, self.gates)):
-      places[f'unit_{i}/taps'] = [values, gate]
+      places[f'unit_{i}/filter_gate'] = [values, gate]
       places[f'unit_{i}/skip'] = [self.skips[i]]
     for i, layer in enumerate(self.residuals):
       places[f'unit_{i}/residual'] = [layer]

@@ -143,7 +143,7 @@ def test_scores_and_labels(kind, tmp_path):
   weights_folder.save_weights(tmp_path / 'weights', result.spec, result.variables)
   model, variables, _ = dilated_jax.load(tmp_path / 'weights')
   whole = model.front_end_table + model.auxiliary_table
-  assert geometry.parameters(whole) == sum(p.numel() for p in network.parameters())
+  assert geometry.num_parameters(whole) == sum(p.numel() for p in network.parameters())
 
   picture = np.random.default_rng(0).integers(0, 256, (72, 88, 3), np.uint8)
   network = network.double()
