@@ -1,6 +1,7 @@
 """What the documents say is so: commands, flags, presets, files and names of Python exist."""
 
 import ast
+import doctest
 import functools
 import importlib
 import pathlib
@@ -136,3 +137,14 @@ def test_the_map_names_every_file():
     command = path.parent.name == 'experiments' and path.stem in commands.names()
     if path.parent.name != 'builders' and not command:
       assert path.name in text, f'WORKSPACE.md does not name {path.relative_to(ROOT)}'
+
+
+@pytest.mark.parametrize(
+  'path',
+  [path for path in sorted(PACKAGE.rglob('*.py')) if '>>> ' in path.read_text()],
+  ids=lambda path: path.stem,
+)
+def test_examples_of_docstrings(path):
+  name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+  result = doctest.testmod(importlib.import_module(name))
+  assert result.attempted and not result.failed
