@@ -101,7 +101,7 @@ def test_all_stages(name, labels, more, tmp_path):
     for key in path:
       before = before[key.key]
     assert (np.asarray(leaf) != before).any(), path
-  alone = weights_folder.load_weights(tmp_path / 'front_end' / 'weights')
+  alone = weights_folder.load_weights(tmp_path / 'front_end' / 'weights').spec
   assert (alone.model, 'context' in alone.options) == (name, False)
   assert alone.create() == spec.create().without_context()
   whole = weights_folder.load_weights(tmp_path / 'weights')
@@ -130,7 +130,7 @@ def test_pictures_are_seen_as_a_whole(name, monkeypatch):
   monkeypatch.setattr(prediction_lib, 'memory', lambda: 1)
   found = inference.predict(Segmenter(model, variables, spec), image)
   np.testing.assert_array_equal(found.logits, whole.logits)
-  with pytest.raises(InputError, match='32x32 does not hold the picture'):
+  with pytest.raises(InputError, match='32x32 does not hold the image'):
     inference.predict(Segmenter(model, variables, spec), image, tile=(32, 32))
 
 
