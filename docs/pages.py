@@ -1,6 +1,6 @@
 """What `mkdocs build` adds to the pages of this folder, so that each text is written once.
 
-README, CONTRIBUTING and WORKSPACE become pages, and each package of dilated_jax gets an API page.
+The texts at the root become pages, and each package of dilated_jax gets an API page.
 See `hooks` in mkdocs.yml.
 """
 
@@ -19,6 +19,7 @@ TEXTS = {
   'README.md': 'index.md',
   'CONTRIBUTING.md': 'contributing.md',
   'WORKSPACE.md': 'workspace.md',
+  'CHANGELOG.md': 'changelog.md',
 }
 
 
