@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 
-import jaxlib
+import jaxlib.version
 
 _YNN_FUSIONS = '--xla_cpu_experimental_ynn_fusion_type'
 
@@ -40,7 +40,7 @@ def _known() -> bool:
 
   jaxlib 0.10.2, 0.11.2 and 0.12.0.1 know it. The XLA that drives TPUs was not tried.
   """
-  version = tuple(int(part) for part in jaxlib.__version__.split('.')[:2])
+  version = tuple(int(part) for part in jaxlib.version.__version__.split('.')[:2])
   return (0, 10) <= version <= (0, 12) and not importlib.util.find_spec('libtpu')
 
 

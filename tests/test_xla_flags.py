@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-import jaxlib
+import jaxlib.version
 import pytest
 
 from dilated_jax import xla_flags
@@ -58,7 +58,7 @@ def test_too_late_is_warned_of(monkeypatch):
 
 
 def test_an_unknown_xla_is_told_nothing(monkeypatch):
-  monkeypatch.setattr(jaxlib, '__version__', '0.13.0')
+  monkeypatch.setattr(jaxlib.version, '__version__', '0.13.0')
   monkeypatch.setenv('XLA_FLAGS', '--xla_other')
   xla_flags.set_defaults()
   assert os.environ['XLA_FLAGS'] == '--xla_other'

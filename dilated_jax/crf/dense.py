@@ -18,6 +18,7 @@ import math
 
 import flax.struct
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
@@ -121,10 +122,11 @@ class DenseCrf:
 
   def __call__(self, probabilities, image) -> np.ndarray:
     """Refines (H, W, C) probabilities of a picture; what is below 1e-5 counts as that much."""
-    return dense_crf(unary_energies(probabilities), image, **dataclasses.asdict(self))
+    refined = dense_crf(unary_energies(probabilities), image, **dataclasses.asdict(self))
+    return np.asarray(refined)
 
 
-def unary_energies(probabilities) -> np.ndarray:
+def unary_energies(probabilities: np.ndarray) -> np.ndarray:
   """Unary energies -log p; what is below 1e-5 counts as that much."""
   return -np.log(np.clip(probabilities, 1e-5, 1.0))
 
@@ -324,7 +326,7 @@ def _filter(kernel, x):
 
 
 def _is_traced(*arrays) -> bool:
-  return any(isinstance(array, jax.core.Tracer) for array in arrays)
+  return any(isinstance(array, Tracer) for array in arrays)
 
 
 def _check_term(name, term, form):

@@ -3,6 +3,7 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _CHUNK = 1 << 22  # Kernel values that are held at a time.
 
@@ -15,7 +16,7 @@ class ExactKernel:
     features: (N, d); the Gaussian has a standard deviation of 1 along each dimension.
   """
 
-  features: jax.Array
+  features: jax.Array | np.ndarray
 
 
 def apply(kernel: ExactKernel, x):

@@ -39,12 +39,12 @@ class Lattice:
     neighbors: (d + 1, 2, M) int32, the points before and after each along each axis.
   """
 
-  weights: jax.Array
-  points: jax.Array
-  row_pixels: jax.Array
-  row_weights: jax.Array
-  rows: jax.Array
-  neighbors: jax.Array
+  weights: jax.Array | np.ndarray
+  points: jax.Array | np.ndarray
+  row_pixels: jax.Array | np.ndarray
+  row_weights: jax.Array | np.ndarray
+  rows: jax.Array | np.ndarray
+  neighbors: jax.Array | np.ndarray
 
 
 def build(features) -> Lattice:

@@ -122,7 +122,8 @@ class CrfRnn(nn.Module):
     sxy = self.gaussian / self.stride
     if self.train_bandwidths:
       return self._build(dense.positions(*size) / (sxy * factor))
-    return dense.smoothness_kernel(*size, sxy, self.method, traced=True)
+    height, width = size
+    return dense.smoothness_kernel(height, width, sxy, self.method, traced=True)
 
   def _build(self, features):
     return exact.ExactKernel(features) if self.method == 'exact' else lattice.build_traced(features)

@@ -149,7 +149,7 @@ def distance_to_boundary(ids) -> np.ndarray:
   if not meets.any():
     return np.full(ids.shape, np.iinfo(np.int32).max)
   # On the way to the nearest pixel of another label, the last step before it is on the boundary.
-  return 1 + ndimage.distance_transform_cdt(~meets, 'chessboard')
+  return 1 + np.asarray(ndimage.distance_transform_cdt(~meets, 'chessboard'))
 
 
 def _points(ids, contour, apart):
@@ -163,7 +163,7 @@ def _found(points, others, tolerance, count):
   (places, classes), (others, _) = points, others
   found = np.zeros(len(places), bool)
   if len(places) and len(others):
-    distances, _ = spatial.cKDTree(others).query(places, distance_upper_bound=tolerance)
+    distances, _ = spatial.KDTree(others).query(places, distance_upper_bound=tolerance)
     found = np.isfinite(distances)
   return metrics.safe_divide(
     np.bincount(classes[found], minlength=count), np.bincount(classes, minlength=count)

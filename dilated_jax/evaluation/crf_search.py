@@ -123,10 +123,11 @@ def _refined(probabilities, image, trials):
     options = dict(gaussian=sharing[0].gaussian, bilateral=sharing[0].bilateral)
     posed = dense.build_problem(unary, image, **options, normalization=sharing[0].normalization)
     for compats, alike in itertools.groupby(sharing, _compats):
-      problem = posed.replace(
+      problem = dataclasses.replace(
+        posed,
         compatibility_matrices=tuple(
           dense.compatibility_matrix(compat, classes) for compat in compats
-        )
+        ),
       )
       done = math.inf
       for trial in alike:

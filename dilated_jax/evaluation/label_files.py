@@ -84,21 +84,22 @@ def detect_reader(
   if order:
     classes.class_order(order.names, f'the {role}')
   official = bool(classes.raw_ids)
-  kinds = {path: _by_name(path, official) for path in paths}
+  names = {path: _by_name(path, official) for path in paths}
   if kind == 'ids' and not official:
     kind = 'train_ids'
-  for path, named in kinds.items():
+  for path, named in names.items():
     if kind and named and named != kind:
       raise InputError(f'{path}: its name says {named} and --{role}_are={kind} contradicts it')
-  unnamed, reasons = [path for path in kinds if not kinds[path]], []
-  if len(unnamed) < len(kinds):
+  kinds = {path: named for path, named in names.items() if named}
+  unnamed, reasons = [path for path in names if path not in kinds], []
+  if kinds:
     reasons.append('by their names')
-  if unnamed and kind:
-    reasons.append(f'as --{role}_are says')
-  elif unnamed:
-    kind, reason = _by_content(unnamed, classes, role, order)
+  if unnamed:
+    reason = f'as --{role}_are says'
+    if not kind:
+      kind, reason = _by_content(unnamed, classes, role, order)
     reasons.append(reason)
-  kinds |= dict.fromkeys(unnamed, kind)
+    kinds |= dict.fromkeys(unnamed, kind)
 
   found = dict.fromkeys(kinds.values())
   if order and 'ids' in found:
@@ -157,7 +158,7 @@ def _by_name(path, official: bool) -> str | None:
     'labelTrainIds': 'train_ids',
     'color': 'colors',
   }
-  kind = kinds.get(suffix)
+  kind = kinds.get(suffix) if suffix else None
   return 'train_ids' if kind == 'ids' and not official else kind
 
 

@@ -221,9 +221,10 @@ def memory() -> int:
     return stats['bytes_limit'] - stats['bytes_in_use']
   try:
     with open('/proc/meminfo') as file:
-      return 1024 * int(re.search(r'MemAvailable:\s*(\d+)', file.read())[1])
-  except (OSError, TypeError):  # Not Linux.
-    return 4 << 30
+      found = re.search(r'MemAvailable:\s*(\d+)', file.read())
+  except OSError:  # Not Linux.
+    found = None
+  return 1024 * int(found[1]) if found else 4 << 30
 
 
 @functools.lru_cache(maxsize=64)
@@ -256,16 +257,16 @@ def _program(model, method: str, shape, restore):
 def _averaged(segmenter: Segmenter, images, scales, flip, tile, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) images; NumPy arrays."""
   height, width = images.shape[1:3]
-  total, passes, logits = 0.0, 0, None
+  total, passes, logits = 0.0, 0, np.empty(0)
   for scale in scales:
     for flipped in (False, True) if flip else (False,):
       given = images[:, :, ::-1] if flipped else images
       result = _apply(segmenter, given, scale, tile)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
       total = total + (probabilities[:, :, ::-1] if flipped else probabilities)
-      passes += 1
-      if logits is None:
+      if not passes:
         logits = np.asarray(result.logits)
+      passes += 1
   probabilities = np.ascontiguousarray(total / np.float32(passes))
   if refine:
     probabilities = np.stack([refine(*pair) for pair in zip(probabilities, images, strict=True)])

@@ -84,7 +84,9 @@ def overlapping(
       'inside, answers for whole images alone; give a larger tile or a smaller scale'
     )
   stride, margin = model.stride, model.margin
-  canvas = canvas or [side + 2 * margin + -side % stride for side in images.shape[1:3]]
+  if canvas is None:
+    height, width = (side + 2 * margin + -side % stride for side in images.shape[1:3])
+    canvas = height, width
   places = [reflected(n, margin, side) for n, side in zip(images.shape[1:3], canvas)]
   cells = [geometry.output_size(model.front_end_table, side) for side in canvas]
   piece = [_evenly(n, (side - 2 * margin) // stride) for n, side in zip(cells, tile)]
@@ -170,7 +172,7 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
   while needed() > memory and max(piece) > 2 * halo:  # Smaller ones would be mostly halo.
     longer = piece.index(max(piece))
     piece[longer] = _evenly(cells[longer], math.ceil(piece[longer] / 2))
-  result = None
+  result = np.empty(0)
   for top in _starts(cells[0], piece[0]):
     for left in _starts(cells[1], piece[1]):
       rows, columns = (
@@ -179,7 +181,7 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
       )
       given = scores[:, rows, columns]
       part = np.asarray(_compiled(model, 'apply_context', given.shape)(variables, None, given))
-      if result is None:
+      if not result.size:
         shape = (len(scores), cells[0] * zoom, cells[1] * zoom, part.shape[-1])
         result = np.empty(shape, part.dtype)
       inner = part[:, (top - rows.start) * zoom :, (left - columns.start) * zoom :]

@@ -43,7 +43,7 @@ def dilated_conv(x, kernel, dilation=1, padding=0, stride=1):
     rhs_dilation=dilation,
     dimension_numbers=_DIMENSIONS,
   )
-  padding = tuple(map(tuple, padding))
+  padding = tuple((before, after) for before, after in padding)
   if padding == ((0, 0), (0, 0)) and kernel.shape[:2] == (1, 1):
     x, stride = x[:, ::stride, ::stride], 1
   if padding != ((0, 0), (0, 0)) or stride > 1:
@@ -134,7 +134,8 @@ def avg_pool(x, size, stride, padding=0, round_up=True):
 
   def total(x, padding):
     x, outs = _padded(x, size, stride, padding, round_up, 0)
-    return sum(_grid(x, i, j, stride, outs) for i in range(size) for j in range(size))
+    taps = (_grid(x, i, j, stride, outs) for i in range(size) for j in range(size))
+    return functools.reduce(jnp.add, taps)
 
   # The padding belongs to `inside` already, so its windows are those of x.
   counts = jax.lax.stop_gradient(total(inside, 0))

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from dilated_jax.nn import geometry, initializers, ops
 from dilated_jax.nn.table import Layer, Table, input_indices
@@ -25,7 +26,7 @@ class Conv(nn.Module):
   """
 
   layer: Layer
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x):
@@ -56,7 +57,7 @@ class Stack(nn.Module):
 
   table: Table
   auxiliary: Table = ()
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   remat: bool = False
   axis_name: str | None = None
 
