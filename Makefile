@@ -19,6 +19,12 @@ REFERENCE_PYTHON ?=
 ARGS ?=
 RUN = .venv/bin/python
 PYTEST = -m pytest -q -n auto --maxprocesses=4 --dist=worksteal $(ARGS)
+# What the oldest Python and JAX are tested with, besides the comparisons with PyTorch: a file or two
+# of each room, one command from end to end.
+OLDEST = tests/test_package.py tests/test_xla_flags.py tests/nn tests/crf/test_dense.py \
+  tests/data/test_pipeline.py tests/models/test_weights_folder.py tests/training/test_step.py \
+  tests/training/test_parallel.py tests/inference/test_prediction.py tests/evaluation/test_metrics.py \
+  tests/weights/test_torch.py tests/experiments/test_predict.py
 ENVIRONMENT = PYTHON='$(PYTHON)' sh .ci/environment .venv
 
 .PHONY: help demo test reference lint format docs dist hooks lock clean runtime development
@@ -36,7 +42,7 @@ test: development
 reference:
 	@PYTHON='$(REFERENCE_PYTHON)' VERSIONS=3.11 \
 	  sh .ci/environment .venv-reference reference '.[test,reference]'
-	@.venv-reference/bin/python $(PYTEST) -m 'reference or portable' tests tests/reference
+	@.venv-reference/bin/python $(PYTEST) tests/reference $(OLDEST)
 
 lint: development
 	@$(RUN) -m ruff check

@@ -1,10 +1,7 @@
 """benchmark: that it measures what it says; never how fast anything is."""
 
-import os
-
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from experiments import benchmark
 
@@ -30,25 +27,6 @@ def test_pool_suite_has_a_row_for_each_pass(monkeypatch):
   monkeypatch.setattr(benchmark, 'compare', lambda what, *rest: what)
   rows = benchmark.pool(1)
   assert [row.rsplit(', ')[-1] for row in rows] == ['forward', 'gradient'] * 2
-
-
-@pytest.mark.filterwarnings('ignore:os.fork', 'ignore:This process')  # DataLoader forks.
-def test_input_suite_reads_with_one_core_and_with_all():
-  rng = np.random.default_rng(0)
-  source = [
-    {
-      'image': rng.integers(0, 256, (40, 50, 3), dtype=np.uint8),
-      'label': rng.integers(0, 5, (40, 50), dtype=np.uint8),
-      'name': str(index),
-    }
-    for index in range(6)
-  ]
-  before = os.sched_getaffinity(0)
-  rows = benchmark.pictures(1, source, batch_size=2, batches=1)
-  assert os.sched_getaffinity(0) == before
-  assert rows[0]['what'] == '2 pictures, 1 cores'
-  for row in rows:
-    np.testing.assert_allclose(row['pictures_per_second'], 2000 / row['ours_ms'])
 
 
 def test_crf_suites_have_their_rows(monkeypatch):

@@ -120,11 +120,11 @@ def test_memory(tmp_path):
   for statement in ('', f'main({str(source)!r}, {str(tmp_path / "weights")!r})'):
     program = (
       'import resource, jax\n'
-      'from dilated_jax import checkpoints\n'
+      'from dilated_jax.models import weights_folder\n'
       'from dilated_jax.weights.convert import convert\n'
       'def main(source, output):\n'
       '  result = convert(source)\n'
-      '  checkpoints.save_weights(output, result.card, result.variables, result.release)\n'
+      '  weights_folder.save_weights(output, result.spec, result.variables, result.release)\n'
       f'{statement}\n'
       'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n'
     )
