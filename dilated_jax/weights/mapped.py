@@ -38,14 +38,22 @@ class MappedFile:
     with self.path.open('rb') as file:
       self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     self.data = np.frombuffer(self._map, np.uint8)
+    self._attached = []
 
   def fail(self, message: str) -> InputError:
     """The error that names this file, to be raised; names from a damaged file can be anything."""
     plain = ''.join(letter if letter.isprintable() else '?' for letter in message)
     return InputError(f'{self.path}: {plain if len(plain) < 600 else plain[:600] + " ..."}')
 
+  def attach(self, path) -> 'MappedFile':
+    """Maps another file, whose pages `release` lets go of as well; it may be deleted afterwards."""
+    self._attached.append(MappedFile(path))
+    return self._attached[-1]
+
   def release(self) -> None:
     """Lets go of the pages read so far; arrays stay valid, and read them again when looked at."""
+    for other in self._attached:
+      other.release()
     if hasattr(mmap, 'MADV_DONTNEED'):
       self._map.madvise(mmap.MADV_DONTNEED)
 

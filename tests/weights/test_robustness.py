@@ -46,6 +46,8 @@ def timm(path):
   safetensors.numpy.save_file(tensors, path)
 
 
+pytestmark = pytest.mark.usefixtures('hdf5_server')
+
 RNG = np.random.default_rng(0)
 KINDS = (v2, v1, v0, zipped, legacy, keras, timm)
 
