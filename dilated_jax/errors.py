@@ -1,14 +1,27 @@
-"""The one exception that a user may see."""
+"""The exception for wrong input, the only one that users of a command should ever see."""
 
 
 class InputError(ValueError):
-  """Something that came from outside is wrong: a file, a folder, a flag, a label value.
+  """Wrong input from outside: a file, a folder, an argument, a label value.
 
-  The message is one line that names the thing, says what was found and what to do about it.
-  Commands print it and exit with status 1 (`experiments.cli`); notebooks get it as a `ValueError`.
+  The message is one line that names the file or argument, and says what was found and what to do.
+  Commands print it and exit with status 1 (`experiments.cli`); in Python it is a `ValueError`.
   """
 
 
+def one_line(error, limit: int = 200) -> str:
+  """Returns the message of another library's exception, for use inside an `InputError`.
+
+  Args:
+    error: exception, or a text.
+    limit: largest number of characters.
+
+  Returns:
+    the message in one line, or the name of the exception's type if it has no message.
+  """
+  return ' '.join(str(error).split())[:limit] or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
-  """The first sentence of an error's message, shortened: some libraries print pages of advice."""
+  """Returns the first sentence of an exception's message, for libraries that print long advice."""
   return (str(error).splitlines() or [''])[0].split('. ')[0][:200]

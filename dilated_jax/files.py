@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Writing files and folders so that an interruption never leaves half of one."""
 
 import contextlib
 import json
@@ -11,81 +11,82 @@ import threading
 
 
 def write_atomic(path, content: bytes) -> None:
-  """Writes `content` to `path` so that a reader sees the old file or the new one, never a part.
+  """Writes a file atomically: a reader sees the old content or the new one, never a part.
 
   Args:
-    path: file to write; its folder is made if it is missing.
-    content: the bytes.
+    path: file to write; missing parent folders are created.
+    content: bytes to write.
 
   Raises:
-    OSError: the folder can't be made or written. The old file, if any, is untouched.
+    OSError: the folder can't be created or written to. An old file at `path` is untouched.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # The same folder, because os.replace is atomic only within one file system.
+  # In the same folder, because os.replace is atomic only within one file system.
   handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
   try:
     with os.fdopen(handle, 'wb') as file:
       file.write(content)
     umask = os.umask(0)
     os.umask(umask)
-    os.chmod(name, 0o666 & ~umask)  # mkstemp makes private files; results are for sharing.
+    os.chmod(name, 0o666 & ~umask)  # mkstemp makes files private; results are for sharing.
     os.replace(name, path)
   except BaseException:
     os.unlink(name)
     raise
 
 
-def json_by_key(content: dict) -> bytes:
-  """Packs a dict as JSON for people: one line a key.
+def format_json(content: dict) -> bytes:
+  """Formats a dict as JSON that people can read, with one line for each key.
 
   Args:
-    content: what `json` can pack.
+    content: values that `json` can serialize.
 
   Returns:
-    the content of a file.
+    the bytes of the JSON file.
   """
   lines = (f'  {json.dumps(key)}: {json.dumps(value)}' for key, value in content.items())
   return ('{\n' + ',\n'.join(lines) + '\n}\n').encode()
 
 
 def replace_folder(new, target) -> None:
-  """Puts folder `new` in the place of `target`, by renaming; the old one, if any, is removed.
+  """Renames the folder `new` to `target` and removes the old folder of that name, if any.
 
   Args:
-    new: complete folder on the same file system.
-    target: its name from now on.
+    new: complete folder, on the same file system as `target`.
+    target: the new name.
 
   Raises:
-    OSError: the old folder can't be moved; both are as they were.
+    OSError: the old folder can't be moved; both folders are unchanged.
   """
   new, target, old = pathlib.Path(new), pathlib.Path(target), None
   if target.exists():
     old = tempfile.mkdtemp(dir=target.parent, prefix=f'.{target.name}.')
-    os.rename(target, old)  # An empty folder gives way.
+    os.rename(target, old)  # Replaces the empty folder that mkdtemp made.
   os.rename(new, target)
   if old:
     shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def uninterrupted():
-  """Holds Ctrl-C and SIGTERM back until the end of the block, for writes that others carry out.
+def defer_signals():
+  """Delays Ctrl-C and SIGTERM until the end of the block.
 
-  Their threads would go on writing after the exception, into what is being cleared away.
+  For writes that a library carries out in its own threads: these would go on after the exception,
+  into files that are already being removed.
   """
-  if threading.current_thread() is not threading.main_thread():  # Others get no signals.
+  if threading.current_thread() is not threading.main_thread():  # Others never get signals.
     yield
     return
-  waiting = []
-  before = {
-    number: signal.signal(number, lambda number, _: waiting.append(number))
+  pending = []
+  handlers = {
+    number: signal.signal(number, lambda number, _: pending.append(number))
     for number in (signal.SIGINT, signal.SIGTERM)
   }
   try:
     yield
   finally:
-    for number, handler in before.items():
+    for number, handler in handlers.items():
       signal.signal(number, handler)
-    for number in waiting:
+    for number in pending:
       signal.raise_signal(number)

@@ -19,9 +19,7 @@ import time
 from absl import flags, logging
 
 from dilated_jax import data, files
-from dilated_jax.data import audit
-from dilated_jax.data.audit import report as reports
-from dilated_jax.data.folder import labels, pairing
+from dilated_jax.data import audit, folder
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
 
@@ -54,13 +52,13 @@ def main(values=flags.FLAGS):
   seconds = time.monotonic() - start
   logging.info('%d pairs in %.1f s, %.0f a second', len(report.pairs), seconds,
                len(report.pairs) / seconds)  # fmt: skip
-  print(reports.table(report))
+  print(cli.as_typed(audit.format_table(report)))
   if output:
     write(report, values, output)
   wrong = [finding for finding in report.findings if finding.severity == 'error']
   if wrong:
-    counts = ', '.join(f'{finding.kind} ({len(finding.faults)})' for finding in wrong)
-    raise InputError(f'this data set is not valid: {counts}; see above')
+    counts = ', '.join(f'{finding.kind} ({len(finding.issues)})' for finding in wrong)
+    raise InputError(f'this data set is invalid: {counts}; see above')
 
 
 def audited(values) -> audit.Report:
@@ -75,8 +73,8 @@ def audited(values) -> audit.Report:
     if values.data_dir and values.dataset != 'folder':
       raise InputError('--data_dir has no meaning with --images: the pictures are there')
     classes = expected(values)
-    paired = pairing.of_folders(values.images, values.labels, values.split_files or ())
-    return audit.of_files(paired, threads=values.threads, **classes)
+    pairing = folder.pair_folders(values.images, values.labels, values.split_files or ())
+    return audit.audit_files(pairing, threads=values.threads, **classes)
   if values.split_files:
     raise InputError('--split_files is for --images and --labels; a data set has its splits')
   if not values.dataset:
@@ -85,8 +83,8 @@ def audited(values) -> audit.Report:
   if values.dataset == 'folder' and not ready:
     if not values.data_dir:
       raise InputError('--dataset=folder: give --data_dir=DIR, the folder of pictures and labels')
-    paired = pairing.find(values.data_dir)
-    return audit.of_files(paired, threads=values.threads, **expected(values))
+    pairing = folder.find_pairs(values.data_dir)
+    return audit.audit_files(pairing, threads=values.threads, **expected(values))
   if not ready:
     raise InputError(
       f'{values.dataset}: not prepared in {values.data_dir or data.default_dir()}; run '
@@ -94,29 +92,29 @@ def audited(values) -> audit.Report:
     )
   place = values.dataset, values.data_dir
   sources = {split: data.load(place[0], split, place[1]) for split in data.splits(*place)}
-  return audit.of_prepared(sources, data.classes(*place), threads=values.threads)
+  return audit.audit_prepared(sources, data.classes(*place), threads=values.threads)
 
 
 def expected(values) -> dict:
-  """What the flags say of the classes, for `audit.of_files`."""
+  """What the flags say of the classes, for `audit.audit_files`."""
   if values.num_classes is not None:
     return {'classes': audit.numbered_classes(values.num_classes)}
   if values.dataset == 'folder':
-    folder = pathlib.Path(values.data_dir or values.images)
-    return {'spec': labels.read_spec(folder.expanduser() / labels.CLASSES_FILE)}
+    root = pathlib.Path(values.data_dir or values.images).expanduser()
+    return {'stated': folder.read_classes_file(root / folder.CLASSES_FILE)}
   return {'classes': data.classes(values.dataset)} if values.dataset else {}
 
 
 def write(report, values, output):
   """Writes audit.json and audit.png."""
   settings = {name: values[name].value for name in FLAGS if values[name].value is not None}
-  content = json.dumps({'flags': settings} | reports.content(report), indent=1, allow_nan=False)
+  content = json.dumps({'flags': settings} | audit.to_json(report), indent=1, allow_nan=False)
   files.write_atomic(output / 'audit.json', content.encode() + b'\n')
   print(f'written to {output / "audit.json"}')
-  image_grid = reports.image_grid(report)
-  if image_grid is not None:
-    files.write_atomic(output / 'audit.png', image_files.encode_png(image_grid))
-    print(f'the worst cases: {output / "audit.png"}')
+  examples = audit.draw_examples(report)
+  if examples is not None:
+    files.write_atomic(output / 'audit.png', image_files.encode_png(examples))
+    print(f'examples of what was found: {output / "audit.png"}')
 
 
 FLAGS = ('images', 'labels', 'dataset', 'num_classes', 'data_dir', 'split_files')

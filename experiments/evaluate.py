@@ -137,7 +137,7 @@ def from_pictures(values) -> dict:
   predictions, labels = readers(values, classes, pairs)
   print(labels.description, predictions.description, sep='\n')
   pairs = take_evenly(pairs, values.limit)
-  for predicted, label in progress.track(pairs, what='pictures'):
+  for predicted, label in progress.track(pairs, unit='pictures'):
     truth, said = labels.read(label), predictions.read(predicted)
     if said.shape != truth.shape:
       raise InputError(
@@ -183,7 +183,7 @@ def readers(values, classes, pairs):
 
 def instances(label):
   """The instance map beside a label picture, if there is one."""
-  path = matching.instance_file_of(label)
+  path = matching.instance_file(label)
   return path and image_files.read_instances(path)
 
 

@@ -159,7 +159,7 @@ def main(values=flags.FLAGS):
   output.mkdir(parents=True, exist_ok=True)
 
   start, failed, counts = time.monotonic(), 0, np.zeros(256, np.int64)
-  for path in progress.track(inputs, what='pictures'):
+  for path in progress.track(inputs, unit='pictures'):
     try:
       image = image_files.read_image(path)
       prediction = inference.predict(segmenter, image, **options)

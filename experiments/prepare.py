@@ -34,7 +34,7 @@ def define_flags(values=flags.FLAGS):
 def main(values=flags.FLAGS):
   folder = data.prepare(values.dataset, values.data_dir, values.manual_dir)
   if found := data.describe_folder(values.dataset, values.data_dir):
-    print(*found['found']['notes'], sep='\n')
+    print(*found['detected']['notes'], sep='\n')
   print(describe(values.dataset, values.data_dir))
   print(f'{values.dataset} is ready in {folder}')
 
@@ -45,7 +45,7 @@ def describe(name, data_dir) -> str:
   columns = [['', 'pictures', 'pixels', *table.names, 'ignored', 'mean RGB']]
   for split in data.splits(name, data_dir):
     source = data.load(name, split, data_dir)
-    count, color = statistics.counts_and_mean(source, table.num_classes)
+    count, color = statistics.count_labels_and_mean(source, table.num_classes)
     shares = np.append(count.pixels, count.ignored) / max(1, count.total)
     mean = ' '.join(f'{value:.0f}' for value in color)
     sizes = [split, str(len(source)), f'{count.total:,}']

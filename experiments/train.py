@@ -20,7 +20,7 @@ import numpy as np
 from dilated_jax import data, models
 from dilated_jax.data import sequences, statistics
 from dilated_jax.errors import InputError
-from dilated_jax.files import json_by_key, write_atomic
+from dilated_jax.files import format_json, write_atomic
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import loop, optimizers, stages
@@ -155,7 +155,7 @@ def main(values=flags.FLAGS):
   models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
   settings = {flag.name: flag.value for flag in _own_flags(values)}
   if found:
-    settings['pictures'] = found['found']['fingerprint']  # Others would make it another run.
+    settings['pictures'] = found['detected']['fingerprint']  # Others would make it another run.
   for config in configs:
     # Stages may share a workdir from command to command; each has settings of its own.
     own = {name: value for name, value in settings.items() if name not in _FREE + _EACH}
@@ -165,14 +165,14 @@ def main(values=flags.FLAGS):
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
     if found:
-      write_atomic(workdir / 'classes.json', json_by_key(weighed(found)))
-  for note in found['found']['notes'] if found else ():
+      write_atomic(workdir / 'classes.json', format_json(weighed(found)))
+  for note in found['detected']['notes'] if found else ():
     logging.info('%s', note)
 
   # Data
   train = data.load(values.dataset, values.train_split, **load)
   val = data.load(values.dataset, values.val_split, **load) if values.val_split else []
-  train = sequences.in_memory(sequences.downscale(train, values.image_scale))
+  train = sequences.cache_in_memory(sequences.downscale(train, values.image_scale))
 
   # Network
   spec = ModelSpec(
@@ -206,14 +206,14 @@ def main(values=flags.FLAGS):
 
 def weighed(found: dict) -> dict:
   """What was found about a folder, with class weights."""
-  about = found['found']
-  pixels, beside = np.array(about['train_pixels']), np.array(about['train_image_pixels'])
-  counts = statistics.LabelCounts(pixels, beside, ignored=0, total=0)
+  detected = found['detected']
+  pixels, image_pixels = (np.array(detected[f'train_{of}']) for of in ('pixels', 'image_pixels'))
+  counts = statistics.LabelCounts(pixels, image_pixels, ignored=0, total=0)
   weights = {
     kind: np.round(statistics.weights_from_counts(counts, kind), 4).tolist()
     for kind in statistics.CLASS_WEIGHTS
   }
-  return found | {'found': about | {'class_weights': weights}}
+  return found | {'detected': detected | {'class_weights': weights}}
 
 
 def starting_points(values, workdir) -> list:

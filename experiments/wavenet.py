@@ -23,7 +23,7 @@ from scipy import signal
 
 from dilated_jax import models, progress
 from dilated_jax.errors import InputError
-from dilated_jax.files import json_by_key, write_atomic
+from dilated_jax.files import format_json, write_atomic
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.nn import geometry
 from dilated_jax.signal import audio, wavenet
@@ -95,7 +95,7 @@ def main(values=flags.FLAGS):
   for name, sound in (('generated', generated), ('truth', truth)):
     write_atomic(output / f'{name}.wav', audio.encode_wav(sound, rate))
   write_atomic(output / 'grid.png', image_files.encode_png(image_grid(truth, generated, rate)))
-  write_atomic(output / 'results.json', json_by_key(results))
+  write_atomic(output / 'results.json', format_json(results))
   own = values.get_key_flags_for_module(__name__)
   lines = [flag.serialize() for flag in own if flag.value is not None]
   write_atomic(output / 'flags.txt', '\n'.join(lines).encode() + b'\n')
@@ -191,7 +191,7 @@ def learn(model, key, batch, values):
     return optax.apply_updates(variables, updates), state, loss
 
   state, losses = optimizer.init(variables), []
-  for number in progress.track(range(values.num_steps), what='steps', every=15):
+  for number in progress.track(range(values.num_steps), unit='steps', every=15):
     variables, state, loss = step(variables, state, batch(number))
     losses.append(loss)
     if (number + 1) % max(1, values.num_steps // 20) == 0 or number + 1 == values.num_steps:

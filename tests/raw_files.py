@@ -34,6 +34,16 @@ def picture(rng, size) -> bytes:
   return png(rng.integers(0, 256, (*size, 3), np.uint8))
 
 
+def camvid(rng, names) -> dict[str, bytes]:
+  """Files of CamVid as SegNet distributes it, with images of these names in each split."""
+  files = {}
+  for split, stems in names.items():
+    for stem in stems:
+      files[f'CamVid/{split}/{stem}.png'] = picture(rng, (4, 6))
+      files[f'CamVid/{split}annot/{stem}.png'] = png(rng.integers(0, 11, (4, 6), np.uint8))
+  return files
+
+
 def unpack(root, files) -> None:
   for name, content in files.items():
     (root / name).parent.mkdir(parents=True, exist_ok=True)

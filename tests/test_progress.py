@@ -27,14 +27,14 @@ def test_meter_tells_how_long_work_waits():
   meter.update()
   wait(1.0)
   now[0] += 9.0
-  assert meter.waited == 0.1
+  assert meter.waiting_share == 0.1
 
 
 def test_clock_text():
-  assert [progress.clock_text(s) for s in (0, 61, 3723)] == ['0:00', '1:01', '1:02:03']
+  assert [progress.format_duration(s) for s in (0, 61, 3723)] == ['0:00', '1:01', '1:02:03']
 
 
 def test_track_yields_all_and_logs(caplog):
   with caplog.at_level(logging.INFO):
     assert list(progress.track(range(3), every=0)) == [0, 1, 2]
-  assert '3 of 3 pictures' in caplog.text
+  assert '3 of 3 images' in caplog.text

@@ -1,11 +1,16 @@
-"""Data sets: images with labels by number, and the batches that training makes of them.
+"""Data sets: images with labels by index, and batches of them for training.
 
   source = data.load('scenes', 'train')
   source[0]  # {'image': uint8 (H, W, 3), 'label': uint8 (H, W), 'name': str}
 
-Labels are class ids of `classes(name)`, 255 for pixels to ignore. Data sets are prepared once, by
-TFDS without TensorFlow, into `data_dir`; a file is read when its image is asked for. A folder of
-one's own, 'folder', is read where it is, and may be prepared too. `audit` checks any of them.
+Labels are class ids of `data.classes(name)`, and 255 for pixels to ignore. TFDS, without
+TensorFlow, writes a data set to `data_dir` once; files are then read when their examples are
+accessed. The data set 'folder' is a folder of your own images and labels, which is used without
+copying it.
+
+`registry` has all data sets by name, `builders` read the raw files of each, `folder` reads yours,
+and `audit` checks any of them. `pipeline` makes batches, with the transforms of `augmentation`;
+`statistics` computes class weights and means.
 """
 
 import lazy_loader

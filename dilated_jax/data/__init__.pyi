@@ -4,21 +4,24 @@ from . import (
   augmentation as augmentation,
   builders as builders,
   folder as folder,
-  pairs as pairs,
   pipeline as pipeline,
+  prepared as prepared,
   records as records,
   registry as registry,
   sequences as sequences,
+  slices as slices,
   statistics as statistics,
+)
+from .prepared import (
+  Source as Source,
+  default_dir as default_dir,
+  is_prepared as is_prepared,
 )
 from .registry import (
   NAMES as NAMES,
   ORDERS as ORDERS,
-  Source as Source,
   classes as classes,
-  default_dir as default_dir,
   describe_folder as describe_folder,
-  is_prepared as is_prepared,
   load as load,
   prepare as prepare,
   splits as splits,

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 
 from dilated_jax.errors import InputError
-from dilated_jax.images.preprocessing import _reflect
+from dilated_jax.images.preprocessing import reflect_indices
 from dilated_jax.label_spec import IGNORE
 
 
@@ -40,16 +40,16 @@ class Augmentation:
 
 
 def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> dict:
-  """Zooms, crops, mirrors and colors one picture, and mirrors what lies beyond its borders.
+  """Zooms, crops, flips and colors one image at random, and reflects it beyond its borders.
 
-  As the paper's data layer (image_label_data_layer of the authors' Caffe): what the network sees
-  outside the picture is its reflection without the border pixel (reflection-101), as often as
-  needed; labels there are 255. A picture smaller than the crop stands in its center.
+  As in the paper's data layer (image_label_data_layer of the authors' Caffe), what the network sees
+  outside the image is its reflection without the border pixel (reflection-101), repeated as often
+  as needed; labels there are 255. An image smaller than the crop is centered in it.
 
   Args:
     example: 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
-    rng: source of all chance.
-    options: what to do; h, w and m below are its crop and margin.
+    rng: source of all random numbers.
+    options: strengths; h, w and m below are its crop and margin.
 
   Returns:
     'image' uint8 (h + 2m, w + 2m, 3) and 'label' uint8 (h, w).
@@ -63,9 +63,9 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
   if options.random_flip and rng.random() < 0.5:
     columns = columns[::-1]
 
-  image_rows = _reflect(_extend(rows, margin), height)
-  image_columns = _reflect(_extend(columns, margin), width)
-  # Only the part of the zoomed picture that will be seen is ever computed.
+  image_rows = reflect_indices(_extend(rows, margin), height)
+  image_columns = reflect_indices(_extend(columns, margin), width)
+  # Only the part of the zoomed image that the crop shows is computed.
   top, bottom = image_rows.min(), image_rows.max() + 1
   left, right = image_columns.min(), image_columns.max() + 1
   part = PIL.Image.fromarray(image)
@@ -77,41 +77,41 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
     part = part.resize(size, PIL.Image.Resampling.BILINEAR, box)
   if options.color_jitter:
     part = _jitter_color(part, rng, options.color_jitter)
-  seen = _gather(np.asarray(part), image_rows - top, image_columns - left)
+  image = _gather(np.asarray(part), image_rows - top, image_columns - left)
 
   inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
-  # Nearest pixel: its center (i + 1/2) is carried over, as Pillow does.
+  # Nearest neighbor: pixel centers (i + 1/2) are mapped, as Pillow does.
   rows = np.clip((2 * rows + 1) * label.shape[0] // (2 * height), 0, label.shape[0] - 1)
   columns = np.clip((2 * columns + 1) * label.shape[1] // (2 * width), 0, label.shape[1] - 1)
-  known = np.where(inside, label[rows[:, None], columns], np.uint8(IGNORE))
-  return {'image': seen, 'label': known}
+  label = np.where(inside, label[rows[:, None], columns], np.uint8(IGNORE))
+  return {'image': image, 'label': label}
 
 
 def _window(rng, length, crop):
-  """Coordinates of a random crop; of the centerd one where the picture is smaller."""
+  """Returns the coordinates of a random crop, or of a centered one if the image is smaller."""
   start = rng.integers(length - crop + 1) if length >= crop else -((crop - length) // 2)
   return start + np.arange(crop)
 
 
 def _extend(coordinates, margin):
-  """Continues consecutive coordinates, ascending or descending, by `margin` on both ends."""
+  """Extends consecutive coordinates, ascending or descending, by `margin` at both ends."""
   step = 1 if coordinates[-1] >= coordinates[0] else -1
   return coordinates[0] + step * np.arange(-margin, len(coordinates) + margin)
 
 
 def _gather(image, rows, columns):
-  """Returns image[rows][:, columns]; takes of whole rows are the fastest way there."""
+  """Returns image[rows][:, columns]; taking from whole rows is the fastest way to do it."""
   columns = (3 * columns[:, None] + np.arange(3)).ravel()
   wide = image.reshape(len(image), -1).take(columns, axis=1).take(rows, axis=0)
   return wide.reshape(len(rows), -1, 3)
 
 
-def _jitter_color(picture, rng, strength):
-  """Changes brightness, contrast and saturation by factors of 1 - strength to 1 + strength."""
+def _jitter_color(image, rng, strength):
+  """Multiplies brightness, contrast and saturation by 1 - strength to 1 + strength each."""
   brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
   gray = np.array([0.299, 0.587, 0.114])
-  histogram = np.reshape(picture.histogram(), (3, 256))  # The quickest way to an exact mean.
+  histogram = np.reshape(image.histogram(), (3, 256))  # The fastest way to an exact mean.
   middle = gray @ histogram @ np.arange(256) / histogram[0].sum()
   matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * gray)
   offset = np.full((3, 1), brightness * (1 - contrast) * middle)
-  return picture.convert('RGB', tuple(np.hstack([matrix, offset]).ravel().tolist()))
+  return image.convert('RGB', tuple(np.hstack([matrix, offset]).ravel().tolist()))

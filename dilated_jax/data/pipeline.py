@@ -1,7 +1,7 @@
-"""From a data set to batches: augmentation, order and threads.
+"""Batches of training examples: shuffled, augmented, divided among processes, prefetched.
 
-The step number is the only state: batch k depends on (seed, k, process) alone, so that a run that
-resumes, and any number of hosts, see the same data.
+The step number is the only state. Batch k depends on (seed, k, process) alone, so a run sees the
+same data after it was resumed, and on any number of hosts.
 """
 
 import collections
@@ -22,43 +22,43 @@ def batches(
   batch_size: int,
   seed: int,
   first: int = 0,
-  process: int = 0,
-  processes: int = 1,
+  process_index: int = 0,
+  process_count: int = 1,
   threads: int = 8,
-  ahead: int = 2,
+  prefetch: int = 2,
 ) -> Iterator[dict]:
-  """Yields this process's share of batches first, first + 1, ... without end.
+  """Yields this process's part of batches first, first + 1, ... without end.
 
-  Every epoch is a new permutation of the source, and batches run on over its end. The share of
-  process p is rows p * n to (p + 1) * n of the whole batch, n = batch_size / processes.
+  Every epoch is a new permutation of the source, and a batch may continue into the next epoch. The
+  part of process p is rows p * n to (p + 1) * n of the whole batch, n = batch_size / process_count.
 
   Args:
-    source: examples by number, `source[i] -> dict`.
-    transform: `transform(example, rng) -> dict of arrays`, with a `np.random.Generator` that
-      depends on the seed and on the place of the example in the stream.
-    batch_size: examples a batch, over all processes.
-    seed: of the order and of the transform.
+    source: examples by index, `source[i] -> dict`.
+    transform: `transform(example, rng) -> dict of arrays`. The `np.random.Generator` depends on
+      the seed and the position of the example in the run.
+    batch_size: number of examples in a batch, over all processes.
+    seed: seed of the permutations and of the transform.
     first: number of the first batch.
-    process: number of this process.
-    processes: how many processes share a batch.
-    threads: how many threads read and transform.
-    ahead: how many batches are prepared while one is used.
+    process_index: number of this process.
+    process_count: number of processes that share a batch.
+    threads: number of threads that read and transform.
+    prefetch: number of batches that are prepared while one is used.
 
   Returns:
-    A generator of dicts of stacked arrays. Closing it ends its threads.
+    a generator of dicts of stacked arrays. Closing it ends its threads.
 
   Raises:
-    InputError: an empty source, or a batch that can't be shared evenly; while iterating, an
-      unreadable example, by number. Other errors keep their type and gain a note.
+    InputError: the source is empty, or the processes can't share a batch evenly; while iterating,
+      an example can't be read. Other errors keep their type, and a note names the example.
   """
   if len(source) == 0:
-    raise InputError('the data set is empty: nothing to make batches of')
-  if batch_size < 1 or batch_size % processes:
+    raise InputError('the data set has no examples, so there are no batches')
+  if batch_size < 1 or batch_size % process_count:
     raise InputError(
-      f'a batch of {batch_size} examples can not be shared by {processes} processes; take a '
-      'multiple of their number'
+      f'{process_count} processes can not share a batch of {batch_size} examples evenly; choose a '
+      '`batch_size` that is a multiple of the number of processes'
     )
-  share = batch_size // processes
+  share = batch_size // process_count
 
   def example(position):
     epoch, offset = divmod(position, len(source))
@@ -68,7 +68,9 @@ def batches(
     except (InputError, OSError) as error:
       raise InputError(f'example {index} of the data set: {error}') from error
     except Exception as error:
-      error.add_note(f'While reading example {index} of the data set, number {position} of the run')
+      error.add_note(
+        f'While reading example {index} of the data set, at position {position} of the run'
+      )
       raise
 
   def generate():
@@ -76,11 +78,11 @@ def batches(
     try:
       queue = collections.deque()
       for k in itertools.count(first):
-        start = k * batch_size + process * share
+        start = k * batch_size + process_index * share
         queue.append([pool.submit(example, start + i) for i in range(share)])
-        if len(queue) > ahead:
-          done = [job.result() for job in queue.popleft()]
-          yield {name: np.stack([e[name] for e in done]) for name in done[0]}
+        if len(queue) > prefetch:
+          examples = [job.result() for job in queue.popleft()]
+          yield {name: np.stack([e[name] for e in examples]) for name in examples[0]}
     finally:
       pool.shutdown(cancel_futures=True)
 

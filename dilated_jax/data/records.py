@@ -1,4 +1,4 @@
-"""What every data set of ours looks like on disk: a picture, its label map and its name."""
+"""The features of a prepared data set on disk: image, label map, name, and perhaps instances."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
@@ -6,34 +6,38 @@ import math
 
 import tensorflow_datasets as tfds
 
+_MIN_SHARD_SIZE = 100  # Examples in a file; TFDS has all examples of a file in memory.
+# Files of a split: a reader keeps all of them open, and a process often may open only 1024.
+_MAX_SHARDS = 100
 
-class _Info(tfds.core.DatasetInfo):
+
+class _DatasetInfo(tfds.core.DatasetInfo):
   def initialize_from_bucket(self):
-    """Does nothing: none of ours is in TFDS's bucket, and looking leaves a folder behind."""
+    """Does nothing, because TFDS's bucket has none of these data sets; a search leaves files."""
 
 
 def info(
   builder, height: int | None = None, width: int | None = None, instances: bool = False
 ) -> tfds.core.DatasetInfo:
-  """The TFDS description of a data set of pictures and label maps, both PNG.
+  """Makes the TFDS description of a data set of images and label maps, both PNG.
 
   Args:
-    builder: the data set's builder; its docstring is the description.
-    height: of all pictures, in pixels; None where they differ.
-    width: likewise.
-    instances: whether examples may have an instance map too, as the content of a PNG file, or None.
+    builder: TFDS builder; its docstring becomes the description.
+    height: height of all images in pixels; None if they differ.
+    width: width of all images in pixels; None if they differ.
+    instances: whether examples may have an instance map, stored as the bytes of a PNG.
 
   Returns:
-    For `builder._info`.
+    the DatasetInfo that `builder._info` returns.
   """
   features = {
     'image': tfds.features.Image(shape=(height, width, 3), encoding_format='png'),
     'label': tfds.features.Image(shape=(height, width, 1), encoding_format='png'),
     'name': tfds.features.Text(),
   }
-  if instances:  # As text: only text can be missing in some examples, and it holds any bytes.
+  if instances:  # Text takes any bytes, and no other feature can be missing in some examples.
     features['instances'] = tfds.features.Text(optional=True)
-  return _Info(
+  return _DatasetInfo(
     builder=builder,
     features=tfds.features.FeaturesDict(features),
     description=builder.__doc__,
@@ -46,21 +50,18 @@ def shards(
 ) -> list[Callable[[], Iterator]]:
   """Divides a split into files, for `tfds.core.ShardBasedBuilder`.
 
-  TFDS's other builder, which can shuffle, keeps a split in memory and needs TensorFlow beyond 1 GB.
+  TFDS's other builder, which can shuffle, has a whole split in memory, and needs TensorFlow for
+  splits of more than 1 GB.
 
   Args:
-    examples: of one split.
-    write: from some of them to what TFDS writes, one after the other.
+    examples: examples of one split.
+    write: takes some of the examples and yields (name, features) of each.
 
   Returns:
-    A function for each file.
+    a function for each file, which yields its (name, features).
   """
-  size = max(_SHARD, math.ceil(len(examples) / _FILES))
+  size = max(_MIN_SHARD_SIZE, math.ceil(len(examples) / _MAX_SHARDS))
   return [
     functools.partial(write, examples[first : first + size])
     for first in range(0, len(examples), size)
   ]
-
-
-_SHARD = 100  # Examples in a file; TFDS has them all in memory once.
-_FILES = 100  # Of a split, at most: a reader keeps all of them open, and often may open just 1024.

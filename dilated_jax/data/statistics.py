@@ -1,18 +1,25 @@
-"""Counts of classes in a data set, the class weights that follow from them, and mean colors."""
+"""Pixel counts of classes, class weights, and mean colors."""
 
 from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
-from dilated_jax.data.sequences import read_ahead
+from dilated_jax.data.sequences import prefetch
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import IGNORE
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelCounts:
-  """Pixels of each class, `pixels` int64 (C,), and all those of its images, `image_pixels` (C,)."""
+  """Pixel counts of one or more label maps with C classes.
+
+  Attributes:
+    pixels: pixels of each class, int64 (C,).
+    image_pixels: for each class, all pixels of the images in which it occurs, int64 (C,).
+    ignored: pixels that belong to no class.
+    total: all pixels.
+  """
 
   pixels: np.ndarray
   image_pixels: np.ndarray
@@ -20,14 +27,14 @@ class LabelCounts:
   total: int
 
   @classmethod
-  def of_label(cls, pixels: np.ndarray, size: int) -> 'LabelCounts':
-    """Those of one label of `size` pixels: what belongs to no class is ignored."""
+  def from_pixels(cls, pixels: np.ndarray, size: int) -> 'LabelCounts':
+    """Returns the counts of one label map of `size` pixels, given those of each class."""
     return cls(pixels, np.where(pixels > 0, size, 0), size - int(pixels.sum()), size)
 
   @classmethod
-  def none(cls, num_classes: int) -> 'LabelCounts':
-    """Those of no label at all."""
-    return cls.of_label(np.zeros(num_classes, np.int64), 0)
+  def zeros(cls, num_classes: int) -> 'LabelCounts':
+    """Returns the counts of no label map at all, to which others are added."""
+    return cls.from_pixels(np.zeros(num_classes, np.int64), 0)
 
   def __add__(self, other: 'LabelCounts') -> 'LabelCounts':
     return LabelCounts(
@@ -38,87 +45,89 @@ class LabelCounts:
     )
 
 
-def label_counts(source: Sequence, num_classes: int) -> LabelCounts:
-  """Counts the pixels of every class, in one pass.
+def count_labels(source: Sequence, num_classes: int) -> LabelCounts:
+  """Counts the pixels of every class in a data set.
 
   Args:
     source: examples with 'label' uint8 (H, W), 255 where ignored.
     num_classes: C.
 
   Raises:
-    InputError: a label that is neither a class nor 255.
+    InputError: a label is neither a class id nor 255.
   """
-  counts = (_count(example, num_classes) for example in read_ahead(source))
-  return sum(counts, LabelCounts.none(num_classes))
+  counts = (_count_example(example, num_classes) for example in prefetch(source))
+  return sum(counts, LabelCounts.zeros(num_classes))
 
 
-def _count(example, num_classes) -> LabelCounts:
+def _count_example(example, num_classes) -> LabelCounts:
   count = np.bincount(example['label'].ravel(), minlength=IGNORE + 1)
-  wrong = np.flatnonzero(count[num_classes:IGNORE])
-  if len(wrong):
+  invalid = np.flatnonzero(count[num_classes:IGNORE])
+  if len(invalid):
     name = example.get('name', 'a label map')
-    raise InputError(f'{name}: label {num_classes + wrong[0]} of only {num_classes} classes')
-  return LabelCounts.of_label(count[:num_classes], example['label'].size)
+    raise InputError(
+      f'{name}: label {num_classes + invalid[0]}, and there are only {num_classes} classes'
+    )
+  return LabelCounts.from_pixels(count[:num_classes], example['label'].size)
 
 
 CLASS_WEIGHTS = ('median', 'log', 'sqrt_log')
 
 
 def class_weights(source: Sequence, num_classes: int, kind: str = 'median') -> np.ndarray:
-  """Weighs classes by how rare they are, in one pass over the labels; see `weights_from_counts`.
+  """Computes a loss weight for each class of a data set, larger for rare classes.
 
   Args:
     source: examples with 'label' uint8 (H, W), 255 where ignored.
     num_classes: C.
-    kind: one of `CLASS_WEIGHTS`.
+    kind: one of `CLASS_WEIGHTS`, see `weights_from_counts`.
 
   Returns:
     float32 (C,), 0 for a class that never occurs.
   """
-  return weights_from_counts(label_counts(source, num_classes), kind)
+  return weights_from_counts(count_labels(source, num_classes), kind)
 
 
 def weights_from_counts(counts: LabelCounts, kind: str = 'median') -> np.ndarray:
-  """Weighs classes by how rare they are.
+  """Computes a loss weight for each class from pixel counts, larger for rare classes.
 
   Args:
-    counts: from `label_counts`.
-    kind: 'median', the median class frequency by that of the class, where the frequency of a
-      class is its share of all pixels of the pictures it occurs in (SegNet, after Eigen & Fergus
-      2015); 'log', 1 / ln(1.02 + share of all labeled pixels) (ENet); or 'sqrt_log', the square
-      root of that: rare classes are found, and less is taken for them that is not.
+    counts: from `count_labels`.
+    kind: 'median', the median class frequency divided by that of the class, where the frequency of
+      a class is its share of all pixels of the images in which it occurs (SegNet, after Eigen &
+      Fergus 2015); 'log', 1 / ln(1.02 + share of all labeled pixels) (ENet); or 'sqrt_log', the
+      square root of 'log', which gives fewer false positives of rare classes.
 
   Returns:
     float32 (C,), 0 for a class that never occurs.
   """
   pixels, image_pixels = counts.pixels, counts.image_pixels
-  seen = pixels > 0
+  present = pixels > 0
   weights = np.zeros(len(pixels))
-  if not seen.any():
+  if not present.any():
     return weights.astype(np.float32)
   if kind == 'median':
-    frequency = pixels[seen] / image_pixels[seen]
-    weights[seen] = np.median(frequency) / frequency
+    frequency = pixels[present] / image_pixels[present]
+    weights[present] = np.median(frequency) / frequency
   elif kind in ('log', 'sqrt_log'):
-    weights[seen] = 1 / np.log(1.02 + pixels[seen] / pixels.sum())
+    weights[present] = 1 / np.log(1.02 + pixels[present] / pixels.sum())
     if kind == 'sqrt_log':
       weights = np.sqrt(weights)
   else:
-    raise InputError(f'no class weights {kind!r}: choose median, log or sqrt_log')
+    raise InputError(f'no class weights {kind!r}: choose one of {", ".join(CLASS_WEIGHTS)}')
   return weights.astype(np.float32)
 
 
 def mean_color(source: Sequence) -> tuple[float, float, float]:
-  """Returns the mean RGB over all pixels of a source, 0..255."""
-  return counts_and_mean(source, IGNORE)[1]
+  """Returns the mean RGB of all pixels of a data set, 0..255."""
+  return count_labels_and_mean(source, IGNORE)[1]
 
 
-def counts_and_mean(
+def count_labels_and_mean(
   source: Sequence, num_classes: int
 ) -> tuple[LabelCounts, tuple[float, float, float]]:
-  """Returns what `label_counts` and `mean_color` do, in one pass over the pictures."""
-  counts, colors = LabelCounts.none(num_classes), np.zeros(3, np.int64)
-  for example in read_ahead(source):
-    counts += _count(example, num_classes)
+  """Returns the results of `count_labels` and `mean_color`, and reads every example only once."""
+  counts, colors = LabelCounts.zeros(num_classes), np.zeros(3, np.int64)
+  for example in prefetch(source):
+    counts += _count_example(example, num_classes)
     colors += example['image'].sum((0, 1), dtype=np.int64)
   return counts, tuple((colors / max(counts.total, 1)).tolist())

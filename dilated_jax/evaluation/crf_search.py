@@ -100,7 +100,7 @@ def rank(
   done = 0
   if path.exists():
     done, counts = _resumed(path, search_id, counts)
-  for index in progress.track(range(done, len(source)), what='images'):
+  for index in progress.track(range(done, len(source)), unit='images'):
     example = source[index]
     probabilities = probabilities_of(example['image'])
     results = itertools.chain([probabilities], _refined(probabilities, example['image'], trials))

@@ -54,7 +54,7 @@ class LabelReader:
     if kind == 'ids':
       return image_files.read_label(path)
     if kind == 'colors':
-      ids = self.order.from_colors(image_files.read_colors(path), path)
+      ids = self.order.colors_to_train_ids(image_files.read_colors(path), path)
     else:
       ids = _without_official_ids(self.order).to_train_ids(image_files.read_label(path), path)
     places = self.classes.class_order(self.order.names, 'the pictures')
@@ -164,7 +164,7 @@ def _by_name(path, official: bool) -> str | None:
 
 def _by_content(paths, classes, role, order) -> tuple[str, str]:
   """Kind of pictures whose names say nothing, and how it was found."""
-  stored = {path: image_files.stored_as(path) for path in paths}
+  stored = {path: image_files.read_mode_and_palette(path) for path in paths}
   colored = [path for path in paths if stored[path][0] == 'colors']
   if colored and len(colored) < len(paths):
     other = next(path for path in paths if stored[path][0] != 'colors')
@@ -180,7 +180,7 @@ def _by_content(paths, classes, role, order) -> tuple[str, str]:
     listed = [list(map(tuple, palette[: classes.num_classes].tolist())) for palette in palettes]
     if all(colors == list(classes.palette) for colors in listed):
       return 'train_ids', f'as the palette of {classes.name} says'
-    if _all_known(zip(paths, palettes, strict=True), classes.colors):
+    if _all_known(zip(paths, palettes, strict=True), classes.color_to_id):
       return 'colors', f'as their palettes hold colors of {classes.name} in an order of their own'
   if not classes.raw_ids:
     return 'train_ids', 'as the pictures hold numbers'

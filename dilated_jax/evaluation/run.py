@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dilated_jax import progress
-from dilated_jax.data.sequences import read_ahead
+from dilated_jax.data.sequences import prefetch
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import protocols
 from dilated_jax.inference.prediction import Tile, label_maps
@@ -54,9 +54,9 @@ def evaluate(
   measures = measures or [protocols.create('default', classes)]
   if not len(source):
     raise InputError(f'{classes.name}: the split has no images')
-  items = read_ahead(source)
+  items = prefetch(source)
   if show_progress:
-    items = progress.track(items, total=len(source), what='images')
+    items = progress.track(items, total=len(source), unit='images')
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
     labels = label_maps(segmenter, images, scales=scales, flip=flip, tile=tile, refine=refine)

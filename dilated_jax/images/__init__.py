@@ -1,8 +1,10 @@
-"""Image files and arrays: reading, writing, finding, pairing, preprocessing, drawing.
+"""Images: reading and writing files, finding and pairing them, preprocessing, visualization.
 
-`files` reads and writes images and label maps, `matching` finds files and pairs them by name,
-`preprocessing` reflects margins and scales down, `visualization` makes colors, overlays, legends
-and grids.
+`files` reads images, label maps and color masks, and writes PNG. `matching` finds image files and
+pairs predictions with labels by file name. `preprocessing` pads images by reflection and scales
+them down. `visualization` draws label maps: colors, overlays, legends, grids of images.
+
+Images are uint8 (H, W, 3) RGB everywhere, and label maps uint8 (H, W).
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Label maps as colors, overlays, legends and grids of images."""
+"""Draws label maps: colors, overlays, legends, and grids of images."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -8,55 +8,61 @@ from dilated_jax.label_spec import IGNORE
 
 
 def colorize(ids, palette) -> np.ndarray:
-  """Paints a label map.
+  """Colors a label map by class.
 
   Args:
     ids: (H, W) uint8 class ids; 255 (ignore) becomes black.
-    palette: C RGB colors, 0..255.
+    palette: RGB colors of C classes, 0..255.
 
   Returns:
     (H, W, 3) uint8.
 
   Raises:
-    InputError: an id has no color.
+    InputError: an id has no color in the palette.
   """
   ids = np.asarray(ids)
   colors = np.zeros((256, 3), np.uint8)
   colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
   colors[IGNORE] = 0
-  strange = np.unique(ids[(ids >= len(palette)) & (ids != IGNORE)])
-  if strange.size:
-    raise InputError(f'class id {strange[0]} has no color: the palette has {len(palette)}')
+  unknown = np.unique(ids[(ids >= len(palette)) & (ids != IGNORE)])
+  if unknown.size:
+    raise InputError(f'class id {unknown[0]} has no color: the palette has {len(palette)} colors')
   return colors[ids]
 
 
 def overlay(image, ids, palette, alpha: float = 0.5) -> np.ndarray:
-  """Blends a picture with the colors of its label map; ignored pixels stay as they are.
+  """Blends an image with the colors of its label map; ignored pixels keep their color.
 
   Args:
     image: (H, W, 3) uint8.
     ids: (H, W) uint8 class ids, 255 = ignore.
-    palette: C RGB colors.
-    alpha: weight of the colors, 0..1.
+    palette: RGB colors of C classes, 0..255.
+    alpha: weight of the class colors, 0..1.
 
   Returns:
     (H, W, 3) uint8.
+
+  Raises:
+    InputError: the image and the label map differ in size, or an id has no color.
   """
   image, colors = np.asarray(image), colorize(ids, palette)
   if image.shape != colors.shape:
-    raise InputError(f'a picture {image.shape[:2]} and a label map {colors.shape[:2]} do not fit')
+    raise InputError(
+      f'the image has height and width {image.shape[:2]} and its label map {colors.shape[:2]}; '
+      'an overlay needs equal sizes'
+    )
   mixed = np.rint((1 - alpha) * image.astype(np.float32) + alpha * colors.astype(np.float32))
   return np.where((np.asarray(ids) == IGNORE)[..., None], image, mixed.astype(np.uint8))
 
 
 def legend(names, palette, width: int = 640, size: int = 14) -> np.ndarray:
-  """Draws a strip of color swatches with class names, on white, in as many rows as they need.
+  """Draws color swatches with class names, in as many rows as needed, on white.
 
   Args:
-    names: the texts.
-    palette: as many RGB colors.
-    width: of the strip in pixels; it grows where a single name is wider.
-    size: of the letters in pixels.
+    names: C class names.
+    palette: RGB colors of C classes, 0..255.
+    width: width in pixels; it grows if a single name is wider.
+    size: font size in pixels.
 
   Returns:
     (height, width, 3) uint8.
@@ -81,17 +87,17 @@ def legend(names, palette, width: int = 640, size: int = 14) -> np.ndarray:
 
 
 def with_legend(image, ids, names, palette) -> np.ndarray:
-  """Puts under a picture a legend of the classes that occur in its label map.
+  """Adds a legend of the classes that occur in a label map below an image.
 
   Args:
-    image: (H, W, 3) uint8, as a rule an overlay.
+    image: (H, W, 3) uint8, usually an overlay.
     ids: (H, W) uint8 class ids, 255 = ignore.
     names: C class names.
-    palette: C RGB colors.
+    palette: RGB colors of C classes, 0..255.
 
   Returns:
-    (H + legend, W or more, 3) uint8: the picture at the top left on white, then the legend with the
-    share of each class, largest first.
+    (H + height of the legend, W or more, 3) uint8: the image at the top left on white, and below it
+    the legend, which gives the share of each class, largest first.
   """
   counts = np.bincount(np.ravel(ids), minlength=256)[: len(names)]
   present = [int(index) for index in np.argsort(-counts, kind='stable') if counts[index]]
@@ -109,30 +115,30 @@ def with_legend(image, ids, names, palette) -> np.ndarray:
 
 
 def image_grid(rows, titles=(), *, side: int = 240, size: int = 16, gap: int = 8) -> np.ndarray:
-  """Lays out pictures as a table with a title over each column.
+  """Arranges images in a grid with a title over each column.
 
-  Small pictures are enlarged by a whole factor, each pixel a square, so that nothing is blurred.
+  Small images are enlarged by a whole factor with nearest-neighbor interpolation, to stay sharp.
 
   Args:
-    rows: list of rows, each a list of (H, W, 3) uint8 pictures; sizes may differ.
-    titles: one text a column, or none.
-    side: pictures are enlarged until the next factor would make their longer side exceed this.
-    size: of the letters in pixels.
-    gap: between pictures in pixels.
+    rows: list of rows, each a list of (H, W, 3) uint8 images; sizes may differ.
+    titles: one title for each column, or none.
+    side: largest size in pixels to which the longer side of a small image is enlarged.
+    size: font size in pixels.
+    gap: pixels between images.
 
   Returns:
     (height, width, 3) uint8 on white.
   """
-  rows = [[_enlarged(np.asarray(picture), side) for picture in row] for row in rows]
+  rows = [[_enlarge(np.asarray(image), side) for image in row] for row in rows]
   columns = max([len(row) for row in rows] + [len(titles)])
   font = ImageFont.load_default(size=size)
   widths = [0] * columns
   for column, title in enumerate(titles):
     widths[column] = int(np.ceil(font.getlength(title)))
   for row in rows:
-    for column, picture in enumerate(row):
-      widths[column] = max(widths[column], picture.shape[1])
-  heights = [max(picture.shape[0] for picture in row) for row in rows]
+    for column, image in enumerate(row):
+      widths[column] = max(widths[column], image.shape[1])
+  heights = [max(image.shape[0] for image in row) for row in rows]
   head = 2 * size if len(titles) else gap
   total = (sum(widths) + gap * (columns + 1), head + sum(heights) + gap * len(rows))
   page = Image.new('RGB', total, 'white')
@@ -142,12 +148,12 @@ def image_grid(rows, titles=(), *, side: int = 240, size: int = 16, gap: int = 8
     draw.text((left, head / 2), title, 'black', font, anchor='lm')
   top = head
   for row, height in zip(rows, heights, strict=True):
-    for picture, left in zip(row, lefts):
-      page.paste(Image.fromarray(picture), (left, top))
+    for image, left in zip(row, lefts):
+      page.paste(Image.fromarray(image), (left, top))
     top += height + gap
   return np.asarray(page)
 
 
-def _enlarged(picture, side):
-  factor = max(1, side // max(picture.shape[:2]))
-  return np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)
+def _enlarge(image, side):
+  factor = max(1, side // max(image.shape[:2]))
+  return np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dilated_jax.errors import InputError
 from dilated_jax.images.files import read_image
-from dilated_jax.images.preprocessing import downscale_image, reflect
+from dilated_jax.images.preprocessing import downscale_image, reflect_pad
 from dilated_jax.inference import tiling, upsampling
 from dilated_jax.models.segmenter import Segmenter
 
@@ -155,7 +155,7 @@ def _apply(segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None) 
         logits = _apply_crf(model, variables, images, logits)
       labels, probabilities = upsampling.by_rows(model, spec.upsampling, logits, restore)
     else:
-      padded = reflect(images, model.margin, model.stride)
+      padded = reflect_pad(images, model.margin, model.stride)
       run = _program(model, spec.upsampling, padded.shape, restore)
       labels, probabilities, logits = run(variables, np.asarray(spec.mean, np.float32), padded)
       labels.block_until_ready()
@@ -178,7 +178,7 @@ def _apply(segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None) 
 
 def _apply_crf(model, variables, images, logits):
   """Refines the logits of tiles by the model's CRF-RNN."""
-  images = reflect(images, 0, model.stride)
+  images = reflect_pad(images, 0, model.stride)
   step = 1 if model.without_crf().full_size else model.stride
   rows, columns = (side // step for side in images.shape[1:3])
   logits = jnp.asarray(logits[:, :rows, :columns])

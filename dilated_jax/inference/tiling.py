@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 import numpy as np
 
 from dilated_jax.errors import InputError
-from dilated_jax.images.preprocessing import reflected
+from dilated_jax.images.preprocessing import reflect_pad_indices
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry
 
@@ -46,7 +46,10 @@ def independent(
   check_tile(model, tile)
   run = _compiled(model, '__call__', (len(images), *tile))
   rows, columns = (
-    [reflected(n, model.margin, side, start) for start in range(0, n, side - 2 * model.margin)]
+    [
+      reflect_pad_indices(n, model.margin, side, start)
+      for start in range(0, n, side - 2 * model.margin)
+    ]
     for n, side in zip(images.shape[1:3], tile)
   )
   tiles = [[run(variables, mean, images[:, r[:, None], c]) for c in columns] for r in rows]
@@ -87,7 +90,7 @@ def overlapping(
   if canvas is None:
     height, width = (side + 2 * margin + -side % stride for side in images.shape[1:3])
     canvas = height, width
-  places = [reflected(n, margin, side) for n, side in zip(images.shape[1:3], canvas)]
+  places = [reflect_pad_indices(n, margin, side) for n, side in zip(images.shape[1:3], canvas)]
   cells = [geometry.output_size(model.front_end_table, side) for side in canvas]
   piece = [_evenly(n, (side - 2 * margin) // stride) for n, side in zip(cells, tile)]
   scores = None

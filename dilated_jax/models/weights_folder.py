@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from dilated_jax.errors import InputError, first_line
-from dilated_jax.files import replace_folder, uninterrupted, write_atomic
+from dilated_jax.files import defer_signals, replace_folder, write_atomic
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec, load_spec
 
@@ -38,7 +38,7 @@ def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> No
   try:
     variables = jax.tree.map(np.asarray, variables)
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_PIECE), variables)
-    with uninterrupted(), _writer(release) as writer:
+    with defer_signals(), _writer(release) as writer:
       writer.save(temporary / 'checkpoint', ocp.args.PyTreeSave(variables, save_args=pieces))
     content = json.dumps(dataclasses.asdict(spec), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')

@@ -18,7 +18,7 @@ import numpy as np
 
 from dilated_jax import progress
 from dilated_jax.files import write_atomic
-from dilated_jax.images.preprocessing import reflect
+from dilated_jax.images.preprocessing import reflect_pad
 from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import weights_folder
 from dilated_jax.models.protocol import SegmentationModel
@@ -129,7 +129,7 @@ def _compute(model, variables, mean, source, size, path, method, batch_size):
     shape = (len(source), *one.shape[1:])
     features = np.lib.format.open_memmap(partial, 'w+', np.float32, shape)
     starts = range(0, len(source), batch_size)
-    for start in progress.track(starts, what='batches of features'):
+    for start in progress.track(starts, unit='batches of features'):
       batch = [source[i]['image'] for i in range(start, min(start + batch_size, len(source)))]
       batch += batch[-1:] * (batch_size - len(batch))  # One shape, one compiled program.
       images = np.stack([_pad(image, size, model.margin, model.stride) for image in batch])
@@ -164,6 +164,6 @@ def _checksum(path) -> str:
 
 def _pad(image, size, margin, stride):
   """An image with the margin that prediction gives it, reflected up to `size` and its margin."""
-  padded = reflect(image[None], margin, stride)[0]
+  padded = reflect_pad(image[None], margin, stride)[0]
   rest = [(0, side + 2 * margin - n) for side, n in zip(size, padded.shape[:2], strict=True)]
   return np.pad(padded, (*rest, (0, 0)), mode='reflect')

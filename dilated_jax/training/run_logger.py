@@ -38,7 +38,7 @@ class RunLogger:
       return
     speed = {}
     if meter and meter.rate:
-      speed = {'steps_per_second': round(meter.rate, 3), 'waiting': round(meter.waited, 4)}
+      speed = {'steps_per_second': round(meter.rate, 3), 'waiting': round(meter.waiting_share, 4)}
     line = {'stage': self._stage, 'step': step, **values, **speed}
     with open(self._path, 'a') as file:
       file.write(json.dumps(line) + '\n')
@@ -51,7 +51,7 @@ class RunLogger:
     elif meter:
       logging.info(
         '%s %d/%d  %s  %.2f steps/s, %.0f %% waiting for images, %s left',
-        self._stage, step, self._total, text, meter.rate, 100 * meter.waited, meter.left,
+        self._stage, step, self._total, text, meter.rate, 100 * meter.waiting_share, meter.left,
       )  # fmt: skip
     else:
       logging.info('%s %d/%d  %s', self._stage, step, self._total, text)

@@ -145,8 +145,8 @@ def run_steps(
     batch_size=config.batch_size,
     seed=config.seed,
     first=first,
-    process=jax.process_index(),
-    processes=jax.process_count(),
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
     threads=config.threads,
   )
   with contextlib.closing(batches):

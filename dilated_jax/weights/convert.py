@@ -16,7 +16,7 @@ import numpy as np
 
 from dilated_jax.data import registry as datasets
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, bitwise_color
+from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, voc_color
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, initializers
 from dilated_jax.weights import layouts, structure
@@ -245,7 +245,7 @@ def _classes(file, num_classes, chosen, published, notes) -> dict:
   )
   return dict(
     classes=tuple(f'class {index}' for index in range(num_classes)),
-    palette=tuple(map(bitwise_color, range(num_classes))),
+    palette=tuple(map(voc_color, range(num_classes))),
     mean=table.mean,
   )
 

@@ -58,8 +58,8 @@ def pack(root, kind, files, more=None):
 
 
 def find(root, kind='zip', folders=FOLDERS):
-  return archives.find(
-    root, folders=folders, archives=(f'kit.{kind}',), name='Kit', where='kits.org'
+  return archives.open_tree(
+    root, folders=folders, archives=(f'kit.{kind}',), name='Kit', source='kits.org'
   )
 
 
@@ -99,7 +99,7 @@ def test_files_without_a_folder_are_in_one_of_the_name_of_their_archive(tmp_path
   pack(tmp_path, 'zip', {'a.png': b'a', './b.png': b'b', 'other/c.png': b'c'})
   tree = find(tmp_path, folders=('kit',))
   assert {name: tree.read(name) for name in tree.names()} == {'kit/a.png': b'a', 'kit/b.png': b'b'}
-  assert tree.where('kit/a.png') == f'{tmp_path}/kit.zip: kit/a.png'
+  assert tree.locate('kit/a.png') == f'{tmp_path}/kit.zip: kit/a.png'
 
 
 def test_outer_folders_that_tell_inner_ones_apart_are_needed(tmp_path):
@@ -123,13 +123,13 @@ def test_a_whole_folder_goes_before_an_archive_and_an_archive_before_half_a_fold
 def test_several_archives_make_one_tree(tmp_path):
   pack(tmp_path, 'zip', {'Kit/Y12/list.txt': b'zip'})
   pack(tmp_path, 'tgz', {name: FILES[name] for name in list(FILES)[:3]})
-  both = dict(folders=FOLDERS, name='Kit', where='kits.org')
-  tree = archives.find(tmp_path, archives=('kit.zip', 'kit.tgz'), **both)
+  both = dict(folders=FOLDERS, name='Kit', source='kits.org')
+  tree = archives.open_tree(tmp_path, archives=('kit.zip', 'kit.tgz'), **both)
   assert tree.read('Kit/Y12/list.txt') == b'zip'
   assert tree.read('Kit/Y12/Pictures/a.jpg') == FILES['Kit/Y12/Pictures/a.jpg']
   (tmp_path / 'kit.tgz').unlink()
   with pytest.raises(InputError, match=r'no kit\.tgz here.*kits\.org'):
-    archives.find(tmp_path, archives=('kit.zip', 'kit.tgz'), **both)
+    archives.open_tree(tmp_path, archives=('kit.zip', 'kit.tgz'), **both)
 
 
 def test_two_trees_make_one(tmp_path):
@@ -157,7 +157,7 @@ def test_what_is_missing_is_named(tmp_path):
 def test_an_archive_without_a_needed_folder(tmp_path, kind):
   pack(tmp_path, kind, {'Kit/Y12/Pictures/a.jpg': b''})
   assert archives.exists(tmp_path, folders=FOLDERS, archives=(f'kit.{kind}',))
-  expect(rf'kit\.{kind}: holds no Kit/Y12/Masks; get the archive again', find, tmp_path, kind)
+  expect(rf'kit\.{kind}: has no Kit/Y12/Masks; get the archive again', find, tmp_path, kind)
 
 
 @pytest.mark.parametrize('kind', KINDS[1:])
@@ -177,7 +177,7 @@ def test_a_tar_that_breaks_off_between_two_members(tmp_path):
   with tarfile.open(path) as tar:
     end = tar.getmembers()[-1].offset_data + 512
   path.write_bytes(path.read_bytes()[:end])
-  expect(r'kit\.tar: the archive is damaged \(breaks off', find, tmp_path, 'tar')
+  expect(r'kit\.tar: the archive is damaged \(truncated', find, tmp_path, 'tar')
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tgz'])
@@ -219,7 +219,7 @@ def test_names_that_lead_out_are_refused(tmp_path, kind, name):
 @pytest.mark.parametrize('kind', KINDS[1:])
 def test_a_name_with_a_line_break_stays_one_line(tmp_path, kind):
   pack(tmp_path, kind, FILES | {'Kit/Y12/Masks/a\nb.png': b''})
-  expect(r"Kit/Y12/Masks/a\\nb\.png' has a name of other", find, tmp_path, kind)
+  expect(r"Kit/Y12/Masks/a\\nb\.png' has unprintable characters", find, tmp_path, kind)
 
 
 @pytest.mark.parametrize('kind', ['tar', 'tgz'])

@@ -166,7 +166,7 @@ def test_values_that_are_no_train_ids(folder):
   a, b = ids(0, 1, 2), ids(2, 18)
   check(folder(a=OFFICIAL[a], b=OFFICIAL[b]), CITYSCAPES, [a, b], 'official ids, as 33 occurs')
   unknown = ids(2, 18) + 20
-  fails(folder(a=unknown), CITYSCAPES, r'a\.png: illegal label values 38')
+  fails(folder(a=unknown), CITYSCAPES, r'a\.png: invalid label values 38')
 
 
 def test_values_that_are_no_evaluated_official_ids(folder):

@@ -62,7 +62,7 @@ def test_a_valid_data_set(own, tmp_path, capsys):
   assert lines[0] == '8 pairs; 160x128' and lines[1] == 'labels: class ids'
   assert 'valid: 0 errors, 0 warnings, 0 notes' in lines
   content = json.loads((tmp_path / 'report/audit.json').read_text())
-  assert content['valid'] and content['findings'] == [] and content['pictures'] == 8
+  assert content['valid'] and content['findings'] == [] and content['images'] == 8
   total = sum(content['pixels']['None'].values()) + content['ignored']['None']
   assert total == sum(content['values'].values()) == 8 * 128 * 160
   assert content['class_weights'].keys() == {'median', 'log', 'sqrt_log'}
@@ -75,12 +75,12 @@ def test_faults_end_with_status_1(own, tmp_path):
   done = start('audit', *of(own), '--dataset=scenes', f'--output={tmp_path}/report')
   assert done.returncode == 1 and 'Traceback' not in done.stderr
   assert done.stderr.splitlines()[-1] == (
-    'error: this data set is not valid: unreadable label (1); see above'
+    'error: this data set is invalid: unreadable label (1); see above'
   )
   assert f'{own}/labels/3x.png: is an empty file (0 bytes)' in done.stdout
   content = json.loads((tmp_path / 'report/audit.json').read_text())
-  assert content['findings'][0]['files'] == [
-    {'file': f'{own}/labels/3x.png', 'found': 'is an empty file (0 bytes)'}
+  assert content['findings'][0]['issues'] == [
+    {'file': f'{own}/labels/3x.png', 'detail': 'is an empty file (0 bytes)'}
   ]
   assert image_files.read_image(tmp_path / 'report/audit.png').shape[0] > 180
 
@@ -100,7 +100,7 @@ def test_a_folder_and_what_it_says(own, capsys):
 def test_lists(own, capsys):
   (own / 'train.txt').write_text('0x\n1x\n2x\n3x')
   (own / 'val.txt').write_text('4x\n5x\n3x')
-  with pytest.raises(InputError, match=r'not valid: in two splits \(1\)'):
+  with pytest.raises(InputError, match=r'invalid: in two splits \(1\)'):
     run(*of(own), '--num_classes=7', f'--split_files={own}/train.txt,{own}/val.txt')
   assert '3x is in train and val' in capsys.readouterr().out
 
@@ -120,7 +120,7 @@ def test_a_prepared_data_set(tmp_path, capsys):
     ([], 'give --images=DIR and --labels=DIR, or --dataset=NAME'),
     (['--images=a'], '--images and --labels go together'),
     (['--images=a', '--labels=b'], 'a: no such folder'),
-    (['--images=a', '--labels=b', '--num_classes=1'], '1 classes: 2 to 254'),
+    (['--images=a', '--labels=b', '--num_classes=1'], 'num_classes=1.* choose 2 to 254'),
     (['--images=a', '--labels=b', '--num_classes=3', '--dataset=voc'], 'drop one'),
     (['--images=a', '--labels=b', '--data_dir=c'], '--data_dir has no meaning'),
     (['--dataset=folder'], '--dataset=folder: give --data_dir=DIR'),
@@ -162,12 +162,13 @@ def test_a_folder_end_to_end(tmp_path):
   before = sorted(own.rglob('*'))
   done = start('train', *arguments, **quick)
   assert done.returncode == 0, done.stderr
-  assert 'there is no val split, so 1 pictures, chosen by a hash' in done.stderr
+  held_out = 'held out for validation, and never trained on: 1 image, chosen by a hash'
+  assert f'there is no val split; {held_out}' in done.stderr
   spec = load_spec(workdir / 'weights')
   found = json.loads((workdir / 'classes.json').read_text())
   assert list(spec.classes) == found['names'] == [f'class {index}' for index in range(7)]
-  assert list(spec.mean) == found['mean'] and len(found['found']['pictures']['val']) == 1
-  weights = found['found']['class_weights']
+  assert list(spec.mean) == found['mean'] and len(found['detected']['images']['val']) == 1
+  weights = found['detected']['class_weights']
   assert weights.keys() == {'median', 'log', 'sqrt_log'} and len(weights['log']) == 7
   assert sorted(own.rglob('*')) == before
 
@@ -189,5 +190,5 @@ def test_a_folder_end_to_end(tmp_path):
 def test_train_without_a_folder(tmp_path):
   done = start('train', '--dataset=folder', f'--workdir={tmp_path}/run', TFDS_DATA_DIR=tmp_path)
   assert done.returncode == 1 and 'Traceback' not in done.stderr
-  assert 'error: folder: give --data_dir=DIR' in done.stderr
+  assert 'error: folder: give the folder of your images and labels as --data_dir' in done.stderr
   assert not (tmp_path / 'run').exists()

@@ -82,7 +82,7 @@ def test_bad_pictures_are_named(folders):
     files.write_atomic(folder / file, before)
 
   broken('said/0001TP_1.png', np.full_like(said, 11), 'predicted as none of the classes')
-  broken('said/0001TP_1.png', np.full_like(said, 99), 'illegal label values 99')
+  broken('said/0001TP_1.png', np.full_like(said, 99), 'invalid label values 99')
   broken('said/0001TP_1.png', said[:3], '3 x 8')
   broken('said/0001TP_1.png', visualization.colorize(said, CAMVID.palette), 'color mask and')
   broken('labels/0001TP_1_L.png', np.full_like(label, 77), '77')
@@ -136,7 +136,7 @@ def test_cityscapes_as_the_official_tool(tmp_path, monkeypatch, capsys):
     capsys.readouterr().out
   )
   Image.fromarray(np.full((40, 60), 26001, np.uint16)).save(truths[1])
-  with pytest.raises(InputError, match=r'holds label values 26001.*, above 255') as raised:
+  with pytest.raises(InputError, match=r'has label values 26001.*, above 255') as raised:
     run(*common, '--protocol=cityscapes')
   assert truths[1].name in str(raised.value)
 

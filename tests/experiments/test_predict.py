@@ -140,7 +140,7 @@ def test_refusals_come_before_any_work(photos, tmp_path):
     run(*common, f'--inputs={photos}/a.png', f'--output={photos}')
   with pytest.raises(InputError, match='is a file'):
     run(*common, f'--inputs={photos}/a.png', f'--output={photos}/b.jpg')
-  with pytest.raises(InputError, match='no picture matches'):
+  with pytest.raises(InputError, match='no image matches'):
     run(*common, f'--inputs={photos}/*.webp', f'--output={tmp_path}/out')
   assert not (tmp_path / 'out').exists()
 

@@ -72,4 +72,4 @@ def test_wrong_input_is_one_line_of_the_command(tmp_path):
     text=True,
   )
   assert done.returncode == 1 and done.stdout == ''
-  assert done.stderr == f'error: {tmp_path}: is a folder, not a picture file\n'
+  assert done.stderr == f'error: {tmp_path}: is a folder, not an image file\n'

@@ -1,3 +1,5 @@
+"""Images of every mode are read as a viewer shows them, labels as they are stored."""
+
 import io
 
 import hypothesis
@@ -7,10 +9,12 @@ from PIL import Image
 import pytest
 
 from dilated_jax.errors import InputError
-from dilated_jax.images import files as image_files, matching, visualization
+from dilated_jax.images import files as image_files
 
 RNG = np.random.default_rng(0)
+
 COLOR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
 GRAY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 
 
@@ -23,9 +27,6 @@ def save(tmp_path):
     return tmp_path / name
 
   return saved
-
-
-# Reading photographs.
 
 
 def test_rgb_and_gray(save):
@@ -99,10 +100,10 @@ def test_cmyk_and_jpeg(save):
   ],
 )  # fmt: skip
 def test_heads(save, array, name, options, expected):
-  image, head = image_files.read_image_and_info(save(array, name, **options))
-  assert head == expected
+  image, info = image_files.read_image_and_info(save(array, name, **options))
+  assert info == expected
   np.testing.assert_array_equal(image, image_files.read_image(save(array, name, **options)))
-  assert head.plain == (
+  assert info.is_plain_rgb == (
     name == 'a.jpg' or (name == 'a.png' and expected[1:] == ('RGB', 8, 1, False))
   )
 
@@ -152,11 +153,8 @@ def test_bad_pictures_get_one_line(save, tmp_path, monkeypatch):
 
 
 def test_float_pictures_are_refused(save):
-  with pytest.raises(InputError, match='8- or 16-bit'):
+  with pytest.raises(InputError, match='8 or 16 bits'):
     image_files.read_image(save(GRAY.astype(np.float32) + 1e6, 'float.tif'))
-
-
-# Reading labels.
 
 
 def test_labels_are_the_stored_numbers(save):
@@ -231,13 +229,13 @@ def test_color_masks(save):
   table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])
   path = save(indices, 'palette.png')
   np.testing.assert_array_equal(image_files.read_colors(path), table[GRAY % 3])
-  form, palette = image_files.stored_as(path)
+  form, palette = image_files.read_mode_and_palette(path)
   assert form == 'palette' and palette[:3].tolist() == table.tolist()
-  assert image_files.stored_as(save(COLOR, 'rgb.png')) == ('colors', None)
-  assert image_files.stored_as(save(GRAY, 'gray.png')) == ('gray', None)
+  assert image_files.read_mode_and_palette(save(COLOR, 'rgb.png')) == ('colors', None)
+  assert image_files.read_mode_and_palette(save(GRAY, 'gray.png')) == ('gray', None)
   for image, name, words in (
     (np.dstack([COLOR, GRAY]), 'rgba.png', 'alpha channel'),
-    (GRAY, 'gray.png', 'no color mask'),
+    (GRAY, 'gray.png', 'not a color mask'),
     (COLOR, 'lossy.jpg', 'JPEG'),
   ):
     with pytest.raises(InputError, match=words) as raised:
@@ -252,11 +250,8 @@ def test_instance_maps(save):
     assert instances.dtype == np.int32
     np.testing.assert_array_equal(instances, ids)
   np.testing.assert_array_equal(image_files.read_instances(save(GRAY)), GRAY)
-  with pytest.raises(InputError, match='no instance map'):
+  with pytest.raises(InputError, match='instance maps are'):
     image_files.read_instances(save(COLOR))
-
-
-# Drawing.
 
 
 @hypothesis.given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([(), (3,)]))
@@ -271,191 +266,3 @@ def test_encode_png_refuses_other_arrays():
   for array in (np.zeros((2, 2)), np.zeros((2, 2, 4), np.uint8), np.zeros(3, np.uint8)):
     with pytest.raises(ValueError, match='uint8'):
       image_files.encode_png(array)
-
-
-PALETTE = ((10, 20, 30), (200, 100, 0), (0, 0, 255))
-
-
-def test_colorize():
-  ids = np.array([[0, 1], [2, 255]], np.uint8)
-  expected = [[PALETTE[0], PALETTE[1]], [PALETTE[2], (0, 0, 0)]]
-  np.testing.assert_array_equal(visualization.colorize(ids, PALETTE), expected)
-  with pytest.raises(InputError, match='class id 3'):
-    visualization.colorize(ids + 1, PALETTE)
-
-
-def test_overlay_leaves_ignored_pixels():
-  image = np.full((1, 2, 3), 100, np.uint8)
-  mixed = visualization.overlay(image, np.array([[1, 255]], np.uint8), PALETTE, alpha=0.25)
-  assert mixed.tolist() == [[[125, 100, 75], [100, 100, 100]]]
-  with pytest.raises(InputError, match='do not fit'):
-    visualization.overlay(image, np.zeros((3, 3), np.uint8), PALETTE)
-
-
-def colors_in(picture):
-  return {tuple(color) for color in picture.reshape(-1, 3).tolist()}
-
-
-def test_legend_has_swatches_and_grows_in_rows():
-  wide = visualization.legend(['one', 'two', 'three'], PALETTE, width=400)
-  narrow = visualization.legend(['one', 'two', 'three'], PALETTE, width=70)
-  assert wide.shape[1] == 400 and narrow.shape[1] == 70
-  assert narrow.shape[0] > wide.shape[0]
-  assert set(PALETTE) <= colors_in(wide) & colors_in(narrow)
-  assert visualization.legend(['a name too long for it'], PALETTE[:1], width=10).shape[1] > 50
-  assert visualization.legend([], [], width=10).shape[1] == 10
-
-
-def test_with_legend_names_only_what_occurs():
-  ids = np.full((30, 40), 2, np.uint8)
-  ids[0] = 255
-  image = np.zeros((30, 40, 3), np.uint8)
-  result = visualization.with_legend(image, ids, ['a', 'b', 'c'], PALETTE)
-  np.testing.assert_array_equal(result[:30, :40], image)
-  assert PALETTE[2] in colors_in(result[30:])
-  assert not {PALETTE[0], PALETTE[1]} & colors_in(result[30:])
-  assert visualization.with_legend(image, ids * 0 + 255, ['a', 'b', 'c'], PALETTE).shape[0] > 30
-
-
-def test_sheet_keeps_pixels_square():
-  small, large = COLOR, np.full((300, 100, 3), 7, np.uint8)
-  page = visualization.image_grid([[small, large], [small]], ['picture', 'other'], side=35, gap=4)
-  five = np.repeat(np.repeat(small, 5, axis=0), 5, axis=1)
-  top = 32
-  np.testing.assert_array_equal(page[top : top + 25, 4 : 4 + 35], five)
-  assert page.shape[0] == top + 300 + 4 + 25 + 4
-  assert (page[: top - 4] != 255).any()
-  assert visualization.image_grid([[small]]).dtype == np.uint8
-
-
-# Finding and pairing.
-
-
-@pytest.fixture
-def folder(tmp_path):
-  for name in ('b10.png', 'b2.JPG', 'a.png', 'notes.txt', '._a.png', 'sub/c.png', 'sub/d/e.tif'):
-    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / name).touch()
-  return tmp_path
-
-
-def names(paths):
-  return [path.name for path in paths]
-
-
-def test_find(folder):
-  assert names(matching.find_images(folder)) == ['a.png', 'b2.JPG', 'b10.png']
-  assert names(matching.find_images(f'{folder}/*')) == ['a.png', 'b2.JPG', 'b10.png']
-  assert names(matching.find_images(f'{folder}/**/*.png')) == ['a.png', 'b10.png', 'c.png']
-  assert names(matching.find_images(f'{folder}/b10.png, {folder}')) == [
-    'b10.png',
-    'a.png',
-    'b2.JPG',
-  ]
-  assert names(matching.find_images([folder / 'sub', folder / 'notes.txt'])) == [
-    'c.png',
-    'notes.txt',
-  ]
-
-
-def test_find_takes_names_as_they_are(folder):
-  (folder / 'x[1],y.png').touch()
-  assert names(matching.find_images(f'{folder}/x[1],y.png')) == ['x[1],y.png']
-
-
-@pytest.mark.parametrize('wanted', ['nothing.png', '*.webp', 'sub/d/**/*.png', 'void'])
-def test_find_nothing(folder, wanted):
-  (folder / 'void').mkdir()
-  with pytest.raises(InputError, match=wanted.replace('*', r'\*')):
-    matching.find_images(f'{folder}/{wanted}')
-  with pytest.raises(InputError, match='no pictures given'):
-    matching.find_images('')
-
-
-def touch(folder, *files):
-  for file in files:
-    (folder / file).parent.mkdir(parents=True, exist_ok=True)
-    (folder / file).touch()
-  return folder
-
-
-def test_pairs_strip_official_suffixes(tmp_path):
-  said = touch(
-    tmp_path / 'said', 'x2_leftImg8bit.png', 'x10_leftImg8bit.png', 'x10_leftImg8bit_overlay.png',
-    'x10_leftImg8bit_color.png', '0016E5_1.png', 'plain.png',
-  )  # fmt: skip
-  true = touch(
-    tmp_path / 'true', 'city/x2_gtFine_labelIds.png', 'city/x2_gtFine_color.png',
-    'city/x2_gtFine_labelTrainIds.png', 'city/x10_gtFine_labelTrainIds.png', '0016E5_1_L.png',
-    'plain.png', 'city/x2_gtFine_polygons.json',
-  )  # fmt: skip
-  assert [(a.name, b.name) for a, b in matching.pair_by_name(said, true)] == [
-    ('0016E5_1.png', '0016E5_1_L.png'),
-    ('plain.png', 'plain.png'),
-    ('x2_leftImg8bit.png', 'x2_gtFine_labelIds.png'),
-    ('x10_leftImg8bit.png', 'x10_gtFine_labelTrainIds.png'),
-  ]
-
-
-def test_names_and_pictures_below(tmp_path):
-  touch(tmp_path, 'b/x10.png', 'b/x2.JPG', 'a.tif', '.hidden.png', 'notes.txt')
-  found = matching.list_images(tmp_path)
-  assert [path.relative_to(tmp_path).as_posix() for path in found] == [
-    'a.tif',
-    'b/x2.JPG',
-    'b/x10.png',
-  ]
-  assert (
-    matching.image_name('b/x2_leftImg8bit.png')
-    == 'x2'
-    == matching.image_name('x2_gtFine_labelIds.png')
-  )
-  assert matching.image_name('0016E5_1_L.png') == '0016E5_1'
-
-
-def test_kinds_and_instances_by_name(tmp_path):
-  touch(tmp_path, 'x_gtFine_labelIds.png', 'x_gtFine_instanceIds.png', 'y_gtFine_labelIds.png')
-  assert matching.label_kind('a/x_gtCoarse_labelTrainIds.png') == 'labelTrainIds'
-  assert matching.label_kind('x_leftImg8bit_color.png') == 'color'
-  assert matching.label_kind('x_leftImg8bit.png') is None and matching.label_kind('x_L.png') is None
-  found = matching.instance_file_of(tmp_path / 'x_gtFine_labelIds.png')
-  assert found == tmp_path / 'x_gtFine_instanceIds.png'
-  assert matching.instance_file_of(tmp_path / 'y_gtFine_labelIds.png') is None
-  assert matching.instance_file_of(tmp_path / 'x.png') is None
-
-
-def test_pairs_by_frames_of_cityscapes(tmp_path):
-  said = touch(tmp_path / 'said', 'bonn_000001_000019_said.png', 'bad_x_000001_000019_a_b.png')
-  true = touch(tmp_path / 'true', 'bonn_000001_000019_gtFine_labelIds.png',
-               'bad_x_000001_000019_gtCoarse_labelIds.png')  # fmt: skip
-  assert [(a.name[:7], b.name[:7]) for a, b in matching.pair_by_name(said, true)] == [
-    ('bad_x_0',) * 2, ('bonn_00',) * 2
-  ]  # fmt: skip
-  touch(said, 'bonn_000001_000019.png')
-  with pytest.raises(InputError, match='stand for the same picture'):
-    matching.pair_by_name(said, true)
-
-
-def test_pairs_of_color_masks_alone(tmp_path):
-  said = touch(tmp_path / 'said', 'a_color.png', 'a_overlay.png', 'b.png', 'b_color.png')
-  true = touch(tmp_path / 'true', 'a_L.png', 'b.png')
-  assert [(a.name, b.name) for a, b in matching.pair_by_name(said, true)] == [
-    ('a_color.png', 'a_L.png'),
-    ('b.png', 'b.png'),
-  ]
-
-
-def test_pairs_without_partner(tmp_path):
-  said = touch(tmp_path / 'said', 'a.png')
-  true = touch(tmp_path / 'true', *(f'{name}.png' for name in 'abcdef'))
-  with pytest.raises(InputError, match=r'no prediction for 5 of 6 files: b.png, c.png, d.png, \.'):
-    matching.pair_by_name(said, true)
-  with pytest.raises(InputError, match='no label for 5 of 6'):
-    matching.pair_by_name(true, said)
-  with pytest.raises(InputError, match='same picture'):
-    matching.pair_by_name(touch(said, 'sub/a.png'), true)
-  with pytest.raises(InputError, match='no such folder'):
-    matching.pair_by_name(tmp_path / 'other', true)
-  (tmp_path / 'empty').mkdir()
-  with pytest.raises(InputError, match='no pictures'):
-    matching.pair_by_name(said.parent / 'empty', true)

@@ -1,8 +1,6 @@
 import types
 
 from flax import linen as nn
-import hypothesis
-from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,6 @@ import scipy.special
 from dilated_jax import evaluation, inference
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics, run
-from dilated_jax.images import preprocessing
 from dilated_jax.inference import prediction
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models.segmenter import Segmenter
@@ -101,27 +98,6 @@ def logits_of(model, variables, image):
   extra = [(0, -height % stride), (0, -width % stride), (0, 0)]
   padded = np.pad(padded, extra, 'reflect').astype(np.float32)
   return np.asarray(model.apply(variables, padded[None]))[0].astype(np.float64)
-
-
-# Padding.
-
-
-@hypothesis.given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 40), st.integers(1, 9))
-def test_reflect_is_opencvs_border_reflect_101(height, width, margin, stride):
-  def fold(place, size):  # OpenCV's borderInterpolate
-    if size == 1:
-      return 0
-    while not 0 <= place < size:
-      place = -place if place < 0 else 2 * size - 2 - place
-    return place
-
-  def places(size):
-    once = [fold(place, size) for place in range(-margin, size + margin)]
-    return [once[fold(place, len(once))] for place in range(len(once) + -size % stride)]
-
-  image = picture(height, width)[None]
-  expected = image[0][np.array(places(height))][:, np.array(places(width))]
-  np.testing.assert_array_equal(preprocessing.reflect(image, margin, stride)[0], expected)
 
 
 # One picture.

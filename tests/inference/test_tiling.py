@@ -60,7 +60,7 @@ def spec_of(**more):
 def test_pieces_make_up_the_whole(name):
   model, variables = network(name)
   images = picture(150, 203)
-  padded = preprocessing.reflect(images, model.margin, model.stride).astype(np.float32) - MEAN
+  padded = preprocessing.reflect_pad(images, model.margin, model.stride).astype(np.float32) - MEAN
   whole = np.asarray(jax.jit(model.apply)(variables, padded))
   assert whole.std() > 0.05
   for tile in ((300, 300), (100, 300), (61, 77), (47, 200)):

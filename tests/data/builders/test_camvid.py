@@ -52,7 +52,7 @@ def expect(raw, data_dir, message):
 def test_pixels_come_back_exactly(raw, data_dir, deep, caplog):
   with caplog.at_level(logging.WARNING):
     data.prepare('camvid', data_dir, raw if deep else raw.parent)
-  assert '3 train pictures' in caplog.text and '367' in caplog.text
+  assert '3 train images' in caplog.text and '367' in caplog.text
   for split, names in NAMES.items():
     source = data.load('camvid', split, data_dir)
     assert [example['name'] for example in source] == names
@@ -86,7 +86,7 @@ def test_missing_folder(raw, data_dir):
 def test_empty_folder(raw, data_dir):
   for path in [*(raw / 'val').iterdir(), *(raw / 'valannot').iterdir()]:
     path.unlink()
-  expect(raw, data_dir, r'no val pictures here')
+  expect(raw, data_dir, r'no val images here')
 
 
 def test_picture_without_label_and_label_without_picture(raw, data_dir):
@@ -94,7 +94,7 @@ def test_picture_without_label_and_label_without_picture(raw, data_dir):
   expect(raw, data_dir, r'no label for 1 of 3 files: .*CamVid/train/b_2\.png')
   hidden.rename(raw / 'trainannot' / 'b_2.png')
   (raw / 'test' / 'f_6.png').unlink()
-  expect(raw, data_dir, r'no picture for 1 of 2 files: .*CamVid/testannot/f_6\.png')
+  expect(raw, data_dir, r'no image for 1 of 2 files: .*CamVid/testannot/f_6\.png')
 
 
 @pytest.mark.parametrize('folder', ['test', 'testannot'])
@@ -103,7 +103,7 @@ def test_truncated_file(raw, data_dir, folder, share):
   path = raw / folder / 'e_5.png'
   content = path.read_bytes()
   path.write_bytes(content[: int(share * len(content))])
-  expect(raw, data_dir, rf'{folder}/e_5\.png: not a whole picture')
+  expect(raw, data_dir, rf'{folder}/e_5\.png: is not a complete image')
 
 
 @pytest.mark.parametrize('folder', ['train', 'trainannot'])
@@ -117,24 +117,24 @@ def test_flipped_bits(raw, data_dir, folder):
 
 def test_size_mismatch(raw, data_dir):
   save(raw / 'trainannot' / 'a_1.png', np.zeros((28, 20), np.uint8))
-  expect(raw, data_dir, r'a_1\.png: label of 20x28 for a picture of 28x20')
+  expect(raw, data_dir, r'a_1\.png: label of 20x28 for an image of 28x20')
 
 
 def test_illegal_values(raw, data_dir):
   mask = np.zeros((20, 28), np.uint8)
   mask[3, 4:6] = 12, 77
   save(raw / 'testannot' / 'e_5.png', mask)
-  expect(raw, data_dir, r'e_5\.png: illegal label values 12, 77; camvid has classes 0\.\.10')
+  expect(raw, data_dir, r'e_5\.png: invalid label values 12, 77; camvid has classes 0\.\.10')
 
 
 def test_color_masks(raw, data_dir):
   save(raw / 'testannot' / 'e_5.png', np.zeros((20, 28, 3), np.uint8))
-  expect(raw, data_dir, r'e_5\.png: a label picture .* one channel')
+  expect(raw, data_dir, r'e_5\.png: a label image .* one channel')
 
 
 def test_release(camvid_dir, tmp_path):
   """The counts, frequencies and weights that are known of the release."""
-  source = sequences.in_memory(data.load('camvid', 'train', tmp_path, camvid_dir))
+  source = sequences.cache_in_memory(data.load('camvid', 'train', tmp_path, camvid_dir))
   sizes = {split: len(data.load('camvid', split, tmp_path)) for split in camvid.SPLITS}
   assert sizes == camvid.SPLITS
   table = data.classes('camvid')

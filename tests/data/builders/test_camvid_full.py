@@ -76,7 +76,7 @@ def test_pixels_come_back_exactly(tmp_path, data_dir, packed, caplog):
   write(tmp_path / 'raw', files, packed)
   with caplog.at_level(logging.WARNING):
     data.prepare('camvid_full', data_dir, tmp_path / 'raw')
-  assert '2 val pictures' in caplog.text and 'has 101' in caplog.text
+  assert '2 val images' in caplog.text and 'has 101' in caplog.text
   for split, frames in FRAMES.items():
     source = data.load('camvid_full', split, data_dir)
     assert [example['name'] for example in source] == frames
@@ -98,7 +98,7 @@ def test_the_split_is_that_of_segnet(camvid_dir):
   'frame', ['0001TP', '0001TP_', '0002TP_006690', 'x0016E5_00390', '0016E5_a']
 )
 def test_what_is_no_frame(tmp_path, data_dir, frame):
-  with pytest.raises(InputError, match=rf'{frame}\.png: is no frame of CamVid'):
+  with pytest.raises(InputError, match=rf'{frame}\.png: is not a frame of CamVid'):
     camvid_full.split_of(frame)
 
 
@@ -118,7 +118,7 @@ def test_a_few_strange_colors_are_ignored_with_a_warning(tmp_path, data_dir, cap
   write(tmp_path / 'raw', files)
   with caplog.at_level(logging.WARNING):
     source = data.load('camvid_full', 'test', data_dir, tmp_path / 'raw')
-  assert caplog.text.count('5 pixels of colors that belong to no class') == 1
+  assert caplog.text.count('ignoring 5 pixels with colors that belong to no class') == 1
   assert 'Seq05VD_f02610_L.png' in caplog.text
   np.testing.assert_array_equal(source[1]['label'], labels['Seq05VD_f02610'])
 
@@ -133,7 +133,7 @@ def test_incomplete(tmp_path, data_dir):
   label = files.pop('LabeledApproved_full/0016E5_07959_L.png')
   refused(tmp_path, data_dir, files, r'no label for 1 of 8 files: .*0016E5_07959\.png')
   files['LabeledApproved_full/0016E5_07959_L.png'] = label[:-40]
-  refused(tmp_path, data_dir, files, r'0016E5_07959_L\.png: not a whole picture')
+  refused(tmp_path, data_dir, files, r'0016E5_07959_L\.png: is not a complete image')
   (tmp_path / 'raw' / 'LabeledApproved_full.zip').unlink()
   message = r'no LabeledApproved_full\.zip here'
   raw_files.expect_refusal('camvid_full', tmp_path / 'raw', data_dir, message, 'mi.eng.cam.ac.uk')
@@ -143,7 +143,7 @@ def test_frames_of_other_names(tmp_path, data_dir):
   files, _ = release()
   for name in list(files):
     files[name.replace('0016E5_07959', 'my_picture')] = files.pop(name)
-  refused(tmp_path, data_dir, files, r'my_picture\.png: is no frame')
+  refused(tmp_path, data_dir, files, r'my_picture\.png: is not a frame')
 
 
 def test_prepare(tmp_path, data_dir, capsys):

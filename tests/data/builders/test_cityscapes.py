@@ -75,8 +75,8 @@ def test_pixels_come_back_exactly(tmp_path, data_dir, packed, caplog):
   before = sorted((tmp_path / 'raw').rglob('*'))
   with caplog.at_level(logging.WARNING):
     data.prepare('cityscapes', data_dir, tmp_path / 'raw')
-  assert '2 train pictures' in caplog.text and '2975' in caplog.text
-  assert 'the test pictures have no labels' in caplog.text
+  assert '2 train images' in caplog.text and '2975' in caplog.text
+  assert 'the test images have no labels' in caplog.text
   assert sorted((tmp_path / 'raw').rglob('*')) == before
   for split, frames in FRAMES.items():
     source = data.load('cityscapes', split, data_dir, instances=True)
@@ -159,7 +159,7 @@ def test_a_missing_or_cut_archive(tmp_path, data_dir, kind):
 @pytest.mark.parametrize('split', FRAMES)
 def test_a_split_without_pictures(tmp_path, data_dir, split):
   files = {name: file for name, file in official().items() if f'/{split}/' not in name}
-  refused(tmp_path, data_dir, files, f'no {split} pictures here')
+  refused(tmp_path, data_dir, files, f'no {split} images here')
 
 
 def test_files_without_partners(tmp_path, data_dir):
@@ -168,14 +168,14 @@ def test_files_without_partners(tmp_path, data_dir):
   refused(tmp_path, data_dir, files, r'no label for 1 of 2 files: .*lindau_000000_000019_leftImg')
   files = official()
   del files['leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png']
-  refused(tmp_path, data_dir, files, r'no picture for 1 of 2 files: .*lindau.*labelIds\.png')
+  refused(tmp_path, data_dir, files, r'no image for 1 of 2 files: .*lindau.*labelIds\.png')
 
 
 def test_two_files_of_one_name(tmp_path, data_dir):
   files = official()
   name = 'leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png'
   files[name.replace('/lindau/', '/copy/')] = files[name]
-  refused(tmp_path, data_dir, files, 'stand for the same picture')
+  refused(tmp_path, data_dir, files, 'belong to the same image')
 
 
 def test_many_wrong_files_are_counted_and_the_first_ones_named(tmp_path, data_dir):
@@ -183,8 +183,8 @@ def test_many_wrong_files_are_counted_and_the_first_ones_named(tmp_path, data_di
   bad = raw_files.png(np.full((20, 31), 34, np.uint8))
   names = [name for name in files if name.endswith('labelIds.png') and '/test/' not in name]
   files |= dict.fromkeys(names, bad)
-  text = refused(tmp_path, data_dir, files, '4 of 5 pictures have wrong files', 'and 1 more')
-  assert text.count('illegal label values 34') == 3
+  text = refused(tmp_path, data_dir, files, '4 of 5 examples have wrong files', 'and 1 more')
+  assert text.count('invalid label values 34') == 3
   assert 'gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png' in text
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_file(tmp_path, data_dir, kind, damage):
   content[len(content) // 2] ^= damage == 'flipped'
   cut = {'cut': content[: len(content) // 2], 'flipped': content, 'empty': b'', 'text': b'<html>'}
   files[name] = bytes(cut[damage])
-  refused(tmp_path, data_dir, files, rf'lindau_000000_000019_{kind}\.png: not a whole picture')
+  refused(tmp_path, data_dir, files, rf'lindau_000000_000019_{kind}\.png: is not a complete image')
 
 
 def test_a_label_of_another_size_and_colors(tmp_path, data_dir):
@@ -205,9 +205,9 @@ def test_a_label_of_another_size_and_colors(tmp_path, data_dir):
   name = 'gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png'
   files[name] = raw_files.png(np.zeros((31, 20), np.uint8))
   del files[name.replace('labelIds', 'instanceIds')]
-  refused(tmp_path, data_dir, files, r'labelIds\.png: label of 20x31 for a picture of \d+x\d+')
+  refused(tmp_path, data_dir, files, r'labelIds\.png: label of 20x31 for an image of \d+x\d+')
   files[name] = raw_files.png(np.zeros((20, 31, 3), np.uint8))
-  refused(tmp_path, data_dir, files, r'labelIds\.png: a label picture .* one channel')
+  refused(tmp_path, data_dir, files, r'labelIds\.png: a label image .* one channel')
 
 
 def test_instances_of_other_labels(tmp_path, data_dir):

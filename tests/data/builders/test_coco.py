@@ -14,8 +14,7 @@ from pycocotools import mask as pycocotools
 import pytest
 
 from dilated_jax import data
-from dilated_jax.data import pairs
-from dilated_jax.data.builders import coco
+from dilated_jax.data.builders import base, coco
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import VOC
 from experiments import prepare
@@ -254,7 +253,7 @@ def test_min_pixels(raw, data_dir, caplog):
     data.prepare('coco', data_dir / 'b', raw, min_pixels=800)
   with caplog.at_level(logging.WARNING):
     data.prepare('coco', data_dir / 'a', raw, min_pixels=7)
-  assert "is there already; to prepare it with {'min_pixels': 7}, delete it" in caplog.text
+  assert "exists already; to prepare it with {'min_pixels': 7}, delete it first" in caplog.text
 
 
 def drawn(segmentation):
@@ -452,7 +451,7 @@ WRONG_FILES = [
   (image(width=10**9), 'its width is 1000000000'),
   (image(height=0), 'its height 0'),
   (image(height='24'), "its height '24'"),
-  (image(file_name='lost.jpg'), r'holds no train2014/lost\.jpg'),
+  (image(file_name='lost.jpg'), r'has no train2014/lost\.jpg'),
 ]
 
 
@@ -466,8 +465,8 @@ def test_wrong_annotations_are_named(raw, data_dir, change, message):
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (None, r'holds no train2014/COCO_train2014_000000000025\.jpg'),
-    (jpeg(25)[:-30], r'000000000025\.jpg: not a whole picture'),
+    (None, r'has no train2014/COCO_train2014_000000000025\.jpg'),
+    (jpeg(25)[:-30], r'000000000025\.jpg: is not a complete image'),
     (raw_files.png(np.zeros((7, 5, 3), np.uint8)), r'000000000025\.jpg: is 5x7, .* of 32x24'),
   ],
 )
@@ -490,7 +489,7 @@ def test_missing_annotations(raw, data_dir):
 
 def test_nothing_there(raw, data_dir):
   raw.mkdir()
-  refused(raw, data_dir, r'experiments\.prepare --dataset=coco --manual_dir')
+  refused(raw, data_dir, r'call `data\.prepare` for coco with its folder as `manual_dir`')
 
 
 @pytest.mark.parametrize('archive', ['train2014.zip', 'annotations_trainval2014.zip'])
@@ -516,8 +515,8 @@ def test_an_interrupted_build_leaves_nothing(raw, data_dir, monkeypatch):
     raise KeyboardInterrupt
 
   write(raw, official())
-  generate = pairs.generate
-  monkeypatch.setattr(pairs, 'generate', interrupted)
+  generate = base.generate_features
+  monkeypatch.setattr(base, 'generate_features', interrupted)
   with pytest.raises(KeyboardInterrupt):
     data.prepare('coco', data_dir, raw)
   assert not [path for path in data_dir.rglob('*') if path.is_file()]

@@ -81,7 +81,7 @@ def test_layouts(tmp_path, data_dir, layout, inside, caplog):
   raw = tmp_path / 'raw' / (roots['train'].split('/')[0] if inside else '')
   with caplog.at_level(logging.WARNING):
     data.prepare('kitti', data_dir, raw)
-  assert '3 train pictures' in caplog.text and 'has 100' in caplog.text
+  assert '3 train images' in caplog.text and 'has 100' in caplog.text
   folders = {split: f'{root}/{pictures}' for split, root in roots.items()}
   check('kitti', data_dir, files, labels, folders)
 
@@ -146,7 +146,8 @@ def test_unknown_colors_are_named_with_their_place(tmp_path, data_dir):
 def test_ids_instead_of_colors(tmp_path, data_dir):
   files, _ = release()
   files['KITTI_SEMANTIC/Training_00/GT/000040.png'] = raw_files.png(np.zeros((12, 32), np.uint8))
-  refused(tmp_path, data_dir, files, r'GT/000040\.png: the labels of this data set are colors')
+  message = r'GT/000040\.png: is an image of mode .* labels here are color masks'
+  refused(tmp_path, data_dir, files, message)
 
 
 def test_palettes_and_alpha(tmp_path, data_dir):
@@ -218,7 +219,7 @@ def test_the_benchmark_of_2015(tmp_path, data_dir, packed, caplog):
     raw_files.unpack(tmp_path / 'raw', files)
   with caplog.at_level(logging.WARNING):
     data.prepare('kitti2015', data_dir, tmp_path / 'raw')
-  assert 'the test pictures have no labels' in caplog.text
+  assert 'the test images have no labels' in caplog.text
   check('kitti2015', data_dir, files, labels, PICTURES)
   assert data.classes('kitti2015').num_classes == 19
   assert len(data.load('kitti2015', 'train[:2]', data_dir)) == 2
@@ -229,13 +230,14 @@ def test_the_benchmark_of_2015_damaged(tmp_path, data_dir):
   root = tmp_path / 'raw'
   files['training/semantic/000020.png'] = raw_files.png(np.full((9, 31), 34, np.uint8))
   raw_files.pack(root / 'data_semantics.zip', files)
-  message = r'data_semantics\.zip: training/semantic/000020\.png: illegal label values 34'
+  message = r'data_semantics\.zip: training/semantic/000020\.png: invalid label values 34'
   raw_files.expect_refusal('kitti2015', root, data_dir, message)
   del files['training/semantic/000020.png']
   raw_files.pack(root / 'data_semantics.zip', files)
   raw_files.expect_refusal('kitti2015', root, data_dir, r'no label for 1 of 3 files: .*000020\.png')
   (root / 'data_semantics.zip').unlink()
-  raw_files.expect_refusal('kitti2015', root, data_dir, 'neither prepared', r'experiments\.prepare')
+  messages = 'neither prepared', r'call `data\.prepare` for kitti2015'
+  raw_files.expect_refusal('kitti2015', root, data_dir, *messages)
 
 
 @pytest.mark.parametrize('name', ['kitti', 'kitti2015'])

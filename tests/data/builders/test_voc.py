@@ -13,8 +13,7 @@ import scipy.io
 import scipy.sparse
 
 from dilated_jax import data
-from dilated_jax.data import pairs
-from dilated_jax.data.builders import voc
+from dilated_jax.data.builders import base, voc
 from dilated_jax.errors import InputError
 from experiments import prepare
 from tests import calling, raw_files
@@ -128,7 +127,7 @@ def test_pixels_come_back_exactly(raw, data_dir, packed, caplog):
   before = sorted(raw.rglob('*'))
   with caplog.at_level(logging.WARNING):
     data.prepare('voc', data_dir, raw)
-  for count in ('3 train pictures', '1464', '5 trainaug pictures', '10582'):
+  for count in ('3 train images', '1464', '5 trainaug images', '10582'):
     assert count in caplog.text
   assert sorted(raw.rglob('*')) == before
   assert set(data.splits('voc', data_dir)) == {'train', 'val', 'trainaug'}
@@ -166,7 +165,7 @@ def test_a_list_of_test_pictures_makes_no_split(raw, data_dir, caplog):
   write(raw, voc_files, sbd_files)
   with caplog.at_level(logging.INFO):
     data.prepare('voc', data_dir, raw)
-  assert 'the 1 pictures of test.txt have no labels and are in no split' in caplog.text
+  assert 'the 1 images of test.txt have no labels and are in no split' in caplog.text
   assert 'test' not in data.splits('voc', data_dir)
 
 
@@ -175,7 +174,7 @@ def test_lists_of_the_official_lengths_must_make_the_official_union(raw, data_di
   write(raw, voc_files, sbd_files)
   monkeypatch.setattr(voc, 'SBD_COUNTS', {'train': 3, 'val': 3})
   monkeypatch.setattr(voc, 'COUNTS', {'train': 3, 'val': 2, 'trainaug': 6})
-  refused(raw, data_dir, r'VOCtrainval.*benchmark.*make 5 pictures of trainaug instead of 6')
+  refused(raw, data_dir, r'VOCtrainval.*benchmark.*give 5 images of trainaug instead of 6')
   monkeypatch.setattr(voc, 'COUNTS', {'train': 3, 'val': 2, 'trainaug': 5})
   data.prepare('voc', data_dir, raw)
   check('trainaug', TRAINAUG, data_dir, voc_files, sbd_masks | masks)
@@ -193,38 +192,38 @@ def change(files, name, content):
 
 WRONG = {  # Name: new content, or a function of the old one, and what the message says.
   f'{ROOT}/JPEGImages/2007_000032.jpg': [
-    (None, r'holds no VOCdevkit/VOC2012/JPEGImages/2007_000032\.jpg'),
-    (lambda old: old[:-100], r'JPEGImages/2007_000032\.jpg: not a whole picture'),
-    (b'GIF89a', r'2007_000032\.jpg: not a whole picture'),
-    (b'', r'2007_000032\.jpg: not a whole picture'),
+    (None, r'has no VOCdevkit/VOC2012/JPEGImages/2007_000032\.jpg'),
+    (lambda old: old[:-100], r'JPEGImages/2007_000032\.jpg: is not a complete image'),
+    (b'GIF89a', r'2007_000032\.jpg: is not a complete image'),
+    (b'', r'2007_000032\.jpg: is not a complete image'),
   ],
   f'{ROOT}/SegmentationClass/2011_003271.png': [
     # Although SBD has a mask of this picture: VOC's is damaged.
-    (None, r'holds no VOCdevkit/VOC2012/SegmentationClass/2011_003271\.png'),
-    (lambda old: old[: len(old) // 2], r'2011_003271\.png: not a whole picture'),
-    (raw_files.png(np.zeros((5, 7), np.uint8)), r'2011_003271\.png: label of 7x5 for a picture'),
-    (raw_files.png(np.full((5, 7), 21, np.uint8)), r'2011_003271\.png: illegal label values 21'),
+    (None, r'has no VOCdevkit/VOC2012/SegmentationClass/2011_003271\.png'),
+    (lambda old: old[: len(old) // 2], r'2011_003271\.png: is not a complete image'),
+    (raw_files.png(np.zeros((5, 7), np.uint8)), r'2011_003271\.png: label of 7x5 for an image'),
+    (raw_files.png(np.full((5, 7), 21, np.uint8)), r'2011_003271\.png: invalid label values 21'),
     (raw_files.png(np.zeros((5, 7, 3), np.uint8)), r'2011_003271\.png: .* one channel'),
   ],
   f'{ROOT}/ImageSets/Segmentation/train.txt': [
-    (None, r'holds no VOCdevkit/VOC2012/ImageSets/Segmentation/train\.txt'),
+    (None, r'has no VOCdevkit/VOC2012/ImageSets/Segmentation/train\.txt'),
     (b'\n', r'train\.txt: is empty'),
-    (b'2007_000039\n2007_000039\n', r'train\.txt: names a picture twice'),
+    (b'2007_000039\n2007_000039\n', r'train\.txt: names an image twice'),
     (b'2007_000033\n', r'2007_000033 is in train\.txt and in val\.txt'),
-    (b'../../../etc/passwd\n', r'holds no .*passwd\.jpg'),
-    (b'\xff\xfe2\x000\x00', r'holds no '),
+    (b'../../../etc/passwd\n', r'has no .*passwd\.jpg'),
+    (b'\xff\xfe2\x000\x00', r'has no '),
   ],
   f'{SBD_ROOT}/cls/2008_000008.mat': [
-    (None, r'holds no benchmark_RELEASE/dataset/cls/2008_000008\.mat'),
-    (lambda old: old[:-50], r'2008_000008\.mat: holds no GTcls\.Segmentation'),
-    (b'not a mat', r'2008_000008\.mat: holds no GTcls\.Segmentation'),
-    (mat(np.zeros((5, 7), np.uint8)), r'2008_000008\.mat: label of 7x5 for a picture of'),
-    (mat(np.full((5, 7), 33, np.uint8)), r'2008_000008\.mat: illegal label values 33'),
+    (None, r'has no benchmark_RELEASE/dataset/cls/2008_000008\.mat'),
+    (lambda old: old[:-50], r'2008_000008\.mat: has no GTcls\.Segmentation'),
+    (b'not a mat', r'2008_000008\.mat: has no GTcls\.Segmentation'),
+    (mat(np.zeros((5, 7), np.uint8)), r'2008_000008\.mat: label of 7x5 for an image of'),
+    (mat(np.full((5, 7), 33, np.uint8)), r'2008_000008\.mat: invalid label values 33'),
     (mat(np.full((5, 7), 1.5)), r'2008_000008\.mat: .*float64'),
   ],
   f'{SBD_ROOT}/val.txt': [
-    (None, r'holds no benchmark_RELEASE/dataset/val\.txt'),
-    (b'2012_999999\n', r'holds no .*JPEGImages/2012_999999\.jpg'),
+    (None, r'has no benchmark_RELEASE/dataset/val\.txt'),
+    (b'2012_999999\n', r'has no .*JPEGImages/2012_999999\.jpg'),
   ],
 }
 
@@ -248,7 +247,7 @@ def test_many_problems_are_counted(raw, data_dir):
     voc_files[f'{ROOT}/JPEGImages/{name}.jpg'] = b'broken'
   write(raw, voc_files, sbd_files)
   text = refused(raw, data_dir, '2007_000032')
-  assert 'of 10 pictures have wrong files' in text
+  assert 'of 10 examples have wrong files' in text
   assert 'more' in text
 
 
@@ -295,8 +294,8 @@ def test_an_interrupted_build_leaves_nothing(raw, data_dir, monkeypatch):
     yield next(generate(*args))
     raise KeyboardInterrupt
 
-  generate = pairs.generate
-  monkeypatch.setattr(pairs, 'generate', interrupted)
+  generate = base.generate_features
+  monkeypatch.setattr(base, 'generate_features', interrupted)
   with pytest.raises(KeyboardInterrupt):
     data.prepare('voc', data_dir, raw)
   assert not [path for path in data_dir.rglob('*') if path.is_file()]

@@ -1,4 +1,4 @@
-"""errors.py and files.py: what a user sees, and that no reader ever sees half a file."""
+"""Files are written completely or not at all, and signals wait for the end of a write."""
 
 import os
 import signal
@@ -8,13 +8,7 @@ import threading
 from hypothesis import given, strategies as st
 import pytest
 
-from dilated_jax.errors import InputError
-from dilated_jax.files import uninterrupted, write_atomic
-
-
-def test_input_error_is_a_value_error_with_its_message():
-  with pytest.raises(ValueError, match=r'^labels/7\.png: found 12$'):
-    raise InputError('labels/7.png: found 12')
+from dilated_jax.files import defer_signals, write_atomic
 
 
 @given(content=st.binary(max_size=10_000))
@@ -91,7 +85,7 @@ def test_signals_wait_for_the_end_of_a_write(number):
   steps = []
   before = signal.signal(number, lambda *_: steps.append('signal'))
   try:
-    with uninterrupted():
+    with defer_signals():
       signal.raise_signal(number)
       steps.append('written')
     assert steps == ['written', 'signal']

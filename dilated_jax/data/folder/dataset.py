@@ -1,0 +1,218 @@
+"""Scans a folder of images and labels, and reads examples from it."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+import pathlib
+
+import numpy as np
+
+from dilated_jax import progress
+from dilated_jax.data.folder.classes import infer_classes
+from dilated_jax.data.folder.classes_file import CLASSES_FILE, read_classes_file
+from dilated_jax.data.folder.encoding import detect_encoding, invalid_labels, label_counts
+from dilated_jax.data.folder.label_stats import read_label_stats
+from dilated_jax.data.folder.layouts import find_pairs
+from dilated_jax.data.folder.notes import excluded_notes, size_notes
+from dilated_jax.data.folder.pairing import Pair, Pairing
+from dilated_jax.data.folder.splits import FILE_NAME_CODEC, assign_splits
+from dilated_jax.data.sequences import MappedSequence, prefetch
+from dilated_jax.data.slices import resolve_slice
+from dilated_jax.data.statistics import LabelCounts
+from dilated_jax.errors import InputError
+from dilated_jax.images import files as image_files
+from dilated_jax.label_spec import IGNORE, LabelSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderDataset:
+  """A folder that was scanned.
+
+  Attributes:
+    root: the folder.
+    spec: its classes; `mean` is that of the training images.
+    encoding: how labels store classes, one of `encoding.ENCODINGS`.
+    splits: pairs of 'train', 'val' and 'test', without empty splits.
+    counts: pixels of each class in train.
+    notes: what was found and decided, in sentences for people.
+    fingerprint: hash that changes if a file of the data set does.
+  """
+
+  root: pathlib.Path
+  spec: LabelSpec
+  encoding: str
+  splits: Mapping[str, tuple[Pair, ...]]
+  counts: LabelCounts
+  notes: tuple[str, ...]
+  fingerprint: str
+
+  def to_json(self) -> dict:
+    """Returns a dict for a JSON file, which can serve as the folder's `classes.json`."""
+    spec = self.spec
+    ignored_colors = [list(color) for color, name in spec.other_colors if name is None]
+    content = {
+      'names': spec.names,
+      'palette': spec.palette,
+      'ids': spec.raw_ids or tuple(range(spec.num_classes)),
+      'ignore': [*spec.void, *({IGNORE} - {*spec.void, *spec.raw_ids}), *ignored_colors],
+      'mean': spec.mean,
+    }
+    if self.encoding == 'colors':
+      del content['ids']
+    content['detected'] = {
+      'folder': str(self.root.resolve()),
+      'notes': self.notes,
+      'encoding': self.encoding,
+      'images': {split: [pair.name for pair in pairs] for split, pairs in self.splits.items()},
+      'train_pixels': self.counts.pixels.tolist(),
+      'train_image_pixels': self.counts.image_pixels.tolist(),
+      'fingerprint': self.fingerprint,
+    }
+    return content
+
+
+def load_split(dataset: FolderDataset, split: str) -> Sequence[dict]:
+  """Returns the examples of a split, as `data.load` does; they are read when they are needed.
+
+  Args:
+    dataset: from `scan`.
+    split: name of a split, or a slice of one as in TFDS: 'train[:10%]'.
+
+  Raises:
+    InputError: there is no such split or slice.
+  """
+  name = split.split('[')[0]
+  if name not in dataset.splits:
+    raise InputError(
+      f'{dataset.root}: no split {split!r}: choose one of {", ".join(dataset.splits)}'
+    )
+  pairs = dataset.splits[name]
+  if split != name:
+    pairs = pairs[resolve_slice(split, len(pairs), dataset.root)]
+  return MappedSequence(functools.partial(_read_example, dataset), pairs)
+
+
+def _read_example(dataset: FolderDataset, pair: Pair) -> dict:
+  image, label = image_files.read_image(pair.image), read_label(dataset, pair.label)
+  if image.shape[:2] != label.shape:
+    raise InputError(_size_mismatch(pair, image.shape, label.shape))
+  return {'image': image, 'label': label, 'name': pair.name}
+
+
+def read_label(dataset: FolderDataset, path) -> np.ndarray:
+  """Reads a label image: uint8 (H, W) class ids, 255 for pixels to ignore."""
+  if dataset.encoding == 'colors':
+    return dataset.spec.colors_to_train_ids(image_files.read_colors(path), path)
+  if dataset.encoding == 'channels':
+    return dataset.spec.to_train_ids(image_files.read_colors(path)[..., 0], path)
+  return dataset.spec.to_train_ids(image_files.read_label(path), path)
+
+
+def scan(root) -> FolderDataset:
+  """Reads every file of a folder and finds out its classes and splits.
+
+  Args:
+    root: folder with one of `layouts.LAYOUTS`; nothing is written to it.
+
+  Returns:
+    a FolderDataset; the same object again until a file changes.
+
+  Raises:
+    InputError: the folder has no known layout, files are damaged, or the labels are ambiguous; the
+      message names the first few files.
+  """
+  root = pathlib.Path(root).expanduser()
+  pairing = find_pairs(root)
+  return _scan(root, pairing, *fingerprint(root, pairing))
+
+
+def fingerprint(root: pathlib.Path, pairing: Pairing) -> tuple[str, int]:
+  """Returns a hash of a folder's files, and the time of the last change in nanoseconds.
+
+  The hash has the names and sizes of the files and the content of `classes.json`. It does not have
+  their paths, so that the folder may be moved.
+  """
+  digest, newest = hashlib.sha256(), 0
+  classes_file = root / CLASSES_FILE
+  if classes_file.exists():
+    digest.update(classes_file.read_bytes())
+  for pair in pairing.pairs:
+    for path in (pair.image, pair.label):
+      stat = path.stat()
+      newest = max(newest, stat.st_mtime_ns)
+      digest.update(
+        f'{pair.name} {path.name} {pair.split} {stat.st_size}\n'.encode(*FILE_NAME_CODEC)
+      )
+  return digest.hexdigest()[:16], newest
+
+
+@functools.lru_cache(maxsize=4)
+def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
+  del newest  # Part of the cache key: files may change without changing their size.
+  unlabeled = [problem.path for problem in pairing.problems if problem.kind == 'no label']
+  problems = [
+    f'{problem.path}: {problem.detail}'
+    for problem in pairing.problems
+    if problem.kind != 'no label'
+  ]
+  if not pairing.pairs:
+    problems.insert(0, f'{root}: no image has a label of the same name')
+  _raise_problems(problems, len(pairing.pairs))
+  stated = read_classes_file(root / CLASSES_FILE)
+  results = prefetch(MappedSequence(_read_pair, pairing.pairs))
+  results = list(progress.track(results, len(pairing.pairs)))
+  _raise_problems([each for each in results if isinstance(each, str)], len(results))
+
+  splits, split_note = assign_splits(pairing.pairs)
+  labels = {pair.label: label for pair, (_, label) in zip(pairing.pairs, results, strict=True)}
+  encoding, labels = detect_encoding(labels, stated)
+  spec, label_notes = infer_classes(labels, encoding, stated, root)
+  _raise_problems(invalid_labels(labels, spec, encoding), len(results))
+
+  train = {pair.image for pair in splits['train']}
+  color_sum, counts = np.zeros(3), LabelCounts.zeros(spec.num_classes)
+  for pair, (image_sum, _) in zip(pairing.pairs, results, strict=True):
+    if pair.image in train:
+      color_sum += image_sum
+      counts += label_counts(labels[pair.label], spec, encoding)
+  mean = stated.mean or tuple(round(value, 2) for value in (color_sum / counts.total).tolist())
+  notes = (
+    f'{root}: {len(pairing.pairs)} images with labels ({pairing.layout})',
+    *excluded_notes(unlabeled, pairing.unlisted),
+    split_note,
+    *label_notes,
+    *size_notes(label.shape for label in labels.values()),
+  )
+  spec = dataclasses.replace(spec, mean=mean)
+  return FolderDataset(root, spec, encoding, splits, counts, notes, folder_hash)
+
+
+def _raise_problems(problems, count):
+  """Raises an error of one line that names the first few files with problems, if there are any."""
+  if not problems:
+    return
+  more = f'; and {len(problems) - 3} more' if len(problems) > 3 else ''
+  raise InputError(
+    f'{"; ".join(problems[:3])}{more} (of {count} pairs; `data.audit` lists all problems)'
+  )
+
+
+def _read_pair(pair):
+  """Returns the sum of colors and the LabelStats of a pair, or a message on what is wrong."""
+  try:
+    image, label = image_files.read_image(pair.image), read_label_stats(pair.label)
+  except InputError as error:
+    return str(error)
+  if image.shape[:2] != label.shape:
+    return _size_mismatch(pair, image.shape, label.shape)
+  return image.sum((0, 1), dtype=np.int64), label
+
+
+def _size_mismatch(pair, image, label) -> str:
+  rotated = image[:2] == label[::-1]
+  hint = ': rotated by 90 degrees, so the EXIF rotation of the image was lost' if rotated else ''
+  return (
+    f'{pair.label}: {label[1]}x{label[0]} for an image of {image[1]}x{image[0]} (width x height)'
+    f'{hint}'
+  )

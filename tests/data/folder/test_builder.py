@@ -1,0 +1,73 @@
+"""A prepared folder has the same examples as the folder itself."""
+
+import json
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from dilated_jax import data
+from dilated_jax.errors import InputError
+from tests.data.folder.folders import ids, load, make, picture, save
+
+
+def test_prepared_is_the_same(tmp_path):
+  root = make(tmp_path / 'own', 'abcdefghijk', label=ids(0, 255, 9))
+  gray = save(Image.fromarray(picture()).convert('L'), root / 'images' / 'c.png')
+  exif = Image.Exif()
+  exif[0x0112] = 3
+  save(picture(), root / 'images' / 'd.png', exif=exif)
+  jpeg = save(picture(), root / 'images' / 'k.jpg')
+  (root / 'images' / 'k.png').unlink()
+  own = tmp_path / 'prepared'
+  place = data.prepare('folder', own, root)
+  assert place == own / 'folder' / '1.0.0'
+  assert data.splits('folder', own) == ('train', 'val')
+  for split in ('train', 'val', 'train[:2]'):
+    for one, other in zip(load(root, split), load(own, split), strict=True):
+      assert one['name'] == other['name']
+      np.testing.assert_array_equal(one['image'], other['image'])
+      np.testing.assert_array_equal(one['label'], other['label'])
+  here, there = (data.classes('folder', where) for where in (root, own))
+  assert (here.names, here.palette, here.mean) == (there.names, there.palette, there.mean)
+  assert data.describe_folder('folder', own) == json.loads(
+    json.dumps(data.describe_folder('folder', root))
+  )
+  # Files that any decoder reads right are kept byte by byte, in the records.
+  records = b''.join(path.read_bytes() for path in place.glob('*.array_record*'))
+  assert jpeg.stat().st_size < len(records) and gray.exists()
+
+  assert len(data.load('folder', 'train', own, root)) > 0
+  make(root, ['new'], label=ids(0, 9))
+  with pytest.raises(InputError, match=r'was prepared from .* has changed since; delete it'):
+    data.load('folder', 'train', own, root)
+  (place / 'classes.json').write_text('{')
+  with pytest.raises(InputError, match='damaged'):
+    data.classes('folder', own)
+
+
+def test_a_wrong_folder_prepares_nothing(tmp_path):
+  root = make(tmp_path / 'own')
+  (root / 'labels' / 'a.png').unlink()
+  save(ids(0), root / 'labels' / 'z.png')
+  with pytest.raises(InputError, match=r'z\.png has no image'):
+    data.prepare('folder', tmp_path / 'prepared', root)
+  assert not [path for path in (tmp_path / 'prepared').rglob('*') if path.is_file()]
+  with pytest.raises(InputError, match='expected images/ and labels/'):
+    data.prepare('folder', tmp_path / 'prepared', tmp_path)
+
+
+def test_manual_dir_alone_is_read_where_it_is(tmp_path, monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'default'))
+  root = make(tmp_path / 'own')
+  assert len(data.load('folder', 'train', None, root)) == 7
+  assert not (tmp_path / 'default').exists()
+  data.prepare('folder', None, root)
+  assert (tmp_path / 'default' / 'folder' / '1.0.0' / 'classes.json').exists()
+  assert data.is_prepared('folder') and len(data.load('folder', 'train')) == 7
+
+
+def test_both_folders_prepare_at_once(tmp_path):
+  root = make(tmp_path / 'own')
+  assert data.classes('folder', tmp_path / 'prepared', root).num_classes == 3
+  assert data.is_prepared('folder', tmp_path / 'prepared')
