@@ -9,14 +9,13 @@ same 123,287, divided otherwise. What a pixel is:
 * A crowd, a region of many objects that nobody has told apart, is ignored where no single object
   is annotated: COCO's own evaluation ignores crowds (`ignore` in pycocotools/cocoeval.py).
 
-Polygons and run lengths are drawn by pycocotools, as COCO means them: pip install
-'dilated_jax[coco]'.
+Polygons and run lengths are taken as pycocotools takes them, and ijson reads the annotations:
+pip install 'dilated_jax[coco]'.
 """
 
-import codecs
 from collections.abc import Iterator
+import contextlib
 import functools
-import json
 import operator
 import pathlib
 import re
@@ -52,9 +51,7 @@ SPLIT_REQUIREMENTS = {
   for split in ('train', 'val')
 }
 
-_CHUNK = 2**20  # Characters that are read at once.
-_ENDS = tuple(',:]} \t\r\n')  # What follows a value.
-_BLANKS = re.compile(r'[ \t\r\n]*')
+_DEPTH = 20  # Lists and objects in each other; COCO's have 5.
 
 
 class Region(NamedTuple):
@@ -103,7 +100,7 @@ class Coco(base.PairBuilder):
     super().__init__(**kwargs)
 
   def check_raw(self, folder):
-    _pycocotools()  # Told before minutes of reading.
+    _libraries()  # Told before minutes of reading.
     opened = _opened(pathlib.Path(folder), self._year)
     splits, annotated = {}, {}
     for part, (_, annotations) in opened.items():
@@ -155,14 +152,17 @@ def _pixels(ids) -> int:
   return int(((ids > 0) & (ids != IGNORE)).sum())
 
 
-def _pycocotools():
+def _libraries():
+  """The modules ijson and pycocotools.mask."""
   try:
-    from pycocotools import mask as library
+    import ijson
+    from pycocotools import mask
   except ImportError as error:
     raise InputError(
-      f"coco: its annotations are drawn by pycocotools: pip install 'dilated_jax[coco]' ({error})"
+      'coco: its annotations are read by ijson and drawn by pycocotools: pip install '
+      f"'dilated_jax[coco]' ({error})"
     ) from error
-  return library
+  return ijson, mask
 
 
 # Finding the files.
@@ -209,8 +209,8 @@ def annotations_in(folder, part) -> archives.Tree:
 def read_annotations(tree: archives.Tree, part: str) -> list[CocoImage]:
   """Reads the pictures of a split and what is annotated in them.
 
-  The file has 450 MB and would fill gigabytes as Python's lists: it is read twice, element by
-  element, and of polygons only run lengths are kept.
+  The file has 450 MB and would fill gigabytes as Python's lists: it is read element by element, a
+  list at a time, and of polygons only run lengths are kept.
 
   Args:
     tree: that holds annotations/instances_{part}.json.
@@ -223,36 +223,34 @@ def read_annotations(tree: archives.Tree, part: str) -> list[CocoImage]:
     InputError: the file is damaged, or not of this kind.
   """
   file = f'annotations/instances_{part}.json'
-  pictures, classes = {}, {}
-
-  def take_head(kind, fields):
-    if kind == 'images':
-      if fields['id'] in pictures:
+  _check_json(tree, file)
+  images, classes = {}, {}
+  for fields in _elements(tree, file, 'images'):
+    with _named(tree, file, 'images', fields):
+      if fields['id'] in images:
         raise ValueError('occurs twice')
-      pictures[fields['id']] = _picture(part, fields)
-    elif kind == 'categories':
+      images[fields['id']] = _image(part, fields)
+  for fields in _elements(tree, file, 'categories'):
+    with _named(tree, file, 'categories', fields):
       name = OTHER_NAMES.get(fields['name'], fields['name'])
       if name in VOC.names[1:]:
         classes[fields['id']] = VOC.names.index(name)
-
-  def take_region(kind, fields):
-    if kind == 'annotations' and fields['category_id'] in classes:
-      if fields['image_id'] not in pictures:
-        raise ValueError(f'its image_id {fields["image_id"]!r} is none of the images')
-      picture = pictures[fields['image_id']]
-      picture.regions.append(_region(fields, classes[fields['category_id']], picture))
-
-  _walk(tree, file, take_head)
   missing = [name for index, name in enumerate(VOC.names) if index not in (0, *classes.values())]
   if missing:
     raise tree.error(file, f'has no categories that are {", ".join(missing)} of VOC')
-  if len({picture.file for picture in pictures.values()}) < len(pictures):
+  if len({image.file for image in images.values()}) < len(images):
     raise tree.error(file, 'has two images of one file_name')
-  _walk(tree, file, take_region)
-  return list(pictures.values())
+  for fields in _elements(tree, file, 'annotations'):
+    with _named(tree, file, 'annotations', fields):
+      if fields['category_id'] in classes:
+        if fields['image_id'] not in images:
+          raise ValueError(f'its image_id {fields["image_id"]!r} is none of the images')
+        image = images[fields['image_id']]
+        image.regions.append(_region(fields, classes[fields['category_id']], image))
+  return list(images.values())
 
 
-def _picture(part, fields) -> CocoImage:
+def _image(part, fields) -> CocoImage:
   name, height, width = fields['file_name'], fields['height'], fields['width']
   if not isinstance(name, str) or '/' in name:
     raise ValueError(f'its file_name is {name!r}')
@@ -261,8 +259,8 @@ def _picture(part, fields) -> CocoImage:
   return CocoImage(f'{part}/{name}', height, width, [])
 
 
-def _region(fields, class_id, picture) -> Region:
-  runs = _runs(fields['segmentation'], picture.height, picture.width)
+def _region(fields, class_id, image) -> Region:
+  runs = _runs(fields['segmentation'], image.height, image.width)
   pixels = sum(_run_lengths(runs.decode())[1::2])
   return Region(class_id, bool(fields.get('iscrowd')), pixels, runs)
 
@@ -275,7 +273,7 @@ def _runs(segmentation, height, width) -> bytes:
   Raises:
     ValueError: they are neither, or not of a picture of this size.
   """
-  library = _pycocotools()
+  _, library = _libraries()
   if isinstance(segmentation, dict):
     counts = segmentation['counts']
     if isinstance(counts, str):
@@ -311,108 +309,63 @@ def _run_lengths(text: str) -> list[int]:
 
   Source: rleToString in common/maskApi.c of github.com/cocodataset/cocoapi.
   """
-  counts, value, shift = [], 0, 0
-  for character in text:
-    code = ord(character) - 48
-    if not 0 <= code < 64 or shift > 30:
-      raise ValueError('its run lengths are no run-length string')
-    value |= (code & 31) << shift
-    shift += 5
-    if not code & 32:
-      if code & 16:
-        value -= 1 << shift
-      counts.append(value + counts[-2] if len(counts) > 2 else value)
-      value = shift = 0
-  if shift:
-    raise ValueError('its run-length string breaks off')
+  numbers = re.findall('[P-o]{0,6}[0-O]', text)
+  if sum(map(len, numbers)) < len(text):
+    raise ValueError('its run lengths are no run-length string, or it breaks off')
+  counts = []
+  for number in numbers:
+    codes = [ord(character) - 48 for character in number]
+    value = sum((code & 31) << 5 * place for place, code in enumerate(codes))
+    if codes[-1] & 16:
+      value -= 1 << 5 * len(codes)
+    counts.append(value + counts[-2] if len(counts) > 2 else value)
   return counts
 
 
 # Reading JSON piece by piece.
 
 
-def _walk(tree, file, take) -> None:
-  """Calls `take(key, element)` for all of a file; says which element is wrong."""
+@contextlib.contextmanager
+def _reading(tree, file) -> Iterator:
+  """A file of JSON, for `with`; errors in it are told of."""
+  ijson, _ = _libraries()
   with tree.open(file) as stream:
     try:
-      for kind, fields in elements(stream):
-        try:
-          take(kind, fields)
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-          what = f'has no {error}' if isinstance(error, KeyError) else str(error)
-          name = f'{kind} {fields.get("id")!r}' if isinstance(fields, dict) else kind
-          raise tree.error(file, ' '.join(f'{name}: {what}'.split())) from error
-    except InputError:
-      raise
-    except ValueError as error:
+      yield stream
+    except (ijson.JSONError, ValueError) as error:
       raise tree.error(file, f'is not whole ({" ".join(str(error).split())[:200]})') from error
 
 
-def elements(stream) -> Iterator[tuple[str, object]]:
-  """Yields (key, element) for the elements of every list in a JSON object, and its other values.
+def _check_json(tree, file) -> None:
+  """Makes sure that a file is one JSON object without many lists in each other.
 
-  Args:
-    stream: binary file of a JSON object; one element at a time is in memory.
-
-  Raises:
-    ValueError: it is no JSON object, or breaks off.
+  The memory that ijson takes for the names of elements grows with the square of that depth.
   """
-  decoder = codecs.getincrementaldecoder('utf-8')()
-  decode = json.JSONDecoder().raw_decode
-  text, place = '', 0
+  ijson, _ = _libraries()
+  depth = 0
+  with _reading(tree, file) as stream:
+    for event, _ in ijson.basic_parse(stream, use_float=True):
+      if event in ('start_map', 'start_array'):
+        depth += 1
+      elif event in ('end_map', 'end_array'):
+        depth -= 1
+      if depth > _DEPTH or (depth == 0 and event != 'end_map'):
+        raise ValueError(f'it is no JSON object, or has over {_DEPTH} lists in each other')
 
-  def more() -> bool:
-    nonlocal text, place
-    # As much again as is left, so that a long element is not tried too often.
-    content = stream.read(max(_CHUNK, len(text) - place))
-    rest = decoder.decode(content, final=not content)
-    if content:
-      text, place = text[place:] + rest, 0
-    return bool(content)
 
-  def following() -> str:
-    """The next character that is not blank; '' at the end."""
-    nonlocal place
-    while True:
-      place = _BLANKS.match(text, place).end()
-      if place < len(text) or not more():
-        return text[place : place + 1]
+def _elements(tree, file, kind) -> Iterator:
+  """Yields the elements of one of the lists in a file."""
+  ijson, _ = _libraries()
+  with _reading(tree, file) as stream:
+    yield from ijson.items(stream, f'{kind}.item', use_float=True)
 
-  def skip(wanted: str) -> str:
-    nonlocal place
-    found = following()
-    if not found or found not in wanted:
-      raise ValueError(f'{found!r} where one of {wanted} is expected')
-    place += 1
-    return found
 
-  def value():
-    nonlocal place
-    following()
-    while True:
-      try:
-        result, end = decode(text, place)
-        if text[end : end + 1] in _ENDS or not more():  # 1 may be the start of 1.5.
-          place = end
-          return result
-      except json.JSONDecodeError:
-        if not more():
-          raise
-
-  skip('{')
-  while True:
-    key = value()
-    skip(':')
-    if following() == '[':
-      skip('[')
-      if following() == ']':
-        skip(']')
-      else:
-        while True:
-          yield key, value()
-          if skip(',]') == ']':
-            break
-    else:
-      yield key, value()
-    if skip(',}') == '}':
-      return
+@contextlib.contextmanager
+def _named(tree, file, kind, fields) -> Iterator[None]:
+  """Says which element is wrong if one is."""
+  try:
+    yield
+  except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    what = f'has no {error}' if isinstance(error, KeyError) else str(error)
+    name = f'{kind} {fields.get("id")!r}' if isinstance(fields, dict) else kind
+    raise tree.error(file, ' '.join(f'{name}: {what}'.split())) from error
