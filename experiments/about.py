@@ -60,6 +60,13 @@ def about() -> dict[str, dict]:
   }  # fmt: skip
 
 
+def machine() -> str:
+  """In one line what figures were measured on: device, processor, version of JAX."""
+  import jax
+
+  return f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
+
+
 def version(package: str) -> str:
   """The version of an installed package."""
   try:

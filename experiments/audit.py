@@ -61,8 +61,8 @@ def main(values=flags.FLAGS):
     raise InputError(f'this data set is invalid: {counts}; see above')
 
 
-def audited(values) -> audit.Report:
-  """Looks at what the flags name."""
+def audited(values):
+  """Looks at what the flags name; returns an `audit.Report`."""
   if bool(values.images) != bool(values.labels):
     raise InputError('--images and --labels go together: give both, or --dataset and --data_dir')
   if values.num_classes is not None and values.dataset:

@@ -15,30 +15,20 @@ Leaves table.md, classes.md, results.json, grid.png (pictures) and bars.png (cla
 workdir.
 """
 
-import datetime
 import json
 import pathlib
-import platform
 import statistics
 
 from absl import flags
-import jax
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from dilated_jax import inference
-from dilated_jax.crf import DenseCrf
-from dilated_jax.data import registry as datasets
+from dilated_jax import data, models
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
-from dilated_jax.images import files as image_files, visualization
-from dilated_jax.models import weights_folder
-from dilated_jax.models.spec import load_spec
+from dilated_jax.images.files import encode_png
 from dilated_jax.nn import geometry
 
-from . import cli, flag_files, predict
+from . import cli, comparison_images, comparison_tables, flag_files
 from .commands import run
-from .tables import markdown, percent
 
 CONTEXTS = ('none', 'basic', 'large')
 CRFS = ('none', 'dense', 'rnn')
@@ -83,9 +73,17 @@ def main(values=flags.FLAGS):
           cells.append(cell(values, recipe, workdir, model, context, crf, seed))
         report(values, recipe, workdir, cells)  # As it stands: this may take days.
   print(f'\n{(workdir / "table.md").read_text()}')
-  image_grid(values, workdir, [each for each in cells if each['seed'] == seeds[0]])
+  page = comparison_images.image_grid(values, [each for each in cells if each['seed'] == seeds[0]])
+  write_atomic(workdir / 'grid.png', encode_png(page))
   for name in ('table.md', 'classes.md', 'results.json', 'bars.png', 'grid.png'):
     print(workdir / name)
+
+
+def report(values, recipe, workdir, cells):
+  """Writes the tables and the bars of the cells so far."""
+  published = recipe / f'published_{values.split.replace("/", "_")}.json'
+  comparison_tables.write(workdir, published, cells)
+  write_atomic(workdir / 'bars.png', encode_png(comparison_images.bars(cells)))
 
 
 # One cell.
@@ -97,22 +95,22 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   result = folder / f'{values.split.replace("/", "_")}.json'
   if result.exists():
     return json.loads(result.read_text())
-  data = [f'--{name}={values[name].value}' for name in ('data_dir', 'manual_dir')
-          if values[name].value]  # fmt: skip
+  places = [
+    f'--{name}={values[name].value}' for name in ('data_dir', 'manual_dir') if values[name].value
+  ]
   below = 'none' if crf == 'dense' else crf
-  weights = trained(recipe, workdir, model, context, below, seed, data)
+  weights = trained(recipe, workdir, model, context, below, seed, places)
   extra = []
   if crf == 'dense':
-    extra = [f'--flagfile={tuned(recipe, workdir, model, context, seed, weights, data)}']
+    extra = [f'--flagfile={tuned(recipe, workdir, model, context, seed, weights, places)}']
   scores = folder / f'scores_{result.name}'
-  options = [f'--weights={weights}', f'--split={values.split}', '--boundaries', *extra, *data]
+  options = [f'--weights={weights}', f'--split={values.split}', '--boundaries', *extra, *places]
   run('evaluate', *options, f'--output={scores}')
   found = json.loads(scores.read_text())
   kept = ('mean_iou', 'per_class_iou', 'pixel_accuracy', 'dataset', 'split', 'pictures')
-  network = load_spec(weights).create()
-  size = datasets.load(found['dataset'], values.split, values.data_dir, values.manual_dir)[0][
-    'label'
-  ].shape
+  network = models.load_spec(weights).create()
+  source = data.load(found['dataset'], values.split, values.data_dir, values.manual_dir)
+  size = source[0]['label'].shape
   fed = [-(-n // network.stride) * network.stride + 2 * network.margin for n in size]
   about = {
     'model': model, 'context': context, 'crf': crf, 'seed': seed, 'weights': str(weights),
@@ -128,7 +126,7 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   return about
 
 
-def trained(recipe, workdir, model, context, crf, seed, data) -> pathlib.Path:
+def trained(recipe, workdir, model, context, crf, seed, places) -> pathlib.Path:
   """The weights of a system, trained where that is still to be done."""
   folder = workdir / f'{model}_{context}_{crf}_{seed}'
   weights = folder / 'weights'
@@ -151,8 +149,8 @@ def trained(recipe, workdir, model, context, crf, seed, data) -> pathlib.Path:
     files.insert(3, f'{model}_{context}')
   options += [f'--flagfile={recipe / name}.flags' for name in files]
   if below:
-    options += [f'--init={trained(recipe, workdir, *below, seed, data)}']
-  options += [f'--seed={seed}', f'--workdir={folder}', *data]
+    options += [f'--init={trained(recipe, workdir, *below, seed, places)}']
+  options += [f'--seed={seed}', f'--workdir={folder}', *places]
   done = run('train', *options)
   write_atomic(folder / 'memory.json', json.dumps(done.memory).encode())
   if not (weights / 'model.json').exists():
@@ -160,17 +158,19 @@ def trained(recipe, workdir, model, context, crf, seed, data) -> pathlib.Path:
   return weights
 
 
-def tuned(recipe, workdir, model, context, seed, weights, data) -> pathlib.Path:
+def tuned(recipe, workdir, model, context, seed, weights, places) -> pathlib.Path:
   """The flags of the best dense CRF for a network, searched on val."""
   folder = workdir / f'{model}_{context}_dense_{seed}'
   if not (folder / 'best.flags').exists():
     flagfile = f'--flagfile={recipe / "tune.flags"}'
-    run('tune', flagfile, f'--weights={weights}', f'--output={folder}', *data)
+    run('tune', flagfile, f'--weights={weights}', f'--output={folder}', *places)
   return folder / 'best.flags'
 
 
 def parameters(network) -> int:
   """Numbers that are trained, running statistics not among them."""
+  import jax
+
   side = 2 * network.margin + network.stride
   images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   shapes = jax.eval_shape(network.init, jax.random.key(0), images)
@@ -186,159 +186,6 @@ def speed(folder) -> dict:
     'steps_per_second': statistics.median(rates) if rates else None,
     'memory': json.loads(memory.read_text()) if memory.exists() else None,
   }
-
-
-# All of them.
-
-
-def report(values, recipe, workdir, cells):
-  """Writes results.json, table.md, classes.md and bars.png of the cells so far."""
-  published = figures(recipe / f'published_{values.split.replace("/", "_")}.json')
-  systems = {}
-  for each in cells:
-    systems.setdefault((each['model'], each['context']), {}).setdefault(each['crf'], []).append(
-      each
-    )
-  crfs = [crf for crf in values.crfs if any(crf in row for row in systems.values())]
-  rows, seeds = [], len(values.seeds)
-  for (model, context), row in systems.items():
-    first = next(iter(row.values()))[0]
-    shown = [over_seeds([c['mean_iou'] for c in row.get(crf, [])]) for crf in crfs]
-    shown += [over_seeds([c['boundary_f1'] for c in row.get(crf, [])]) for crf in crfs]
-    if published:
-      shown += [published.get(f'{model} {context} {crf}', {}).get('mean', '-') for crf in crfs]
-    rate, memory = first['steps_per_second'], first['memory']
-    shown += [
-      f'{first["receptive_field"]}', f'{first["parameters"] / 1e6:.3g} M',
-      f'{first["gflops"]:.3g}', f'{rate:.3g}' if rate else '-',
-      f'{memory / 2**30:.2g} GiB' if memory else '-',
-    ]  # fmt: skip
-    rows.append((model if context == 'none' else f'{model} + {context}', shown))
-  titles = {'none': 'no CRF', 'dense': 'dense CRF', 'rnn': 'CRF-RNN'}
-  head = ['mean IoU, %', *(titles[crf] for crf in crfs)]
-  head += [f'{titles[crf]}, boundary F1' for crf in crfs]
-  head += [f'{titles[crf]}, published' for crf in crfs] if published else []
-  head += ['field', 'parameters', 'GFLOPs', 'steps/s', 'memory']
-  what = f'{cells[0]["dataset"]} {cells[0]["split"]}, {cells[0]["pictures"]} pictures'
-  machine = f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
-  note = (
-    f'{what}; {seeds} seed{"s" * (seeds > 1)}{", mean ± standard deviation" * (seeds > 1)}'
-    f'{"; dense CRFs chosen on val" * ("dense" in crfs)}. Field, parameters, GFLOPs of a picture, '
-    f'training speed and peak memory are of the system without a CRF. {datetime.date.today()}, '
-    f'{machine}.'
-  )
-  text = '\n'.join([*markdown(head, rows), '', note, ''])
-  write_atomic(workdir / 'table.md', text.encode())
-  text = '\n'.join([*by_class(cells, published), '', note, ''])
-  write_atomic(workdir / 'classes.md', text.encode())
-  write_atomic(workdir / 'results.json', json.dumps(cells, indent=2).encode() + b'\n')
-  write_atomic(workdir / 'bars.png', image_files.encode_png(bars(cells)))
-
-
-def figures(path) -> dict:
-  """Published figures as shown: {'network context crf': {class or 'mean': text}}."""
-  if not path.exists():
-    return {}
-  try:
-    table = json.loads(path.read_text())
-    return {
-      name: {
-        column: '-' if value is None else f'{float(value)}'
-        for column, value in zip(table['columns'], row, strict=True)
-      }
-      for name, row in table['rows'].items()
-    }
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise InputError(f'{path}: is no table of columns and rows ({error})') from error
-
-
-def by_class(cells, published) -> list[str]:
-  """The IoU of every class, as the paper's Tables 2 to 7 have it, published rows below ours."""
-  columns = [*cells[0]['per_class_iou'], 'mean']
-  systems = {}
-  for each in cells:
-    found = {**each['per_class_iou'], 'mean': each['mean_iou']}
-    systems.setdefault((each['model'], each['context'], each['crf']), []).append(found)
-  rows = []
-  for parts, found in systems.items():
-    name = ' + '.join(part for part in parts if part != 'none')
-    rows.append((name, [over_seeds([score[column] for score in found]) for column in columns]))
-    if ' '.join(parts) in published:
-      given = published[' '.join(parts)]
-      rows.append((f'{name}, published', [given.get(column, '-') for column in columns]))
-  return markdown(['IoU, %', *columns], rows)
-
-
-def over_seeds(found) -> str:
-  """Mean and spread, in percent."""
-  found = [value for value in found if value is not None]
-  if not found:
-    return '-'
-  spread = f' ± {100 * statistics.stdev(found):.1f}' if len(found) > 1 else ''
-  return f'{percent(statistics.mean(found))}{spread}'
-
-
-def title(each) -> str:
-  return ' + '.join(each[part] for part in ('model', 'context', 'crf') if each[part] != 'none')
-
-
-def bars(cells, width: int = 320) -> np.ndarray:
-  """The IoU of every class, a bar for each system; (H, W, 3) uint8."""
-  systems = {}
-  for each in cells:
-    systems.setdefault(title(each), []).append(each['per_class_iou'])
-  classes, font, step = list(cells[0]['per_class_iou']), ImageFont.load_default(size=13), 16
-  left = 16 + int(max(font.getlength(text) for text in (*classes, *systems)))
-  height = len(classes) * (step * len(systems) + 28) + 16
-  page = Image.new('RGB', (2 * left + width + 60, height), 'white')
-  draw, top = ImageDraw.Draw(page), 8
-  for name in classes:
-    draw.text((8, top), name, 'black', font)
-    for index, (system, scores) in enumerate(systems.items()):
-      found = [score[name] for score in scores if score[name] is not None]
-      value = statistics.mean(found) if found else 0.0
-      y = top + index * step
-      shade = 40 + 150 * index // max(1, len(systems) - 1) if len(systems) > 1 else 90
-      draw.text((left, y), system, (90, 90, 90), font)
-      draw.rectangle(
-        (2 * left, y + 2, 2 * left + round(width * value), y + step - 2),
-        (shade, 90, 190 - shade // 2),
-      )
-      draw.text((2 * left + width + 8, y), percent(value), 'black', font)
-    top += step * len(systems) + 28
-  return np.asarray(page)
-
-
-def image_grid(values, workdir, cells):
-  """Draws grid.png: pictures, truths and what each system says."""
-  name = cells[0]['dataset']
-  source = datasets.load(name, values.split, values.data_dir, values.manual_dir)
-  classes = datasets.classes(name, values.data_dir, values.manual_dir)
-  chosen = np.linspace(0, len(source) - 1, min(values.num_images, len(source))).astype(int)
-  examples = [source[int(index)] for index in chosen]
-  rows = [
-    [each['image'], visualization.colorize(each['label'], classes.palette)] for each in examples
-  ]
-  for each in cells:
-    segmenter = weights_folder.load_weights(each['weights']).on_device()
-    order = classes.class_order(segmenter.spec.classes, 'the weights')
-    refine = refinement(each['flags'])
-    for row, example in zip(rows, examples, strict=True):
-      found = inference.predict(segmenter, example['image'], refine=refine).labels
-      row.append(visualization.colorize(order[found], classes.palette))
-  page = visualization.image_grid(rows, ['picture', 'truth', *map(title, cells)])
-  legend = visualization.legend(classes.names, classes.palette, width=page.shape[1])
-  write_atomic(workdir / 'grid.png', image_files.encode_png(np.concatenate([page, legend])))
-
-
-def refinement(lines) -> DenseCrf | None:
-  """The dense CRF of flags that `tune` has left."""
-  if not lines:
-    return None
-  values = flags.FlagValues()
-  predict.define_passes(values)
-  values(['compare', *lines])
-  return predict.refinement(values)
 
 
 if __name__ == '__main__':

@@ -22,11 +22,8 @@ import pathlib
 
 from absl import flags
 
-from dilated_jax import data
+from dilated_jax import data, models, nn, weights
 from dilated_jax.errors import InputError
-from dilated_jax.models import weights_folder
-from dilated_jax.nn import geometry
-from dilated_jax.weights import convert as conversion, crf_rnn
 
 from . import cli
 
@@ -53,34 +50,34 @@ def define_flags(values=flags.FLAGS):
     'if not given.', **string,
   )  # fmt: skip
   flags.DEFINE_enum(
-    'normalization', None, list(conversion.NORMALIZATIONS),
+    'normalization', None, list(weights.published.NORMALIZATIONS),
     'How a VGG file was trained to see pictures; by its checksum or format if not given.', **string,
   )  # fmt: skip
 
 
 def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
-  weights_folder.check_weights_folder(output)
+  models.weights_folder.check_weights_folder(output)
   if values.attach_crf_to:
     for name in ('dataset', 'mean', 'normalization', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --attach_crf_to the network is as it was')
-    segmenter = weights_folder.load_weights(values.attach_crf_to)
+    segmenter = models.weights_folder.load_weights(values.attach_crf_to)
     source = pathlib.Path(values.source).expanduser()
-    _, variables, spec = crf_rnn.attach_crf_rnn(segmenter, source)
-    weights_folder.save_weights(output, spec, variables)
+    _, variables, spec = weights.crf_rnn.attach_crf_rnn(segmenter, source)
+    models.weights_folder.save_weights(output, spec, variables)
     size = len(spec.classes)
     print(f'{spec.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')
     print(f'weights: {output}')
     return
-  result = conversion.convert(
+  result = weights.convert.convert(
     pathlib.Path(values.source).expanduser(),
     fc=values.fc,
     dataset=values.dataset,
     mean=_mean(values.mean),
     normalization=values.normalization,
   )
-  weights_folder.save_weights(output, result.spec, result.variables, result.release)
+  models.weights_folder.save_weights(output, result.spec, result.variables, result.release)
   print(report(result))
   print(f'weights: {output}')
 
@@ -99,7 +96,7 @@ def report(result) -> str:
     '',
     f'{len(moved)} arrays, {sum(map(math.prod, moved)):,} numbers moved, '
     f'{len(result.moved) - len(moved)} arrays without a place; '
-    f'the network has {geometry.num_parameters(model):,} parameters',
+    f'the network has {nn.geometry.num_parameters(model):,} parameters',
     f'{spec.model}{options}: mean RGB {spec.mean}, '
     + (f'input {spec.input[0]}x{spec.input[1]}, ' if spec.input else '')
     + f'upsampling {spec.upsampling}',

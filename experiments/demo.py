@@ -14,20 +14,16 @@ from absl import flags
 import numpy as np
 from scipy import ndimage
 
-from dilated_jax import inference
-from dilated_jax.data import registry as datasets
-from dilated_jax.data.builders import scenes
+from dilated_jax import data, inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
-from dilated_jax.models import weights_folder
-from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry
 
 from .commands import run
 from .tables import markdown, percent
 
-NAMES = datasets.classes('scenes').names
+NAMES = data.classes('scenes').names
 
 # Name of the folder -> title, and the flags of its training.
 SYSTEMS = {
@@ -73,8 +69,13 @@ def main(values=flags.FLAGS):
 
 def train(name: str, workdir: pathlib.Path, seed: int):
   """Trains one system and scores it on the test pictures."""
-  data = f'--data_dir={workdir / "data"}'
-  options = [*shlex.split(SYSTEMS[name][1]), f'--seed={seed}', f'--workdir={workdir / name}', data]
+  data_dir = f'--data_dir={workdir / "data"}'
+  options = [
+    *shlex.split(SYSTEMS[name][1]),
+    f'--seed={seed}',
+    f'--workdir={workdir / name}',
+    data_dir,
+  ]
   if name != 'front_end':
     options.append(f'--init={workdir / "front_end" / "weights"}')
     options.append(f'--feature_dir={workdir / "features"}')
@@ -82,12 +83,12 @@ def train(name: str, workdir: pathlib.Path, seed: int):
   if not (workdir / name / 'weights' / 'model.json').exists():
     raise InputError(f'{name} was interrupted; run the same command again to go on')
   weights, output = f'--weights={workdir / name / "weights"}', f'--output={workdir / name}.json'
-  run('evaluate', weights, '--split=test', output, data)
+  run('evaluate', weights, '--split=test', output, data_dir)
 
 
 def show(name: str, workdir: pathlib.Path):
   """Labels a folder of pictures, as a user would."""
-  source = datasets.load('scenes', 'test', workdir / 'data')
+  source = data.load('scenes', 'test', workdir / 'data')
   for example in (source[i] for i in range(6)):
     path = workdir / 'pictures' / f'{example["name"]}.png'
     write_atomic(path, image_files.encode_png(example['image']))
@@ -97,8 +98,8 @@ def show(name: str, workdir: pathlib.Path):
 
 def report(names, workdir: pathlib.Path):
   """Prints the tables and draws the sheet."""
-  segmenters = [weights_folder.load_weights(workdir / name / 'weights') for name in names]
-  source = datasets.load('scenes', 'test', workdir / 'data')
+  segmenters = [models.load_weights(workdir / name / 'weights') for name in names]
+  source = data.load('scenes', 'test', workdir / 'data')
   examples = [source[i] for i in range(len(source))]
   images = np.stack([example['image'] for example in examples])
   labels = np.stack([example['label'] for example in examples])
@@ -131,7 +132,7 @@ def report(names, workdir: pathlib.Path):
   print(f'\n{text}\n')
   write_atomic(workdir / 'table.md', text.encode() + b'\n')
 
-  palette = datasets.classes('scenes').palette
+  palette = data.classes('scenes').palette
   shown = range(0, len(images), max(1, len(images) // 6))[:6]
   grid = visualization.image_grid(
     [
@@ -145,7 +146,7 @@ def report(names, workdir: pathlib.Path):
   print(f'tables: {workdir / "table.md"}\npictures: {workdir / "grid.png"}')
 
 
-def predict(segmenter: Segmenter, images) -> np.ndarray:
+def predict(segmenter, images) -> np.ndarray:
   """Labels images of one size, a few at a time; (N, H, W) uint8."""
   segmenter = segmenter.on_device()
   return np.concatenate(
@@ -161,6 +162,8 @@ def distance(label: np.ndarray) -> np.ndarray:
 
 def exchanged(index: int, label: np.ndarray) -> np.ndarray:
   """Test picture `index` with the other landmark in the place of its own, and nothing else new."""
+  from dilated_jax.data.builders import scenes  # With TFDS, which takes a second to import.
+
   world = 'snow' if NAMES.index('sea') in label else 'sea'
   return scenes.draw(scenes.FIRST_SEED['test'] + index, world)[0]
 

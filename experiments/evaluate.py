@@ -21,12 +21,9 @@ import time
 
 from absl import flags, logging
 
-from dilated_jax import data, evaluation, files, progress
-from dilated_jax.data.sequences import take_evenly
+from dilated_jax import data, evaluation, files, images, models, progress
 from dilated_jax.errors import InputError
-from dilated_jax.evaluation import boundaries, label_files, metrics, protocols
-from dilated_jax.images import files as image_files, matching
-from dilated_jax.models import weights_folder
+from dilated_jax.evaluation import label_files, metrics, protocols
 
 from . import cli, predict
 
@@ -94,7 +91,7 @@ def from_weights(values) -> dict:
   for flag in OF_FOLDERS:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --weights: it is about --predictions')
-  segmenter = weights_folder.load_weights(values.weights)
+  segmenter = models.load_weights(values.weights)
   spec = segmenter.spec
   name = values.dataset or spec.dataset
   if not name:
@@ -109,7 +106,7 @@ def from_weights(values) -> dict:
     values.manual_dir,
     instances=values.protocol == 'cityscapes',
   )
-  source = take_evenly(source, values.limit)
+  source = data.sequences.take_evenly(source, values.limit)
   logging.info('scoring %s on %s %s: %d pictures', spec.model, name, values.split, len(source))
   start = time.monotonic()
   result = evaluation.evaluate(
@@ -133,10 +130,10 @@ def from_pictures(values) -> dict:
     raise InputError(f'--dataset is missing: whose classes are these ({", ".join(data.NAMES)})')
   classes = data.classes(values.dataset)
   protocol, *others = started(values, classes)
-  pairs = matching.pair_by_name(values.predictions, values.labels)
+  pairs = images.matching.pair_by_name(values.predictions, values.labels)
   predictions, labels = readers(values, classes, pairs)
   print(labels.description, predictions.description, sep='\n')
-  pairs = take_evenly(pairs, values.limit)
+  pairs = data.sequences.take_evenly(pairs, values.limit)
   for predicted, label in progress.track(pairs, unit='pictures'):
     truth, said = labels.read(label), predictions.read(predicted)
     if said.shape != truth.shape:
@@ -162,7 +159,7 @@ def from_pictures(values) -> dict:
 def started(values, classes) -> list:
   """What is to be counted: the protocol, then the rest."""
   measures = [protocols.create(values.protocol, classes)]
-  return measures + [boundaries.BoundaryMetrics(classes)] * values.boundaries
+  return measures + [evaluation.boundaries.BoundaryMetrics(classes)] * values.boundaries
 
 
 def readers(values, classes, pairs):
@@ -183,8 +180,8 @@ def readers(values, classes, pairs):
 
 def instances(label):
   """The instance map beside a label picture, if there is one."""
-  path = matching.instance_file(label)
-  return path and image_files.read_instances(path)
+  path = images.matching.instance_file(label)
+  return path and images.files.read_instances(path)
 
 
 def report(values, scores, dataset, split, count) -> dict:

@@ -15,13 +15,11 @@ import json
 import os
 
 from absl import flags
-import jax.numpy as jnp
 import numpy as np
 
 from dilated_jax import files, models
 from dilated_jax.errors import InputError
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.models.spec import load_spec
 from dilated_jax.nn import geometry
 from dilated_jax.nn.table import input_indices
 
@@ -63,7 +61,7 @@ def network(values) -> tuple:
     for flag in ('num_classes', *networks.FLAGS):
       if values[flag].present:
         raise InputError(f'--{flag} has no meaning with --weights: they say which network it is')
-    spec = load_spec(values.weights)
+    spec = models.load_spec(values.weights)
     name, options, size = spec.model, spec.options, spec.input
     model = spec.create()
   else:
@@ -89,7 +87,7 @@ def explore(model: SegmentationModel, height: int, width: int) -> dict:
   field = geometry.receptive_field(model)
   if field > 100_000:
     raise InputError(f'a receptive field of {field} pixels; up to 100000 can be explored')
-  dtype = jnp.dtype(model.dtype)
+  dtype = np.dtype(model.dtype)
   size = dict(height=height, width=width, itemsize=dtype.itemsize)
   smallest = geometry.valid_size(model)
   cells = geometry.output_size(geometry.without_upsampling(model), smallest)

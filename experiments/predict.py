@@ -25,11 +25,8 @@ import time
 from absl import flags, logging
 import numpy as np
 
-from dilated_jax import crf, files, inference, progress
+from dilated_jax import crf, files, images, inference, models, progress
 from dilated_jax.errors import InputError
-from dilated_jax.images import files as image_files, matching, visualization
-from dilated_jax.inference import tiling
-from dilated_jax.models import weights_folder
 
 from . import cli
 
@@ -110,8 +107,8 @@ def passes(values) -> dict:
   return dict(scales=scales(values), flip=values.flip, tile=tile, refine=refinement(values))
 
 
-def refinement(values) -> crf.DenseCrf | None:
-  """What --crf asks for."""
+def refinement(values):
+  """The `crf.DenseCrf` that --crf asks for, or None."""
   if values.crf == 'none':
     for name in ('crf_gaussian', 'crf_bilateral', 'crf_iterations'):
       if values[name].present:
@@ -149,19 +146,19 @@ def _are_scales(texts):
 
 
 def main(values=flags.FLAGS):
-  inputs = matching.find_images(values.inputs)
+  inputs = images.matching.find_images(values.inputs)
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
-  segmenter = weights_folder.load_weights(values.weights).on_device()
+  segmenter = models.load_weights(values.weights).on_device()
   spec, options = segmenter.spec, passes(values)
   if isinstance(options['tile'], tuple):
-    tiling.check_tile(segmenter.model, options['tile'])
+    inference.tiling.check_tile(segmenter.model, options['tile'])
   output.mkdir(parents=True, exist_ok=True)
 
   start, failed, counts = time.monotonic(), 0, np.zeros(256, np.int64)
   for path in progress.track(inputs, unit='pictures'):
     try:
-      image = image_files.read_image(path)
+      image = images.files.read_image(path)
       prediction = inference.predict(segmenter, image, **options)
     except InputError as error:
       message = str(error) if str(error).startswith(f'{path}: ') else f'{path}: {error}'
@@ -224,12 +221,14 @@ def content(kind: str, image, prediction, spec) -> bytes:
   """What goes into one file."""
   labels, palette = prediction.labels, spec.palette
   if kind == 'labels':
-    return image_files.encode_png(labels)
+    return images.files.encode_png(labels)
   if kind == 'colors':
-    return image_files.encode_png(visualization.colorize(labels, palette))
+    return images.files.encode_png(images.visualization.colorize(labels, palette))
   if kind == 'overlays':
-    blended = visualization.overlay(image, labels, palette)
-    return image_files.encode_png(visualization.with_legend(blended, labels, spec.classes, palette))
+    blended = images.visualization.overlay(image, labels, palette)
+    return images.files.encode_png(
+      images.visualization.with_legend(blended, labels, spec.classes, palette)
+    )
   packed = io.BytesIO()
   np.savez(packed, logits=prediction.logits, probabilities=prediction.probabilities)
   return packed.getvalue()

@@ -13,12 +13,9 @@ import pathlib
 
 from absl import flags, logging
 
-from dilated_jax import data
-from dilated_jax.data.sequences import take_evenly
+from dilated_jax import data, evaluation, models
 from dilated_jax.errors import InputError
-from dilated_jax.evaluation import crf_search
 from dilated_jax.files import write_atomic
-from dilated_jax.models import weights_folder
 
 from . import cli
 from .tables import markdown
@@ -54,18 +51,18 @@ def define_flags(values=flags.FLAGS):
 def main(values=flags.FLAGS):
   if 'test' in values.split.lower():
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
-  trials = crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
+  trials = evaluation.crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
   output = pathlib.Path(values.output)
-  segmenter = weights_folder.load_weights(values.weights).on_device()
+  segmenter = models.load_weights(values.weights).on_device()
   name = values.dataset or segmenter.spec.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')
   classes = data.classes(name, values.data_dir, values.manual_dir)
   classes.class_order(segmenter.spec.classes, 'the weights')  # Before data is prepared for nothing.
   source = data.load(name, values.split, values.data_dir, values.manual_dir)
-  source = take_evenly(source, values.limit)
+  source = data.sequences.take_evenly(source, values.limit)
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
-  ranked = crf_search.search(segmenter, source, classes, trials, output / 'counts.json')
+  ranked = evaluation.crf_search.search(segmenter, source, classes, trials, output / 'counts.json')
   lines = table(ranked)
   note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'
   write_atomic(output / 'table.md', '\n'.join([*lines, '', note, '']).encode())

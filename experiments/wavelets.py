@@ -15,14 +15,13 @@ import math
 import pathlib
 
 from absl import flags
-import jax
 import numpy as np
 from PIL import Image
 
+from dilated_jax import signal
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
-from dilated_jax.signal import wavelets
 
 from . import cli
 
@@ -55,16 +54,18 @@ def main(values=flags.FLAGS):
   image = clean + noise.astype(np.float32)
 
   generation = int(values.generation)
-  transform = functools.partial(wavelets.starlet, scales=values.num_scales, generation=generation)
+  transform = functools.partial(
+    signal.wavelets.starlet, scales=values.num_scales, generation=generation
+  )
   scales = np.asarray(_of_channels(transform, 3)(image))
-  sigma = _of_channels(lambda x: wavelets.estimate_noise_std(x, generation), 0)(scales[0])
+  sigma = _of_channels(lambda x: signal.wavelets.estimate_noise_std(x, generation), 0)(scales[0])
   report(scales, np.asarray(sigma), generation)
 
   title = f'photograph and noise of {values.noise:g}' if values.noise else 'photograph'
   panels = [(title, shown(image)), *panels_of(scales)]
   if values.denoise is not None:
     denoise = functools.partial(
-      wavelets.denoise, scales=values.num_scales, k=values.denoise, mode=values.mode,
+      signal.wavelets.denoise, scales=values.num_scales, k=values.denoise, mode=values.mode,
       generation=generation,
     )  # fmt: skip
     denoised = np.asarray(_of_channels(denoise, 2)(image))
@@ -78,13 +79,15 @@ def main(values=flags.FLAGS):
 
 def _of_channels(function, last: int):
   """A function of (H, W) for all channels of (H, W, C); they come out as axis `last`."""
+  import jax
+
   return jax.jit(jax.vmap(function, in_axes=-1, out_axes=last))
 
 
 def report(scales, sigma, generation: int):
   """Prints what each scale is and holds."""
   count = len(scales) - 1
-  factors = wavelets.noise_factors(count, 2, generation)
+  factors = signal.wavelets.noise_factors(count, 2, generation)
   print('detail  dilation  spans pixels  deviation  of it noise')
   for j, factor in enumerate(factors):
     span = generation * 4 * 2**j + 4 * (2**j - 1) + 1

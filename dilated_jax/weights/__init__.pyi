@@ -7,6 +7,7 @@ from . import (
   mapped as mapped,
   pickles as pickles,
   protobuf as protobuf,
+  published as published,
   safetensors as safetensors,
   structure as structure,
   torch as torch,

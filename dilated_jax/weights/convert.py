@@ -16,10 +16,10 @@ import numpy as np
 
 from dilated_jax.data import registry as datasets
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC, voc_color
+from dilated_jax.label_spec import VOC, voc_color
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, initializers
-from dilated_jax.weights import layouts, structure
+from dilated_jax.weights import layouts, published, structure
 from dilated_jax.weights.layouts import SourceArray
 from dilated_jax.weights.mapped import MappedFile
 
@@ -43,38 +43,6 @@ class Conversion(NamedTuple):
   release: Callable[[], None]
 
 
-# What the authors' networks were trained for, and the input of their deploy files, by model and
-# context module (github.com/fyu/dilation, models/ and datasets/).
-PUBLISHED = {
-  ('dilation8', 'large'): (VOC, (900, 900)),
-  ('dilation8', 'basic'): (CAMVID_DILATION8, (900, 1100)),
-  ('dilation7', 'basic'): (KITTI, (852, 1640)),
-  ('dilation10', 'basic'): (CITYSCAPES, (1396, 1396)),
-}
-_BY_COUNT = {21: VOC, 19: CITYSCAPES, 11: CAMVID_DILATION8}  # Of a front end alone.
-_DATA_SETS = {CAMVID_DILATION8.name: 'camvid'}  # Of which a table is another order.
-
-# How VGG was trained to see RGB values v of 0..255: (v / scale - mean) / std.
-NORMALIZATIONS = {
-  'caffe': (1, (123.68, 116.779, 103.939), (1, 1, 1)),
-  'torchvision': (255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-  'features': (255, (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
-}
-
-# Files by their MD5 (Keras) or the first digits of their SHA-256 (torchvision).
-KNOWN_CHECKSUMS = {
-  '397923af': ('torchvision vgg16, IMAGENET1K_V1', 'torchvision'),
-  '88682ab5': ('torchvision vgg16, IMAGENET1K_FEATURES', 'features'),
-  'dcbb9e9d': ('torchvision vgg19, IMAGENET1K_V1', 'torchvision'),
-  '1167a1af': ('torchvision fcn_resnet50, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
-  '7ecb50ca': ('torchvision fcn_resnet101, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
-  'cd0a2569': ('torchvision deeplabv3_resnet50, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
-  '586e9e4e': ('torchvision deeplabv3_resnet101, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
-  '64373286793e3c8b2b4e3219cbf3544b': ('Keras vgg16', 'caffe'),
-  '6d6bbae143d832006294945121d1f1fc': ('Keras vgg16 without its dense layers', 'caffe'),
-}
-
-
 def convert(
   path,
   *,
@@ -94,7 +62,8 @@ def convert(
     dataset: one of `datasets.ORDERS`, whose classes the network tells apart; None: as published. A
       VGG gets an untrained last layer for them (None: voc).
     mean: RGB mean, 0..255, that the network wants subtracted from pictures; None: as published.
-    normalization: of a VGG file, a key of `NORMALIZATIONS`; None: by checksum, else by format.
+    normalization: of a VGG file, a key of `published.NORMALIZATIONS`; None: by checksum, else by
+      format.
 
   Returns:
     The Conversion.
@@ -109,7 +78,7 @@ def convert(
   digest = sha256[:8]
   if contents.format == 'h5':
     digest = _checksum(file, hashlib.md5(usedforsecurity=False))
-  title, trained_with = KNOWN_CHECKSUMS.get(digest, (None, None))
+  title, trained_with = published.CHECKSUMS.get(digest, (None, None))
   notes = [f'{title}, by its checksum' if title else 'no known checksum: taken by its content']
   parts = _by_layer(file, contents.blobs)
   kernels = _kernels(file, parts)
@@ -200,15 +169,15 @@ def _network(file, contents, kernels, dataset, notes) -> ModelSpec:
   if any(layer.startswith('ctx_') for layer in kernels):
     model, more = structure.context_options(file, contents, kernels, num_classes)
     options |= more
-  alone = (_BY_COUNT.get(num_classes, VOC), None)
-  published, size = PUBLISHED.get((model, options.get('context')), alone)
+  alone = (published.BY_COUNT.get(num_classes, VOC), None)
+  table, size = published.NETWORKS.get((model, options.get('context')), alone)
   upsampling = [blob.array.shape[0] for blob in contents.blobs if blob.part == layouts.UPSAMPLING]
   spec = ModelSpec(
     model=model,
     options=options,
     upsampling='deconvolution' if upsampling or model == 'dilation10' else 'corner',
     input=size,
-    **_classes(file, num_classes, dataset, published, notes),
+    **_classes(file, num_classes, dataset, table, notes),
   )
   network = spec.create()
   shape, least = contents.input_shape or (), 2 * network.margin + network.stride
@@ -227,9 +196,9 @@ def _network(file, contents, kernels, dataset, notes) -> ModelSpec:
   return spec
 
 
-def _classes(file, num_classes, chosen, published, notes) -> dict:
+def _classes(file, num_classes, chosen, published_table, notes) -> dict:
   """What a spec says of classes and mean."""
-  table = datasets.classes(chosen) if chosen else published
+  table = datasets.classes(chosen) if chosen else published_table
   known = _described(table)
   if num_classes == table.num_classes:
     if not chosen:
@@ -252,7 +221,7 @@ def _classes(file, num_classes, chosen, published, notes) -> dict:
 
 def _described(table) -> dict:
   """What a spec says of the classes of a table."""
-  data = _DATA_SETS.get(table.name, table.name)
+  data = published.DATA_SETS.get(table.name, table.name)
   return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=data)
 
 
@@ -260,7 +229,7 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[ModelSpec, list[str]]:
   """The spec of a front end made of VGG, and which of its layers are to be started afresh."""
   fresh = ['fc6', 'fc7', 'final'] if fc == 'random' else ['final']
   if fc != 'random' and (not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any()):
-    raise file.fail('has no valid fc6 and fc7; --fc=random starts them afresh')
+    raise file.fail("has no valid fc6 and fc7; `fc='random'` starts them afresh")
   last = max((layer for layer in kernels if layer.startswith('conv')), default=None)
   # fc6 and fc7 are eight times as wide as conv5 in VGG.
   width = kernels[last].shape[-1] if last else 1
@@ -322,7 +291,7 @@ def _residual(file, kernels, dataset, normalization, notes) -> ModelSpec:
 
 def _mean(normalization: str) -> tuple[float, ...]:
   """RGB mean, 0..255, of a normalization."""
-  scale, mean, _ = NORMALIZATIONS[normalization]
+  scale, mean, _ = published.NORMALIZATIONS[normalization]
   return tuple(round(scale * value, 5) for value in mean)
 
 
@@ -400,7 +369,7 @@ def _for_rgb(kernel, bgr, normalization):
 
   Exact, because no other zero than that of the mean is ever padded.
   """
-  scale, _, std = NORMALIZATIONS[normalization]
+  scale, _, std = published.NORMALIZATIONS[normalization]
   factor = 1 / (scale * np.asarray(std, np.float64))
   kernel = kernel[:, :, ::-1] if bgr else kernel
   return kernel if np.allclose(factor, 1, 0, 1e-12) else kernel * factor[:, None]

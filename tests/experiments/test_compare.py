@@ -13,7 +13,7 @@ from dilated_jax import data, models
 from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
-from experiments import compare, networks, train, tune
+from experiments import compare, comparison_tables, networks, train, tune
 from experiments.commands import Done
 from tests import calling
 
@@ -148,8 +148,8 @@ def test_damaged_figures(tmp_path):
   for text in ('{', '[]', '{"columns": ["mean"], "rows": {"front_end none none": [1, 2]}}'):
     (tmp_path / 'published_val.json').write_text(text)
     with pytest.raises(InputError, match=r'published_val.json: is no table of columns and rows'):
-      compare.figures(tmp_path / 'published_val.json')
-  assert compare.figures(tmp_path / 'published_test.json') == {}
+      comparison_tables.figures(tmp_path / 'published_val.json')
+  assert comparison_tables.figures(tmp_path / 'published_test.json') == {}
 
 
 @pytest.mark.parametrize('recipe', RECIPES, ids=lambda path: path.name)
@@ -181,7 +181,7 @@ def test_published_figures_are_of_classes_that_there_are(path):
   names = {name for name in data.NAMES if path.parent.name.startswith(name)}
   classes = {*data.classes(max(names, key=len)).names, 'mean'}
   assert {*table['columns']} <= classes
-  for name, row in compare.figures(path).items():
+  for name, row in comparison_tables.figures(path).items():
     model, context, crf = name.split()
     assert model in models.NAMES and context in compare.CONTEXTS and crf in compare.CRFS
     # The mean of the classes, where all are there; of VOC's, the background is not.

@@ -14,7 +14,7 @@ from dilated_jax import models
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
 from dilated_jax.signal import audio
-from experiments import wavenet
+from experiments import sounds, wavenet, wavenet_training
 from tests import calling
 
 TINY = (
@@ -69,8 +69,8 @@ def test_batches_depend_on_seed_and_step_alone(tmp_path):
   values = flags.FlagValues()
   wavenet.define_flags(values)
   values(['wavenet', '--output=x', '--segment_length=10', '--batch_size=3'])
-  sounds = [np.arange(100), np.arange(1000, 1050)]
-  first, second = (wavenet.batches_of(sounds, values) for _ in range(2))
+  parts = [np.arange(100), np.arange(1000, 1050)]
+  first, second = (sounds.batches_of(parts, values) for _ in range(2))
   np.testing.assert_array_equal(first(5), second(5))
   assert first(0).shape == (3, 11) and (first(0) != first(1)).any()
   assert all((np.diff(first(step)) == 1).all() for step in range(50))  # Never across two sounds.
@@ -82,18 +82,18 @@ def test_bits_per_sample():
   codes = np.random.default_rng(0).integers(0, 2, 1000)
   shapes = jax.eval_shape(model.init, jax.random.key(0), codes[None])
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-  assert abs(wavenet.bits(model, zeros, codes) - 8) < 1e-5
-  assert abs(wavenet.bits_by_histogram(np.tile(codes, 100), codes) - 1) < 0.01
+  assert abs(wavenet_training.bits(model, zeros, codes) - 8) < 1e-5
+  assert abs(wavenet_training.bits_by_histogram(np.tile(codes, 100), codes) - 1) < 0.01
 
 
 def test_notes_are_recognized():
-  sound = wavenet.melodies(3, beats=20)['melody']
+  sound = sounds.melodies(3, beats=20)['melody']
   assert sound.shape == (40_000,) and abs(sound).max() < 1
-  assert wavenet.on_a_note(sound, 8000) == 1
+  assert sounds.on_a_note(sound, 8000) == 1
   # Half a semitone off.
   shifted = np.interp(np.arange(38_000) * 2 ** (0.5 / 12), np.arange(40_000), sound)
-  assert wavenet.on_a_note(shifted, 8000) < 0.2
-  assert wavenet.on_a_note(np.random.default_rng(0).normal(0, 1, 40_000), 8000) < 0.2
+  assert sounds.on_a_note(shifted, 8000) < 0.2
+  assert sounds.on_a_note(np.random.default_rng(0).normal(0, 1, 40_000), 8000) < 0.2
 
 
 def test_what_is_refused(tmp_path):
@@ -118,8 +118,8 @@ def test_what_is_refused(tmp_path):
 
 
 def test_divergence_is_told(tmp_path, monkeypatch):
-  original = wavenet.loss_of
-  monkeypatch.setattr(wavenet, 'loss_of', lambda *arguments: np.nan * original(*arguments))
+  original = wavenet_training.loss_of
+  monkeypatch.setattr(wavenet_training, 'loss_of', lambda *arguments: np.nan * original(*arguments))
   with pytest.raises(InputError, match='diverged by step 2: take a --learning_rate below'):
     run(f'--output={tmp_path}', '--num_steps=40', *TINY)
 

@@ -448,7 +448,7 @@ def without_fc(arrays):
 
 def test_vgg_without_dense_layers(tmp_path):
   write_keras(tmp_path / 'vgg', without_fc(vgg_arrays()))
-  with pytest.raises(InputError, match='has no valid fc6 and fc7; --fc=random'):
+  with pytest.raises(InputError, match="has no valid fc6 and fc7; `fc='random'`"):
     convert(tmp_path / 'vgg')
   front_end = convert(tmp_path / 'vgg', fc='random').variables['params']['front_end']
   assert front_end['fc6']['kernel'].shape == (7, 7, 10, 80)  # Eight times conv5, as in VGG.
@@ -463,7 +463,7 @@ def test_features_of_torchvision(tmp_path):
   for name in ('fc6', 'fc7', 'fc8'):
     arrays[name] = tuple(np.full_like(array, np.nan) for array in arrays[name])
   write_pth(tmp_path / 'vgg', arrays)
-  with pytest.raises(InputError, match='--fc=random'):
+  with pytest.raises(InputError, match="`fc='random'`"):
     convert(tmp_path / 'vgg')
   result = convert(tmp_path / 'vgg', fc='random')
   assert result.spec.mean == pytest.approx((123, 117, 104), abs=0.01)
@@ -482,7 +482,7 @@ def test_normalization_may_be_told(tmp_path):
 def test_known_checksums(tmp_path, monkeypatch):
   write_pth(tmp_path / 'vgg', vgg_arrays())
   digits = hashlib.sha256((tmp_path / 'vgg').read_bytes()).hexdigest()[:8]
-  monkeypatch.setitem(conversion.KNOWN_CHECKSUMS, digits, ('a file of renown', 'features'))
+  monkeypatch.setitem(conversion.published.CHECKSUMS, digits, ('a file of renown', 'features'))
   result = convert(tmp_path / 'vgg')
   assert result.notes[0] == 'a file of renown, by its checksum'
   assert result.spec.mean == pytest.approx((123, 117, 104), abs=0.01)

@@ -1,11 +1,11 @@
-"""benchmark: the suite that reads images beside PyTorch's DataLoader."""
+"""input: what it measures is put back, and its figures belong together."""
 
 import os
 
 import numpy as np
 import pytest
 
-from experiments import benchmark
+from experiments.benchmarks import input as input_suite
 
 
 @pytest.mark.filterwarnings('ignore:os.fork', 'ignore:This process')  # DataLoader forks.
@@ -20,7 +20,7 @@ def test_input_suite_reads_with_one_core_and_with_all():
     for index in range(6)
   ]
   before = os.sched_getaffinity(0)
-  rows = benchmark.pictures(1, source, batch_size=2, batches=1)
+  rows = input_suite.pictures(1, source, batch_size=2, batches=1)
   assert os.sched_getaffinity(0) == before
   assert rows[0]['what'] == '2 pictures, 1 cores'
   for row in rows:

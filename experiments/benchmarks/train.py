@@ -1,0 +1,76 @@
+"""A training step of the full-width front end against PyTorch."""
+
+import jax
+import numpy as np
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from dilated_jax.training import optimizers, stages, step as train_step
+
+from .timing import compare
+
+
+def run(values, side: int = 404, num_classes: int = 21) -> list[dict]:
+  """Forward, backward and update of the VGG-16 front end on one picture."""
+  try:
+    import torch
+  except ImportError:
+    raise InputError('suite train compares with PyTorch; pip install torch') from None
+  model = models.create('front_end', num_classes)
+  optimizer = optimizers.create(optimizers.Options('sgd', 1e-4, weight_decay=0.0), 1000)
+  shape = (1, side, side, 3)
+  variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
+  state = train_step.create_state(
+    variables, stages.STAGES['front_end'], optimizer, jax.random.key(0)
+  )
+  del variables
+  step = jax.jit(
+    train_step.make_step(model, stages.STAGES['front_end'], optimizer, (104.0, 117.0, 123.0)),
+    donate_argnums=0,
+  )
+  rng = np.random.default_rng(0)
+  inner = side - 2 * model.margin
+  batch = {
+    'image': rng.integers(0, 256, shape).astype(np.uint8),
+    'label': rng.integers(0, num_classes, (1, inner, inner)).astype(np.uint8),
+  }
+  states = [state]
+
+  def ours():
+    states[0], metrics = step(states[0], batch)
+    return metrics
+
+  network = torch_network(model.table)
+  descent = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9)
+  image = torch.from_numpy(batch['image']).permute(0, 3, 1, 2).float() - 115
+  label = torch.from_numpy(batch['label'][:, :: model.stride, :: model.stride]).long()
+
+  def theirs():
+    descent.zero_grad()
+    loss = torch.nn.functional.cross_entropy(network(image), label)
+    loss.backward()
+    descent.step()
+    return loss.item()
+
+  return [
+    compare(f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), values.repeats)
+  ]
+
+
+def torch_network(table):
+  """The same layers in PyTorch."""
+  from torch import nn
+
+  layers, channels = [], 3
+  for layer in table:
+    if layer.kind == 'max_pool':
+      layers.append(nn.MaxPool2d(layer.kernel, layer.stride, ceil_mode=True))
+      continue
+    options = dict(dilation=layer.dilation, padding=layer.padding)
+    layers.append(nn.Conv2d(channels, layer.channels, layer.kernel, **options))
+    if layer.activation:
+      layers.append(nn.ReLU(inplace=True))
+    if layer.dropout:
+      layers.append(nn.Dropout(layer.dropout))
+    channels = layer.channels
+  return nn.Sequential(*layers)
