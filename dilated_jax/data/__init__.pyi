@@ -4,6 +4,7 @@ from . import (
   augmentation as augmentation,
   builders as builders,
   folder as folder,
+  label_specs as label_specs,
   pipeline as pipeline,
   prepared as prepared,
   records as records,

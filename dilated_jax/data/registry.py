@@ -6,18 +6,11 @@ import re
 from etils import epath
 
 from dilated_jax.data import folder
+from dilated_jax.data.label_specs import CAMVID, CAMVID_DILATION8, CITYSCAPES, KITTI, SCENES, VOC
 from dilated_jax.data.prepared import default_dir, load_prepared, prepare_builder, prepared_path
 from dilated_jax.data.sequences import ConcatSequence
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import (
-  CAMVID,
-  CAMVID_DILATION8,
-  CITYSCAPES,
-  KITTI,
-  SCENES,
-  VOC,
-  LabelSpec,
-)
+from dilated_jax.label_spec import LabelSpec
 
 _SPECS = {spec.name: spec for spec in (SCENES, CAMVID, VOC, KITTI, CITYSCAPES)}
 # Data sets with the classes of another one.

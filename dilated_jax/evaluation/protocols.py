@@ -10,9 +10,10 @@ Every protocol sums integers over the whole split and divides once. Label maps h
 
 import numpy as np
 
+from dilated_jax.data.label_specs import CITYSCAPES_LABELS
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
-from dilated_jax.label_spec import CITYSCAPES_LABELS, IGNORE, LabelSpec
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 
 class Default:

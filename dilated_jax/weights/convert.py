@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from dilated_jax.data import registry as datasets
+from dilated_jax.data.label_specs import VOC, voc_color
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import VOC, voc_color
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, initializers
 from dilated_jax.weights import layouts, published, structure

@@ -1,6 +1,6 @@
 """What is known of the files that others have published, and that no file tells."""
 
-from dilated_jax.label_spec import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC
+from dilated_jax.data.label_specs import CAMVID_DILATION8, CITYSCAPES, KITTI, VOC
 
 # What the authors' networks were trained for, and the input of their deploy files, by model and
 # context module (github.com/fyu/dilation, models/ and datasets/).

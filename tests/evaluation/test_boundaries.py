@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dilated_jax.data.label_specs import CITYSCAPES
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import boundaries, metrics
-from dilated_jax.label_spec import CITYSCAPES, LabelSpec
+from dilated_jax.label_spec import LabelSpec
 
 TOYS = LabelSpec('toys', ('a', 'b', 'c'), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), (1.0, 1.0, 1.0))
 

@@ -6,17 +6,17 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dilated_jax.errors import InputError
-from dilated_jax.evaluation import label_files
-from dilated_jax.label_spec import (
+from dilated_jax.data.label_specs import (
   CAMVID,
   CAMVID_DILATION8,
   CITYSCAPES,
   CITYSCAPES_LABELS,
-  IGNORE,
   KITTI,
   VOC,
 )
+from dilated_jax.errors import InputError
+from dilated_jax.evaluation import label_files
+from dilated_jax.label_spec import IGNORE
 
 RNG = np.random.default_rng(0)
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from dilated_jax import data
+from dilated_jax.data.label_specs import CAMVID, CITYSCAPES, CITYSCAPES_LABELS, VOC
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics, protocols
-from dilated_jax.label_spec import CAMVID, CITYSCAPES, CITYSCAPES_LABELS, VOC, LabelSpec
+from dilated_jax.label_spec import LabelSpec
 from tests import cityscapes_tool
 
 TOYS = LabelSpec('toys', ('a', 'b', 'c'), ((1, 0, 0), (2, 0, 0), (3, 0, 0)), (1.0, 1.0, 1.0))

@@ -12,10 +12,10 @@ from PIL import Image
 import pytest
 
 from dilated_jax import data, files, models
+from dilated_jax.data.label_specs import CAMVID, CAMVID_DILATION8, CITYSCAPES, VOC
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import boundaries, metrics, protocols
 from dilated_jax.images import files as image_files, visualization
-from dilated_jax.label_spec import CAMVID, CAMVID_DILATION8, CITYSCAPES, VOC
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from experiments import evaluate

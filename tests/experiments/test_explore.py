@@ -6,8 +6,8 @@ import json
 import pytest
 
 from dilated_jax import files, models
+from dilated_jax.data.label_specs import CAMVID
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CAMVID
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry

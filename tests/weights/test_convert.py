@@ -12,8 +12,8 @@ import safetensors.numpy
 
 import dilated_jax
 from dilated_jax import models
+from dilated_jax.data.label_specs import CAMVID, CAMVID_DILATION8, KITTI, VOC
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CAMVID, CAMVID_DILATION8, KITTI, VOC
 from dilated_jax.models import weights_folder
 from dilated_jax.nn import geometry
 from dilated_jax.weights import convert as conversion

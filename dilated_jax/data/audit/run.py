@@ -16,9 +16,10 @@ from dilated_jax.data.folder.classes_file import StatedClasses
 from dilated_jax.data.folder.encoding import value_to_id
 from dilated_jax.data.folder.label_stats import read_values
 from dilated_jax.data.folder.pairing import Pairing
+from dilated_jax.data.label_specs import voc_color
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
-from dilated_jax.label_spec import IGNORE, LabelSpec, voc_color
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 # Share of labels with a single class from which on that is normal for the data set.
 OFTEN_ONE_CLASS = 0.05

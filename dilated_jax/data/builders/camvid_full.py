@@ -1,7 +1,7 @@
 """CamVid as its authors distribute it: 960x720, 32 classes merged into 11, 367 + 101 + 233 images.
 
 Read in place from the two archives of mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, or from
-folders of the same names unpacked from them. `label_spec.CAMVID` says how the classes are merged.
+folders of the same names unpacked from them. `label_specs.CAMVID` says how the classes are merged.
 """
 
 import functools
@@ -10,8 +10,8 @@ import re
 from dilated_jax.data import archives
 from dilated_jax.data.builders import base
 from dilated_jax.data.builders.camvid import SPLITS
+from dilated_jax.data.label_specs import CAMVID
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CAMVID
 
 IMAGES, LABELS = '701_StillsRaw_full', 'LabeledApproved_full'
 FILES = {'folders': (IMAGES, LABELS), 'archives': (f'{IMAGES}.zip', f'{LABELS}.zip')}

@@ -12,8 +12,9 @@ import numpy as np
 
 from dilated_jax.data import archives
 from dilated_jax.data.builders import base
+from dilated_jax.data.label_specs import CITYSCAPES
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CITYSCAPES, IGNORE
+from dilated_jax.label_spec import IGNORE
 
 SPLITS = {'train': 2975, 'val': 500, 'test': 1525}
 FILES = {

@@ -26,8 +26,9 @@ import numpy as np
 
 from dilated_jax.data import archives
 from dilated_jax.data.builders import base
+from dilated_jax.data.label_specs import VOC
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import IGNORE, VOC
+from dilated_jax.label_spec import IGNORE
 
 YEARS = (2014, 2017)  # The paper's year first.
 COUNTS = {  # All pictures, with and without objects of VOC's classes.

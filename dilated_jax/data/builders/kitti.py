@@ -19,8 +19,8 @@ import pathlib
 
 from dilated_jax.data import archives
 from dilated_jax.data.builders import base
+from dilated_jax.data.label_specs import KITTI
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import KITTI
 
 SPLITS = {'train': 100, 'test': 46}
 ARCHIVE = 'KITTI_SEMANTIC.zip'

@@ -11,7 +11,8 @@ import numpy as np
 
 from dilated_jax.data import archives
 from dilated_jax.data.builders import base
-from dilated_jax.label_spec import CITYSCAPES, IGNORE
+from dilated_jax.data.label_specs import CITYSCAPES
+from dilated_jax.label_spec import IGNORE
 
 SPLITS = {'train': 200, 'test': 200}
 IMAGES, LABELS, TEST = 'training/image_2', 'training/semantic', 'testing/image_2'

@@ -18,7 +18,7 @@ import PIL.ImageDraw
 import tensorflow_datasets as tfds
 
 from dilated_jax.data import records
-from dilated_jax.label_spec import SCENES
+from dilated_jax.data.label_specs import SCENES
 
 HEIGHT, WIDTH = 128, 160
 WORLDS = ('sea', 'snow')
@@ -108,7 +108,7 @@ def draw(seed: int, world: str | None = None) -> tuple[np.ndarray, np.ndarray]:
 
   Returns:
     image: uint8 (128, 160, 3), RGB.
-    label: uint8 (128, 160), class ids of `label_spec.SCENES`; no pixel is ignored.
+    label: uint8 (128, 160), class ids of `label_specs.SCENES`; no pixel is ignored.
   """
   if world is None:
     world = WORLDS[np.random.default_rng((seed, 1)).integers(2)]

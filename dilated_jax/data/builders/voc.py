@@ -14,8 +14,8 @@ import scipy.io
 
 from dilated_jax.data import archives
 from dilated_jax.data.builders import base
+from dilated_jax.data.label_specs import VOC
 from dilated_jax.errors import InputError, one_line
-from dilated_jax.label_spec import VOC
 
 COUNTS = {'train': 1464, 'val': 1449, 'trainaug': 10582}
 SBD_COUNTS = {'train': 8498, 'val': 2857}

@@ -9,8 +9,9 @@ from dilated_jax.data.folder.classes_file import CLASSES_FILE, StatedClasses
 from dilated_jax.data.folder.encoding import value_to_id
 from dilated_jax.data.folder.label_stats import LabelStats, is_gray, pack_color, unpack_color
 from dilated_jax.data.folder.notes import shorten
+from dilated_jax.data.label_specs import voc_color
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import IGNORE, LabelSpec, voc_color
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 NAME = 'folder'  # Name of the data set.
 MAX_COLORS = 64  # More colors than that are not classes, but smoothed borders.

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from dilated_jax.data import audit, folder
-from dilated_jax.label_spec import CITYSCAPES, SCENES
+from dilated_jax.data.label_specs import CITYSCAPES, SCENES
 from tests.data.audit.planted import (
   NUM_SCENES,
   draw,

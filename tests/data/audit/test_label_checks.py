@@ -5,7 +5,7 @@ from PIL import Image
 
 from dilated_jax.data import audit, folder
 from dilated_jax.data.builders import scenes
-from dilated_jax.label_spec import CAMVID
+from dilated_jax.data.label_specs import CAMVID
 from tests.data.audit.planted import (
   NUM_SCENES,
   Pair,

@@ -11,8 +11,8 @@ from dilated_jax.data import audit, folder, statistics
 from dilated_jax.data.audit import findings, pair_stats
 from dilated_jax.data.builders import scenes
 from dilated_jax.data.folder.pairing import SPLITS, Pair as FilePair
+from dilated_jax.data.label_specs import CAMVID, SCENES
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import CAMVID, SCENES
 from tests.data.audit.planted import (
   ACROSS,
   ALONE,

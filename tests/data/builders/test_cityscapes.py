@@ -11,7 +11,7 @@ import pytest
 
 from dilated_jax import data, inference, models
 from dilated_jax.data.builders import cityscapes
-from dilated_jax.label_spec import CITYSCAPES, CITYSCAPES_LABELS
+from dilated_jax.data.label_specs import CITYSCAPES, CITYSCAPES_LABELS
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec

@@ -15,8 +15,8 @@ import pytest
 
 from dilated_jax import data
 from dilated_jax.data.builders import base, coco
+from dilated_jax.data.label_specs import VOC
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import VOC
 from experiments import prepare
 from tests import raw_files
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dilated_jax.data.builders import scenes
-from dilated_jax.label_spec import SCENES
+from dilated_jax.data.label_specs import SCENES
 
 seeds = st.integers(0, 3_000_000)
 SEA, SNOW, SAIL, TENT, LIGHTHOUSE, CABIN, POLE = range(7)

@@ -8,8 +8,8 @@ import pytest
 
 from dilated_jax import data
 from dilated_jax.data import folder
+from dilated_jax.data.label_specs import SCENES
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import SCENES
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ from PIL import Image
 
 from dilated_jax import data
 from dilated_jax.data import folder
-from dilated_jax.label_spec import SCENES
+from dilated_jax.data.label_specs import SCENES
 from tests.data.folder.folders import (
   COLORS,
   PALETTE,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dilated_jax
-from dilated_jax.label_spec import VOC
+from dilated_jax.data.label_specs import VOC
 from dilated_jax.models import weights_folder
 from dilated_jax.weights.convert import convert
 from tests import caffe_files

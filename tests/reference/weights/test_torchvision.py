@@ -11,8 +11,8 @@ from torch.nn import functional
 
 import dilated_jax
 from dilated_jax import inference
+from dilated_jax.data.label_specs import VOC
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import VOC
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry

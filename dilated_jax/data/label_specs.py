@@ -1,8 +1,8 @@
-"""The classes of every data set: names, palette, mean, raw ids. Written here and nowhere else."""
+"""The classes of every published data set: names, palette, mean, raw ids, official labels."""
 
 from typing import NamedTuple
 
-from dilated_jax.label_spec.spec import IGNORE, LabelSpec
+from dilated_jax.label_spec import IGNORE, LabelSpec
 
 SCENES = LabelSpec(
   name='scenes',

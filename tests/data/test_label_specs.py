@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dilated_jax import data
-from dilated_jax.label_spec import (
+from dilated_jax.data.label_specs import (
   CAMVID,
   CAMVID_DILATION8,
   CITYSCAPES,

@@ -5,14 +5,8 @@ from hypothesis.extra import numpy as npst
 import numpy as np
 import pytest
 
+from dilated_jax.data.label_specs import CAMVID, CAMVID_DILATION8, CITYSCAPES, KITTI, VOC
 from dilated_jax.errors import InputError
-from dilated_jax.label_spec import (
-  CAMVID,
-  CAMVID_DILATION8,
-  CITYSCAPES,
-  KITTI,
-  VOC,
-)
 
 
 @given(npst.arrays(np.uint8, (5, 7), elements=st.sampled_from([*range(12), 255])))
