@@ -49,7 +49,7 @@ def run(name: str, *options: str) -> Done:
   Raises:
     InputError: it failed; what it said stands above.
   """
-  print(f'\n$ {typed(name)}', shlex.join(options), flush=True)
+  print(f'\n$ {typed(name)} {shlex.join(options)}'.rstrip(), flush=True)
   # As the program `dilated-jax` does, leave modules of the current folder alone.
   safe_path = ['-P'] if _INSTALLED else []
   process = subprocess.Popen([sys.executable, *safe_path, '-m', f'{__package__}.{name}', *options])

@@ -8,6 +8,16 @@ import pytest
 
 from experiments import commands
 
+# Runs a command as `python -m` does, then prints the names of all modules in a line.
+LISTING = """
+import runpy, sys
+name, sys.argv[1:] = sys.argv[1], ['--model=front_end']
+try:
+  runpy.run_module(name, run_name='__main__', alter_sys=True)
+except SystemExit as done:
+  assert not done.code, done.code
+print(*sys.modules)
+"""
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -30,6 +40,32 @@ def test_overview(arguments):
   assert all(len(line) <= 100 and len(line.split()) > 4 for line in lines if line[:2] == '  ')
   imported = {line.rpartition('|')[2].strip() for line in err.splitlines()}
   assert 'experiments.commands' in imported and not {'jax', 'numpy', 'absl'} & imported
+
+
+def test_help_of_no_command_imports_jax():
+  """--help imports a command and defines its flags; rooms load when they are first used."""
+  program = """
+import importlib, sys
+from absl import flags
+for name in sys.argv[1:]:
+  importlib.import_module(f'experiments.{name}').define_flags(flags.FlagValues())
+  heavy = {'jax', 'flax', 'optax', 'orbax', 'tensorflow_datasets'} & {*sys.modules}
+  assert not heavy, (name, heavy)
+"""
+  # Those two import the registry of models until its names are in a file without JAX.
+  names = sorted({*commands.names()} - {'explore', 'train'})
+  code, _, err = run('-c', program, *names)
+  assert code == 0, err
+
+
+def test_no_module_is_there_twice():
+  """What is run in a clone knows nothing of the name under which it is installed."""
+  code, out, err = run('-c', LISTING, 'experiments.explore')
+  assert code == 0, err
+  imported = {*out.splitlines()[-1].split()}
+  assert {'experiments.cli', 'dilated_jax.nn.geometry'} <= imported
+  assert not {name for name in imported if name.startswith('dilated_jax.experiments')}
+  assert 'experiments.explore' not in imported  # It is __main__.
 
 
 def test_a_command_runs_as_by_its_own_name():
