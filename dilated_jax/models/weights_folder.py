@@ -36,10 +36,8 @@ def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> No
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
   try:
-    variables = jax.tree.map(np.asarray, variables)
-    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_PIECE), variables)
-    with defer_signals(), _writer(release) as writer:
-      writer.save(temporary / 'checkpoint', ocp.args.PyTreeSave(variables, save_args=pieces))
+    with defer_signals():
+      _write(temporary / 'checkpoint', jax.tree.map(np.asarray, variables), release)
     content = json.dumps(dataclasses.asdict(spec), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
     temporary.chmod(0o755)
@@ -100,29 +98,52 @@ def load_weights(folder) -> Segmenter:
 _PIECE = 8 << 20  # Bytes.
 
 
-class _Piecewise(ocp.type_handlers.NumpyHandler):
-  """Writes an array in pieces; Orbax would copy it first, and write all arrays at a time."""
+def _write(folder, variables, release) -> None:
+  """Writes a checkpoint piece by piece; Orbax alone would hold all arrays in memory at a time.
 
-  def __init__(self, release):
-    super().__init__(deepcopy_host_arrays=False)
-    self._release = release
+  Orbax writes zeros, which take no memory and no room on disk, and all else that a checkpoint has.
+  TensorStore, which it is built on, then fills in the values: its format is one Zarr array each,
+  by the name of its path, in an OCDBT database.
+  """
+  zeros = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), variables)
+  pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_PIECE), variables)
+  with _writer() as writer:
+    writer.save(folder, ocp.args.PyTreeSave(zeros, save_args=pieces))
+  database = {'driver': 'ocdbt', 'base': {'driver': 'file', 'path': f'{folder}/'}}
+  context, writes, size = ts.Context(), [], 0
+  for path, value in jax.tree_util.tree_leaves_with_path(variables):
+    name = jax.tree_util.keystr(path, simple=True, separator='.')
+    spec = {'driver': 'zarr', 'kvstore': database | {'path': f'{name}/'}}
+    store = ts.open(spec, open=True, context=context).result()
+    for piece in _slices(store):
+      part = np.asarray(value[piece], order='C')
+      writes.append(store[piece].write(part))
+      size += part.nbytes
+      if size >= _PIECE:  # Small arrays together, for fewer files.
+        _finish(writes)
+        writes, size = [], 0
+        release()
+  _finish(writes)
 
-  async def _open_and_write(self, value, tspec, ts_context):
-    store = await ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context)
-    pieces = [...]
-    if value.ndim:
-      # Along the output channels, the first axis in most files: so a piece is read in one go.
-      step = store.chunk_layout.write_chunk.shape[-1]
-      pieces = [(..., slice(i, i + step)) for i in range(0, value.shape[-1], step)]
-    for piece in pieces:
-      await store[piece].write(np.asarray(value[piece], order='C'))
-      self._release()
+
+def _slices(store) -> list:
+  """Pieces along the output channels, the first axis in most files: each is read in one go."""
+  if not store.ndim:
+    return [...]
+  length, step = store.shape[-1], store.chunk_layout.write_chunk.shape[-1]
+  return [(..., slice(start, min(start + step, length))) for start in range(0, length, step)]
 
 
-def _writer(release) -> ocp.Checkpointer:
+def _finish(writes) -> None:
+  for write in writes:
+    write.result()
+
+
+def _writer() -> ocp.Checkpointer:
   handler = ocp.PyTreeCheckpointHandler(
     type_handler_registry=ocp.type_handlers.create_type_handler_registry(
-      (np.ndarray, _Piecewise(release)),
+      # Orbax would copy all arrays first.
+      (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
       (jax.Array, ocp.type_handlers.ArrayHandler()),  # Orbax warns without one.
     ),
     multiprocessing_options=_alone(),

@@ -110,6 +110,22 @@ def test_weights_come_back(tmp_path):
   assert [path.name for path in (tmp_path / 'deep').iterdir()] == ['weights']
 
 
+def test_weights_are_written_in_pieces(tmp_path, monkeypatch):
+  monkeypatch.setattr(weights_folder, '_PIECE', 300)
+  variables, released = started(), []
+  folder = tmp_path / 'my #1 at 100% ü'
+  weights_folder.save_weights(folder, SPEC, variables, lambda: released.append(1))
+  assert len(released) > 3
+  found = weights_folder.load_weights(folder).variables
+  jax.tree.map(
+    lambda one, other: np.testing.assert_array_equal(
+      one, other, 'Orbax no longer lays checkpoints out as weights_folder._write fills them in'
+    ),
+    found,
+    variables,
+  )
+
+
 def test_weights_are_replaced_whole(tmp_path, monkeypatch):
   folder = tmp_path / 'weights'
   old, new = started(seed=1), started(seed=2)
