@@ -20,6 +20,7 @@ from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.nn import geometry
 
+from . import cli
 from .commands import run
 from .tables import markdown, percent
 
@@ -169,7 +170,5 @@ def exchanged(index: int, label: np.ndarray) -> np.ndarray:
 
 
 if __name__ == '__main__':
-  from . import cli
-
   define_flags()
   cli.run(main)

@@ -77,7 +77,7 @@ def main(values=flags.FLAGS):
     raise InputError('give --weights=DIR, or both --predictions=DIR and --labels=DIR')
   print(metrics.format_table(report))
   for line in report.get('notes', []):
-    print(f'note: {line}')
+    print(cli.as_typed(f'note: {line}'))
   where = f'{report["dataset"]} {report["split"]}' if report['split'] else values.labels
   print(f'{where}: {report["pictures"]} pictures, protocol {report["protocol"]}')
   if values.output:

@@ -17,6 +17,8 @@ import numpy as np
 from dilated_jax import data
 from dilated_jax.data import statistics
 
+from . import cli
+
 
 def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Data set to prepare.', flag_values=values)
@@ -34,7 +36,7 @@ def define_flags(values=flags.FLAGS):
 def main(values=flags.FLAGS):
   folder = data.prepare(values.dataset, values.data_dir, values.manual_dir)
   if found := data.describe_folder(values.dataset, values.data_dir):
-    print(*found['detected']['notes'], sep='\n')
+    print(cli.as_typed('\n'.join(found['detected']['notes'])))
   print(describe(values.dataset, values.data_dir))
   print(f'{values.dataset} is ready in {folder}')
 
@@ -57,7 +59,5 @@ def describe(name, data_dir) -> str:
 
 
 if __name__ == '__main__':
-  from . import cli
-
   define_flags()
   cli.run(main)

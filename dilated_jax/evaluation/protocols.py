@@ -41,7 +41,7 @@ class Default:
       if void:
         raise InputError(
           f'{void} pixels that count are predicted as none of the classes (255 or what stands for '
-          'it); --protocol=segnet leaves them out, --protocol=cityscapes counts them as wrong'
+          "it); `protocol='segnet'` leaves them out, `protocol='cityscapes'` counts them as wrong"
         )
     self.confusion += metrics.confusion_matrix(labels, predictions, self.classes.num_classes)
 
@@ -77,7 +77,7 @@ class Voc(Default):
       scores['mean_iou'] = None
       scores['notes'] = [
         f'no mean IoU: {", ".join(absent)} occur neither in the labels nor in the predictions, for '
-        'which the VOC devkit gives NaN; --protocol=default leaves such classes out'
+        "which the VOC devkit gives NaN; `protocol='default'` leaves such classes out"
       ]
     return scores
 

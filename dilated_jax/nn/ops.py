@@ -60,7 +60,7 @@ def dilated_conv(x, kernel, dilation=1, padding=0, stride=1):
   else:
     # XLA's CPU back end has a slow path for convolutions without any padding: with one needless
     # column of zeros the forward pass is up to three times as fast, except for very few channels
-    # (`python -m experiments.benchmark --suite=conv`).
+    # (`dilated-jax benchmark --suite=conv`).
     def on_cpu(x, kernel):
       return conv(x, kernel, padding=((0, 0), (0, 1)))[:, :, :-1]
 
