@@ -5,18 +5,18 @@ import numpy as np
 
 def conv(x, kernel, bias=0.0, padding=0, dilation=1):
   """A dilated convolution; the kernel is (height, width, in, out)."""
-  x = _padded(x, padding)
+  x, kernel = _padded(x, padding), np.ascontiguousarray(kernel, np.float64)
   return sum(part @ kernel[tap] for tap, part in _taps(x, kernel.shape, dilation)) + bias
 
 
 def conv_gradients(x, kernel, out_gradient, padding=0, dilation=1):
   """The gradients to the input, to the kernel and to the bias."""
-  x = _padded(x, padding)
+  x, kernel = _padded(x, padding), np.ascontiguousarray(kernel, np.float64)
   to_x, to_kernel = np.zeros_like(x), np.zeros_like(kernel)
   for tap, part in _taps(x, kernel.shape, dilation):
     to_kernel[tap] = np.einsum('nhwi,nhwo->io', part, out_gradient, optimize=True)
   for tap, part in _taps(to_x, kernel.shape, dilation):
-    part += out_gradient @ kernel[tap].T  # A view of to_x.
+    part += out_gradient @ np.ascontiguousarray(kernel[tap].T)  # A view of to_x.
   rows, columns = (slice(padding, side - padding) for side in x.shape[1:3])
   return to_x[:, rows, columns], to_kernel, out_gradient.sum((0, 1, 2))
 
