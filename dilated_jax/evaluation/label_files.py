@@ -175,7 +175,7 @@ def _by_content(paths, classes, role, order) -> tuple[str, str]:
     return 'colors', 'as the pictures are RGB'
   if order:
     return 'train_ids', 'as their order is given'
-  palettes = [palette for form, palette in stored.values() if form == 'palette']
+  palettes = [palette for _, palette in stored.values() if palette is not None]
   if len(palettes) == len(paths):
     listed = [list(map(tuple, palette[: classes.num_classes].tolist())) for palette in palettes]
     if all(colors == list(classes.palette) for colors in listed):

@@ -67,7 +67,7 @@ def read_image_and_info(path) -> tuple[np.ndarray, ImageInfo]:
     if image.format == 'PNG' and image.mode != 'P':
       bits = _png_bit_depth(path)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    info = ImageInfo(image.format, image.mode, bits, orientation, False)
+    info = ImageInfo(image.format or '', image.mode, bits, orientation, False)
     rotated = ImageOps.exif_transpose(image)
     if rotated.mode == 'F' or rotated.mode.startswith('I'):
       gray = np.asarray(rotated)
@@ -80,7 +80,7 @@ def read_image_and_info(path) -> tuple[np.ndarray, ImageInfo]:
       return np.repeat(gray[..., None], 3, axis=-1), info
     if rotated.has_transparency_data:
       rotated = rotated.convert('RGBA')
-      info = info._replace(transparent=rotated.getextrema()[-1][0] < 255)
+      info = info._replace(transparent=bool(np.asarray(rotated)[..., 3].min() < 255))
       white = Image.new('RGBA', rotated.size, 'white')
       rotated = Image.alpha_composite(white, rotated)
     return np.array(rotated.convert('RGB')), info
@@ -172,7 +172,7 @@ def read_mode_and_palette(path) -> tuple[str, np.ndarray | None]:
   """
   with open_image(path, decode=False) as image:
     if image.mode == 'P':
-      return 'palette', np.reshape(image.getpalette('RGB'), (-1, 3)).astype(np.uint8)
+      return 'palette', np.reshape(image.getpalette('RGB') or [], (-1, 3)).astype(np.uint8)
     return ('colors' if image.mode in ('RGB', 'RGBA') else 'gray'), None
 
 

@@ -86,4 +86,5 @@ def downscale_image(image: np.ndarray, image_scale: float) -> np.ndarray:
 
 def scaled_size(shape, image_scale: float) -> tuple[int, int]:
   """Returns the height and width of an image of `shape` (H, W, ...) after scaling."""
-  return tuple(max(1, round(side * image_scale)) for side in shape[:2])
+  height, width = (max(1, round(side * image_scale)) for side in shape[:2])
+  return height, width

@@ -28,7 +28,7 @@ class CrfRnnModel(nn.Module):
   Source: paper, section 5 (context module and CRF-RNN); Zheng et al. 2015.
   """
 
-  network: nn.Module  # a SegmentationModel
+  network: SegmentationModel
   grid: Literal['cells', 'pixels'] = 'cells'
   upsampling: Literal['corner', 'deconvolution'] = 'corner'
   iterations: int = 5

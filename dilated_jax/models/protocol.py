@@ -20,7 +20,10 @@ class Network(Protocol):
   are pure functions. `nn.geometry` derives receptive field and sizes from `table`.
   """
 
-  num_classes: int
+  @property
+  def num_classes(self) -> int:
+    """Channels of the logits."""
+    ...
 
   @property
   def table(self) -> Table:
@@ -41,8 +44,15 @@ class SegmentationModel(Network, Protocol):
   `params/crf/...`.
   """
 
-  dtype: Any
-  scales: tuple[float, ...]
+  @property
+  def dtype(self) -> Any:
+    """Of the computation; logits are float32."""
+    ...
+
+  @property
+  def scales(self) -> tuple[float, ...]:
+    """Sizes at which the front end sees an image, relative to it."""
+    ...
 
   @property
   def parts(self) -> tuple[str, ...]:
