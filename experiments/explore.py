@@ -29,8 +29,6 @@ from . import cli, networks
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
   networks.define_flags(values)
-  for flag in networks.FLAGS:  # Defined elsewhere, but flags of this command.
-    flags.declare_key_flag(flag, values)
   flags.DEFINE_integer('num_classes', 21, 'Classes of the network.', lower_bound=2, **into)
   flags.DEFINE_string('weights', None, 'Weights folder whose network it is, instead.', **into)
   flags.DEFINE_string(
@@ -58,7 +56,7 @@ def main(values=flags.FLAGS):
 def network(values) -> tuple:
   """The network that the flags ask for: name, options, model, (height, width) of an input."""
   if values.weights:
-    for flag in ('num_classes', *networks.FLAGS):
+    for flag in ('num_classes', *networks.flag_names()):
       if values[flag].present:
         raise InputError(f'--{flag} has no meaning with --weights: they say which network it is')
     spec = models.load_spec(values.weights)

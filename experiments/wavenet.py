@@ -10,6 +10,7 @@ results.json and flags.txt. Prints bits per sample on what was held out, and how
 second are generated with queues and by running the network again for each.
 """
 
+import dataclasses
 import functools
 import pathlib
 
@@ -20,9 +21,10 @@ from dilated_jax import models, signal
 from dilated_jax.errors import InputError
 from dilated_jax.files import format_json, write_atomic
 from dilated_jax.images import files as image_files, visualization
+from dilated_jax.models.options import WaveNetOptions
 from dilated_jax.nn import geometry
 
-from . import cli, sounds
+from . import cli, option_flags, sounds
 
 HEARD = 8  # Seconds of what is held out that are listened to.
 
@@ -34,10 +36,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string(
     'inputs', None, 'Sounds: wav FILE, FOLDER or GLOB (16-bit PCM); else made-up tones.', **into
   )
-  whole('num_blocks', 2, 'Of dilations 1, 2, 4, ...')
-  whole('num_layers', 9, 'Of a block.')
-  whole('channels', 32, 'Between the layers.')
-  whole('skip_channels', 64, 'Into the head.')
+  option_flags.define_flags(WaveNetOptions, values, blocks=2, layers=9, skip_channels=64)
   whole('num_steps', 800, 'Of Adam.')
   whole('batch_size', 4, 'Pieces a step.')
   whole('segment_length', 2048, 'Samples of a piece of sound that is learnt from.')
@@ -53,10 +52,8 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output)
   if output.exists() and not output.is_dir():
     raise InputError(f'--output={output}: is a file; name a folder')
-  model = models.create(
-    'wavenet', sounds.CODES, blocks=values.num_blocks, layers=values.num_layers,
-    channels=values.channels, skip_channels=values.skip_channels,
-  )  # fmt: skip
+  network = option_flags.from_flags(WaveNetOptions, values)
+  model = models.create('wavenet', sounds.CODES, **dataclasses.asdict(network))
   field = geometry.receptive_field(model)
   train, held_out, rate = codes(values)
   if len(held_out) <= field:

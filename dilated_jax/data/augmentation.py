@@ -9,37 +9,40 @@ import PIL.Image
 from dilated_jax.errors import InputError
 from dilated_jax.images.preprocessing import reflect_indices
 from dilated_jax.label_spec import IGNORE
+from dilated_jax.options import Options, option
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmentation:
-  """What `augment` may do to a picture.
+class Augmentation(Options):
+  """What `augment` may do to an image.
 
   Attributes:
-    crop: height and width of the label area, in pixels.
-    margin: pixels of context on every side of it that the network consumes.
-    random_flip: whether every other picture is turned left to right.
-    scale: smallest and largest zoom; drawn evenly in its logarithm.
+    random_flip: whether every other image is turned left to right.
+    random_scale: smallest and largest zoom; drawn evenly in its logarithm.
     color_jitter: strength of the jitter of brightness, contrast and saturation, 0 (none) to 1.
   """
 
-  crop: tuple[int, int]
-  margin: int = 0
-  random_flip: bool = True
-  random_scale: tuple[float, float] = (1.0, 1.0)
-  color_jitter: float = 0.0
+  random_flip: bool = option(True, 'Mirror every other image.')
+  random_scale: tuple[float, float] = option(
+    (1.0, 1.0), 'Smallest and largest factor of the random zoom.', above=0
+  )
+  color_jitter: float = option(0.0, 'Strength of the color jitter.', low=0, high=1)
 
   def __post_init__(self):
+    super().__post_init__()
     low, high = self.random_scale
-    if min(self.crop) < 1 or self.margin < 0:
-      raise InputError(f'crop {self.crop} must be 1x1 or more, margin {self.margin} 0 or more')
-    if not 0 < low <= high:
-      raise InputError(f'scale {self.random_scale} must be two numbers above 0, the smaller first')
-    if not 0 <= self.color_jitter <= 1:
-      raise InputError(f'color {self.color_jitter} must be between 0 and 1')
+    if low > high:
+      raise InputError(f'random_scale is {self.random_scale}; give the smaller first')
 
 
-def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> dict:
+def augment(
+  example: dict,
+  rng: np.random.Generator,
+  *,
+  crop: tuple[int, int],
+  margin: int = 0,
+  options: Augmentation = Augmentation(),
+) -> dict:
   """Zooms, crops, flips and colors one image at random, and reflects it beyond its borders.
 
   As in the paper's data layer (image_label_data_layer of the authors' Caffe), what the network sees
@@ -49,17 +52,23 @@ def augment(example: dict, rng: np.random.Generator, options: Augmentation) -> d
   Args:
     example: 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
     rng: source of all random numbers.
-    options: strengths; h, w and m below are its crop and margin.
+    crop: height h and width w of the label area, in pixels.
+    margin: m, pixels of context on every side of it that the network consumes.
+    options: what is left to chance.
 
   Returns:
     'image' uint8 (h + 2m, w + 2m, 3) and 'label' uint8 (h, w).
+
+  Raises:
+    InputError: the crop is empty or the margin negative.
   """
+  if min(crop) < 1 or margin < 0:
+    raise InputError(f'crop {crop} must be 1x1 or more, margin {margin} 0 or more')
   image, label = example['image'], example['label']
-  margin = options.margin
   zoom = math.exp(rng.uniform(*np.log(options.random_scale)))
   height, width = (max(1, round(side * zoom)) for side in label.shape)
-  rows = _window(rng, height, options.crop[0])
-  columns = _window(rng, width, options.crop[1])
+  rows = _window(rng, height, crop[0])
+  columns = _window(rng, width, crop[1])
   if options.random_flip and rng.random() < 0.5:
     columns = columns[::-1]
 

@@ -1,8 +1,11 @@
 from . import (
+  architecture as architecture,
   crf_rnn as crf_rnn,
   deeplab as deeplab,
   dilation as dilation,
   fcn as fcn,
+  front_end as front_end,
+  options as options,
   protocol as protocol,
   pspnet as pspnet,
   registry as registry,
@@ -11,7 +14,7 @@ from . import (
   spec as spec,
   weights_folder as weights_folder,
 )
-from .registry import BACKBONES as BACKBONES, NAMES as NAMES, create as create
+from .registry import NAMES as NAMES, create as create
 from .segmenter import Segmenter as Segmenter
 from .spec import ModelSpec as ModelSpec, load_spec as load_spec
 from .weights_folder import (

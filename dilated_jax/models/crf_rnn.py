@@ -14,6 +14,7 @@ class CrfRnnModel(nn.Module):
   """A network whose logits are refined by a CRF-RNN; applied like the network.
 
   Its parameters are those of the network, and `crf/spatial`, `crf/bilateral`, `crf/compatibility`.
+  Defaults are those of `options.CrfRnnOptions`, with which `models.create` makes it.
 
   Attributes:
     network: from `models.create`.
@@ -29,12 +30,12 @@ class CrfRnnModel(nn.Module):
   """
 
   network: SegmentationModel
-  grid: Literal['cells', 'pixels'] = 'cells'
-  upsampling: Literal['corner', 'deconvolution'] = 'corner'
-  iterations: int = 5
-  test_iterations: int = 10
-  bilateral: tuple[float, float] = (160.0, 3.0)
-  train_bandwidths: bool = False
+  grid: Literal['cells', 'pixels']
+  upsampling: Literal['corner', 'deconvolution']
+  iterations: int
+  test_iterations: int
+  bilateral: tuple[float, float]
+  train_bandwidths: bool
 
   def setup(self):
     nn.share_scope(self, self.network)

@@ -4,30 +4,12 @@ And those of others, whose scores the same context module refines: their tables 
 file.
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from dilated_jax.nn import geometry, ops
 from dilated_jax.nn.stack import Stack
 from dilated_jax.nn.table import Table
-
-
-class Architecture(NamedTuple):
-  """The tables of a network without a context module.
-
-  Attributes:
-    table: up to the class scores.
-    upsampling: behind them, up to full size; may be empty.
-    auxiliary: rows behind `table` whose last is an auxiliary answer, for training; may be empty.
-    scales: at which the network sees the image, see `Dilation`.
-  """
-
-  table: Table
-  upsampling: Table = ()
-  auxiliary: Table = ()
-  scales: tuple[float, ...] = (1.0,)
 
 
 class Dilation(nn.Module):

@@ -8,22 +8,27 @@ import dataclasses
 
 from dilated_jax.errors import InputError
 from dilated_jax.models import resnet
-from dilated_jax.models.dilation import Architecture
+from dilated_jax.models.architecture import Architecture
+from dilated_jax.models.front_end import DilationOptions, vgg_arguments
+from dilated_jax.models.resnet import ResnetOptions
 from dilated_jax.nn import geometry, table as tables
 from dilated_jax.nn.table import Layer
+from dilated_jax.options import option
 
 AT_ONCE = {'pool4': 1e-2, 'pool3': 1e-4}
 
 
-def fcn(
-  num_classes: int,
-  *,
-  stride: int,
-  image_padding: int = 100,
-  at_once: bool = False,
-  dropout: float = 0.5,
-  **vgg_options,
-) -> Architecture:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FcnOptions(DilationOptions):
+  """Of FCN-32s, 16s and 8s."""
+
+  image_padding: int = option(100, 'Zeros around the image of fcn32s, 16s, 8s.', low=0)
+  at_once: bool = option(
+    False, 'Scale the skips of fcn16s and fcn8s down at first, to train all of them at once.'
+  )
+
+
+def fcn(num_classes: int, options: FcnOptions) -> Architecture:
   """VGG-16 with all its poolings, whose scores meet those of earlier, finer layers.
 
   The convolutions pad as VGG's do, the first by so much that fc6, which doesn't, has a map to look
@@ -34,33 +39,31 @@ def fcn(
 
   Args:
     num_classes: output channels.
-    stride: 32, 16 (with the scores of pool4) or 8 (and of pool3).
-    image_padding: zeros that conv1_1 pads on each side.
-    at_once: whether pool4 and pool3 are scaled by 0.01 and 0.0001 before they are scored, to train
-      all skips at once and not each finer network from the coarser.
-    dropout: share of the outputs of fc6 and fc7 dropped in training.
-    **vgg_options: see `layers.vgg`; `blocks` must be five.
+    options: `stride` is 32, 16 (with the scores of pool4) or 8 (and of pool3); conv1_1 pads
+      `image_padding` zeros on each side; `at_once` scales pool4 and pool3 by 0.01 and 0.0001
+      before they are scored, to train all skips at once and not each finer network from the
+      coarser; `blocks` must be five.
 
   Returns:
-    The Scorer; it ends in its upsampling to full size.
+    The architecture; it ends in its upsampling to full size.
 
   Raises:
     InputError: an option has no such value.
   """
-  if len(vgg_options.get('blocks', (1,) * 5)) != 5:
-    raise InputError(
-      f'blocks is {tuple(vgg_options["blocks"])}; FCN has five, behind five poolings'
-    )
-  table = tables.with_dropout(tables.vgg(num_classes, **vgg_options), dropout)
+  if options.blocks and len(options.blocks) != 5:
+    raise InputError(f'blocks is {options.blocks}; FCN has five, behind five poolings')
+  image_padding = options.image_padding
+  table = tables.vgg(num_classes, **vgg_arguments(options))
+  table = tables.with_dropout(table, options.dropout)
   table = [_padded(layer, image_padding) for layer in table[:-1]]
   table.append(Layer('score_fr', kernel=1, channels=num_classes, init='zeros'))
   for pool in ('pool4', 'pool3'):
-    if geometry.stride(tuple(table)) == stride:
+    if geometry.stride(tuple(table)) == options.stride:
       break
     finer = 'upscore2' if pool == 'pool4' else 'upscore_pool4'
     table.append(Layer(finer, 'deconv', kernel=4, stride=2))
     shift = _difference(table, pool, image_padding)
-    scale = AT_ONCE[pool] if at_once else 1.0
+    scale = AT_ONCE[pool] if options.at_once else 1.0
     table += [
       Layer(
         f'score_{pool}',
@@ -74,7 +77,8 @@ def fcn(
       tables.merge(f'fuse_{pool}', 'sum', finer, f'score_{pool}c'),
     ]
   # Cells that no pixel of the picture is blended from are cut off.
-  upsampling = Layer('upscore', 'deconv', kernel=2 * stride, stride=stride)
+  kernel = 2 * options.stride
+  upsampling = Layer('upscore', 'deconv', kernel=kernel, stride=options.stride)
   first = _difference([*table, upsampling], None, image_padding)
   unused = geometry.window((upsampling,), first)[0]
   if unused > 0:
@@ -112,20 +116,21 @@ def _difference(table, name: str | None, image_padding: int) -> int:
   return int(cells)
 
 
-def fcn_resnet(num_classes: int, *, auxiliary: bool = False, **resnet_options) -> Architecture:
+def fcn_resnet(num_classes: int, options: ResnetOptions) -> Architecture:
   """ResNet at stride 8 and two convolutions, as torchvision's `fcn_resnet50` and 101.
 
   Args:
     num_classes: output channels.
-    auxiliary: whether the third group of ResNet answers too in training.
-    **resnet_options: see `resnet.backbone`; ResNet's stride lies in its 3x3 convolutions.
+    options: of ResNet, whose stride lies in its 3x3 convolutions.
 
   Returns:
-    The Scorer.
+    The architecture.
 
   Source: github.com/pytorch/vision, torchvision/models/segmentation/fcn.py.
   """
-  body = resnet.backbone(strided='3x3', **resnet_options)
-  norm = resnet_options.get('norm', 'batch')
-  extra = resnet.head(body, num_classes, group=3, norm=norm) if auxiliary else ()
-  return Architecture(body + resnet.head(body, num_classes, group=4, norm=norm), auxiliary=extra)
+  body = resnet.backbone(options, strided='3x3')
+  head = resnet.head(body, num_classes, group=4, norm=options.norm)
+  return Architecture(
+    body + tables.with_dropout(head, options.dropout),
+    auxiliary=resnet.auxiliary(body, num_classes, options),
+  )

@@ -4,22 +4,15 @@ Source: Zhao et al., "Pyramid Scene Parsing Network" (CVPR 2017); github.com/hsz
 """
 
 from dilated_jax.models import resnet
-from dilated_jax.models.dilation import Architecture
+from dilated_jax.models.architecture import Architecture
+from dilated_jax.models.resnet import ResnetOptions
 from dilated_jax.nn import table as tables
 from dilated_jax.nn.table import Layer
 
 BINS = (1, 2, 3, 6)
 
 
-def pspnet(
-  num_classes: int,
-  *,
-  stride: int = 8,
-  norm: str = 'batch',
-  auxiliary: bool = True,
-  dropout: float = 0.1,
-  **resnet_options,
-) -> Architecture:
+def pspnet(num_classes: int, options: ResnetOptions) -> Architecture:
   """Dilated ResNet with three 3x3 convolutions at first, and means over 1, 4, 9 and 36 windows.
 
   Each grid of means is projected to a quarter of the channels, enlarged to the map and concatenated
@@ -27,16 +20,14 @@ def pspnet(
 
   Args:
     num_classes: output channels.
-    stride: input pixels between output cells.
-    norm: normalization, 'batch' or 'group'.
-    auxiliary: whether the third group of ResNet answers too in training (section 3.3).
-    dropout: share of the outputs of the last hidden layer dropped in training.
-    **resnet_options: `backbone`, `blocks` and `width`, see `resnet.backbone`.
+    options: `dropout` is the share of the outputs of the last hidden layer dropped in training;
+      with `auxiliary` the third group of ResNet answers too in training (section 3.3).
 
   Returns:
-    The Scorer.
+    The architecture.
   """
-  body = resnet.backbone(stride=stride, norm=norm, stem='3x3', **resnet_options)
+  norm = options.norm
+  body = resnet.backbone(options, strided='1x1', stem='3x3')
   given, quarter = body[-1].name, max(1, body[-2].channels // 4)
   table, maps = list(body), [given]
   for count in BINS:
@@ -51,5 +42,7 @@ def pspnet(
     resnet.normed('head', quarter, norm, kernel=3, padding=1, dropout=0.1),
     Layer('final', kernel=1, channels=num_classes, init='classifier'),
   ]
-  extra = resnet.head(body, num_classes, group=3, norm=norm) if auxiliary else ()
-  return Architecture(tables.with_dropout(tuple(table), dropout), auxiliary=extra)
+  return Architecture(
+    tables.with_dropout(tuple(table), options.dropout),
+    auxiliary=resnet.auxiliary(body, num_classes, options),
+  )

@@ -5,34 +5,38 @@ names of torchvision (github.com/pytorch/vision, torchvision/models/resnet.py) w
 """
 
 from collections.abc import Sequence
+import dataclasses
+from typing import Any, Literal
 
 from dilated_jax.errors import InputError
+from dilated_jax.models.options import ContextOptions, NetworkOptions, Norm
 from dilated_jax.nn import table as tables
 from dilated_jax.nn.table import Layer, Table
+from dilated_jax.options import option
 
 BLOCKS = {'resnet50': (3, 4, 6, 3), 'resnet101': (3, 4, 23, 3)}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResnetOptions(ContextOptions, NetworkOptions):
+  """Of networks on ResNet."""
+
+  backbone: str = option('resnet101', 'The layers below the head.', choices=('vgg16', *BLOCKS))
+  auxiliary: bool = option(False, 'A second loss in training, of the third group of ResNet.')
+
+
 def backbone(
+  options: ResnetOptions,
   *,
-  backbone: str = 'resnet101',
-  blocks: Sequence[int] | None = None,
-  width: float = 1.0,
-  norm: str = 'batch',
-  stride: int = 8,
-  strided: str = '1x1',
-  stem: str = '7x7',
+  strided: Literal['1x1', '3x3'],
+  stem: Literal['7x7', '3x3'] = '7x7',
   multi_grid: Sequence[int] = (1,),
 ) -> Table:
   """ResNet up to its fourth group of residual units, without the classifier.
 
   Args:
-    backbone: 'resnet50' or 'resnet101'.
-    blocks: residual units in each of the four groups, instead of those of `backbone`.
-    width: factor on all channels.
-    norm: normalization: 'batch', or 'group'.
-    stride: input pixels between output cells, 4 to 32; the strides beyond are taken out by the
-      paper's rule (`layers.dilate`).
+    options: `blocks` are the residual units in each of the four groups, instead of those of
+      `backbone`; strides beyond `stride` are taken out by the paper's rule (`nn.table.dilate`).
     strided: which convolution of a unit has the stride, and so which are dilated behind it: the
       first '1x1' (He et al.: all 3x3 convolutions of the group) or the '3x3' (torchvision: all but
       the first).
@@ -45,21 +49,17 @@ def backbone(
   Raises:
     InputError: an option has no such value.
   """
-  if backbone not in BLOCKS:
-    raise InputError(f'backbone is {backbone!r}; choose {" or ".join(BLOCKS)}')
-  blocks = BLOCKS[backbone] if blocks is None else blocks
-  if len(blocks) != 4 or min(blocks) < 1:
-    raise InputError(f'blocks is {tuple(blocks)}; give the units, 1 or more, of four groups')
-  if not 0 < width <= 1000:
-    raise InputError(f'width is {width}; it must be above 0 and at most 1000')
-  if norm not in ('group', 'batch'):
-    raise InputError(f'norm is {norm!r}; ResNet has group or batch')
-  if not multi_grid or min(multi_grid) < 1:
-    raise InputError(f'multi_grid is {tuple(multi_grid)}; give whole numbers of 1 or more')
+  if options.backbone not in BLOCKS:
+    raise InputError(f'backbone is {options.backbone!r}; choose {" or ".join(BLOCKS)}')
+  blocks = options.blocks or BLOCKS[options.backbone]
+  if len(blocks) != 4:
+    raise InputError(f'blocks is {blocks}; give the units of four groups')
+  if options.norm == 'none':
+    raise InputError("norm is 'none'; ResNet has group or batch")
 
-  def conv(name, channels, kernel=1, **options):
-    scaled = max(1, round(channels * width))
-    return normed(name, scaled, norm, kernel=kernel, **{'activation': 'relu'} | options)
+  def conv(name, channels, kernel=1, **more):
+    scaled = max(1, round(channels * options.width))
+    return normed(name, scaled, options.norm, kernel=kernel, **{'activation': 'relu'} | more)
 
   if stem == '7x7':
     table = [conv('conv1', 64, 7, stride=2, padding=3)]
@@ -82,19 +82,18 @@ def backbone(
       shortcut = given
       if unit == 0:
         shortcut = f'{name}_downsample'
-        options = dict(stride=step, inputs=(given,), activation=None)
-        table.append(conv(shortcut, 4 * channels, **options))
+        table.append(conv(shortcut, 4 * channels, stride=step, inputs=(given,), activation=None))
       table.append(tables.merge(name, 'sum', f'{name}_conv3', shortcut, activation='relu'))
-  return tables.dilate(tuple(table), stride)
+  return tables.dilate(tuple(table), options.stride)
 
 
-def normed(name: str, channels: int, norm: str = 'batch', **options) -> Layer:
+def normed(name: str, channels: int, norm: Norm | None = None, **more) -> Layer:
   """A convolution without bias, normalized; 1x1 and with ReLU unless told otherwise."""
-  options = dict(kernel=1, activation='relu') | options
-  return Layer(name, channels=channels, norm=norm, bias=False, **options)
+  more: dict[str, Any] = dict(kernel=1, activation='relu') | more
+  return Layer(name, channels=channels, norm=norm or 'batch', bias=False, **more)
 
 
-def head(body: Table, num_classes: int, *, group: int, norm: str = 'batch') -> Table:
+def head(body: Table, num_classes: int, *, group: int, norm: Norm | None) -> Table:
   """Scores of a group of ResNet: 3x3 to a quarter of its channels, and 1x1 to the classes.
 
   That of the fourth is the head of torchvision's FCN, that of the third the auxiliary one of FCN,
@@ -104,7 +103,7 @@ def head(body: Table, num_classes: int, *, group: int, norm: str = 'batch') -> T
     body: from `backbone`.
     num_classes: output channels.
     group: 4, or 3 for the auxiliary one.
-    norm: normalization.
+    norm: normalization; None is batch normalization.
 
   Returns:
     The rows behind those of the body: head and final, or aux and aux_final.
@@ -117,3 +116,10 @@ def head(body: Table, num_classes: int, *, group: int, norm: str = 'batch') -> T
     normed(name, channels, norm, **options),
     Layer(final, kernel=1, channels=num_classes, init='classifier'),
   )
+
+
+def auxiliary(body: Table, num_classes: int, options: ResnetOptions) -> Table:
+  """The auxiliary answer of the third group, where the options ask for it; else nothing."""
+  if not options.auxiliary:
+    return ()
+  return head(body, num_classes, group=3, norm=options.norm)

@@ -44,6 +44,15 @@ class ModelSpec:
     """The network, from `models.create`."""
     return registry.create(self.model, len(self.classes), **self.options)
 
+  def to_json(self) -> dict:
+    """What `model.json` holds: of the options those that are not the network's defaults.
+
+    Raises:
+      InputError: an option can't have its value.
+    """
+    options = registry.changed_options(self.model, self.options)
+    return dataclasses.asdict(self) | {'options': options}
+
   def without_context(self) -> 'ModelSpec':
     """The spec of the network without context module and CRF-RNN."""
     plain = self.without_crf()

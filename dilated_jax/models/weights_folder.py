@@ -1,6 +1,5 @@
 """Weights folders: an Orbax checkpoint and `model.json`."""
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -38,7 +37,7 @@ def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> No
   try:
     with defer_signals():
       _write(temporary / 'checkpoint', jax.tree.map(np.asarray, variables), release)
-    content = json.dumps(dataclasses.asdict(spec), indent=2)
+    content = json.dumps(spec.to_json(), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
     temporary.chmod(0o755)
     replace_folder(temporary, folder)

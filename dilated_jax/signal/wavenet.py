@@ -11,7 +11,6 @@ The paper gives no numbers of channels; the defaults are ours.
 
 from collections.abc import Sequence
 import functools
-import inspect
 
 import flax.linen as nn
 import jax
@@ -216,52 +215,6 @@ class Conv(nn.Module):
     # One product instead of a convolution of two columns, which would take several times as long.
     x = jnp.concatenate(taps, axis=-1)
     return jnp.tensordot(x, kernel.reshape(-1, kernel.shape[-1]), 1) + bias
-
-
-def create(
-  num_classes: int = 256,
-  *,
-  blocks: int = 3,
-  layers: int = 10,
-  dilations: Sequence[int] | None = None,
-  channels: int = 32,
-  skip_channels: int = 128,
-  dtype=jnp.float32,
-) -> WaveNet:
-  """Makes a WaveNet.
-
-  Args:
-    num_classes: codes.
-    blocks: how often the dilations 1, 2, 4, ... are gone through.
-    layers: dilations of a block.
-    dilations: all of them, instead.
-    channels: between the units.
-    skip_channels: into the head.
-    dtype: of the computation.
-
-  Returns:
-    The Flax module.
-
-  Raises:
-    InputError: an option has no such value.
-  """
-  if dilations is None:
-    if not 1 <= layers <= 24:
-      raise InputError(f'layers is {layers}; a block has 1 to 24, the dilation doubles in each')
-    dilations = blocks * [2**i for i in range(layers)]
-  for what, values in (
-    ('dilations', tuple(dilations)),
-    ('channels', (channels,)),
-    ('skip_channels', (skip_channels,)),
-  ):
-    if not values or not all(isinstance(value, int) and value > 0 for value in values):
-      raise InputError(f'{what} is {values}; give whole numbers of 1 or more')
-  if not 2 <= num_classes <= 65536:
-    raise InputError(f'a WaveNet of {num_classes} codes; it can have 2 to 65536')
-  return WaveNet(num_classes, stack(dilations, channels, skip_channels, num_classes), dtype)
-
-
-OPTIONS = tuple(inspect.signature(create).parameters)[1:]
 
 
 # Generation.

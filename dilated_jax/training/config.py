@@ -1,49 +1,101 @@
-"""What a stage of training is told: one frozen dataclass."""
+"""What a stage of training is told: frozen dataclasses of options."""
 
 import dataclasses
+from typing import Literal
 
-from dilated_jax.training import optimizers
+from dilated_jax.data.augmentation import Augmentation
+from dilated_jax.data.statistics import CLASS_WEIGHTS
+from dilated_jax.options import Options, option
+from dilated_jax.training.stages import STAGES
 
 
 @dataclasses.dataclass(frozen=True)
-class StageConfig:
+class OptimizerOptions(Options):
+  """How the weights follow the gradient.
+
+  Attributes:
+    name: 'caffe' has the learning rate inside the velocity, v <- m v + r g, w <- w - v; 'sgd'
+      outside, v <- m v + g, w <- w - r v, as optax. They differ only where the rate changes.
+      'adamw' has decoupled weight decay.
+    learning_rate: highest learning rate.
+    schedule: 'constant'; 'step', times `gamma` every `step_size` steps; 'poly', times
+      (1 - k / steps)^power; 'cosine', down to 0 in half a period.
+    warmup_steps: steps in which the rate rises from 0.
+    momentum: of 'sgd' and 'caffe'.
+    weight_decay: L2 on kernels (not on biases and normalization); the authors take 5e-4.
+    bias_lr_multiplier: factor on the rate of biases; the authors take 2.
+    gamma, step_size: of the schedule 'step'.
+    power: of the schedule 'poly'.
+    grad_clip_norm: largest norm of the whole gradient; 0 leaves it alone.
+  """
+
+  name: Literal['caffe', 'sgd', 'adamw'] = option(
+    'caffe',
+    'Optimizer; caffe has the learning rate inside the velocity, sgd outside of it.',
+    flag='optimizer',
+  )
+  learning_rate: float = option(1e-3, 'Highest learning rate.', low=0, per_stage=True)
+  schedule: Literal['constant', 'step', 'poly', 'cosine'] = option(
+    'constant', 'Schedule of the learning rate.'
+  )
+  warmup_steps: int = option(0, 'Steps in which the learning rate rises from 0.', low=0)
+  momentum: float = option(0.9, 'Momentum of sgd and caffe.', low=0, below=1, per_stage=True)
+  weight_decay: float = option(5e-4, 'Weight decay of kernels.', low=0)
+  bias_lr_multiplier: float = option(2.0, 'Factor on the learning rate of biases.', low=0)
+  gamma: float = option(0.1, 'Factor at each drop of the schedule step.', low=0)
+  step_size: int = option(100_000, 'Steps between the drops of the schedule step.', low=1)
+  power: float = option(0.9, 'Exponent of the schedule poly.', low=0)
+  grad_clip_norm: float = option(0.0, 'Largest norm of the gradient; 0: no limit.', low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig(Options):
   """One stage of training.
 
   Attributes:
-    stage: 'front_end', 'context' or 'joint', see `training.STAGES`.
+    stage: 'front_end', 'context', 'crf' or 'joint', see `stages.STAGES`.
     num_steps: optimizer steps.
-    batch_size: pictures a step, over all devices and processes.
-    crop: height and width of the label area of a training picture; the network sees its margin on
-      every side besides. (0, 0) takes the size of the first picture. Not used on feature maps.
-    optimizer: see `optimizers.Options`.
-    loss_resolution: 'grid' or 'full', see `training.make_step`.
-    class_weights: 'none', or a kind of `input.class_weights`.
+    batch_size: images a step, over all devices and processes.
+    crop: height and width of the label area of a training image; the network sees its margin on
+      every side besides. (0, 0) takes the size of the first image. Not used on feature maps.
+    optimizer: see `OptimizerOptions`.
+    loss_resolution: 'grid' or 'full', see `step.make_step`.
+    class_weights: 'none', or a kind of `statistics.class_weights`.
     grad_accum_steps: parts into which a batch is cut to save memory.
-    random_flip, random_scale, color_jitter: augmentation, see `augmentation.Augmentation`; feature maps are only mirrored.
-    seed: of the weights, the order of the pictures, augmentation and dropout.
+    augmentation: of the images, see `Augmentation`; feature maps are only mirrored.
+    seed: of the weights, the order of the images, augmentation and dropout.
     parallelism: 'pmap' or 'mesh', see `parallel`.
-    mesh_height: bands of rows into which 'mesh' divides a picture.
+    mesh_height: bands of rows into which 'mesh' divides an image.
     log_every, eval_every: steps between reports, and between checkpoints with their scores on the
-      validation pictures; eval_every 0 does that at the end alone.
-    threads: that read and transform pictures.
+      validation images; eval_every 0 does that at the end alone.
+    threads: that read and transform images.
     feature_dir: folder of the front end's maps; None: a folder of the stage.
   """
 
-  stage: str
-  num_steps: int
-  batch_size: int = 8
-  crop: tuple[int, int] = (0, 0)
-  optimizer: optimizers.Options = optimizers.Options()  # noqa: RUF009 (frozen)
-  loss_resolution: str = 'grid'
-  class_weights: str = 'none'
-  grad_accum_steps: int = 1
-  random_flip: bool = True
-  random_scale: tuple[float, float] = (1.0, 1.0)
-  color_jitter: float = 0.0
-  seed: int = 0
-  parallelism: str = 'pmap'
-  mesh_height: int = 1
-  log_every: int = 20
-  eval_every: int = 0
-  threads: int = 4
-  feature_dir: str | None = None
+  stage: str = option(dataclasses.MISSING, 'Stage.', choices=tuple(STAGES), flag=False)
+  num_steps: int = option(1000, 'Optimizer steps.', low=1, per_stage=True)
+  batch_size: int = option(8, 'Images a step, over all devices.', low=1, per_stage=True)
+  crop: tuple[int, int] = option(
+    (0, 0), 'Label area of a training image, HxW; 0: the whole image.', low=0, size=True,
+    per_stage=True,
+  )  # fmt: skip
+  optimizer: OptimizerOptions = OptimizerOptions()
+  loss_resolution: Literal['grid', 'full'] = option(
+    'grid', 'Loss on the network grid, or on all pixels.'
+  )
+  class_weights: str = option(
+    'none', 'Weights of the classes in the loss.', choices=('none', *CLASS_WEIGHTS), per_stage=True
+  )
+  grad_accum_steps: int = option(1, 'Parts of a batch, to save memory.', low=1)
+  augmentation: Augmentation = Augmentation()  # noqa: RUF009 (frozen)
+  seed: int = option(0, 'Seed of weights, order, augmentation and dropout.', low=0)
+  parallelism: Literal['pmap', 'mesh'] = option(
+    'pmap', 'How devices share the work.', may_change=True
+  )
+  mesh_height: int = option(1, 'Bands of rows of an image with mesh.', low=1, may_change=True)
+  log_every: int = option(20, 'Steps between reports.', low=1, may_change=True)
+  eval_every: int = option(500, 'Steps between checkpoints; 0: at the end.', low=0)
+  threads: int = option(4, 'Threads that read images.', low=1, may_change=True)
+  feature_dir: str | None = option(
+    None, 'Folder of the maps of a frozen front end.', may_change=True
+  )

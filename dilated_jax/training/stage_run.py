@@ -215,15 +215,15 @@ def _examples(config, stage, model, variables, mean, source, folder):
       method=stage.frozen.method,
       with_images=stage.frozen.with_images,
     )
-    flip = feature_cache.random_flip if config.random_flip else feature_cache.unchanged
+    flip = feature_cache.random_flip if config.augmentation.random_flip else feature_cache.unchanged
     return features, flip
   crop = config.crop
   if not any(crop):  # The whole image: the next multiple of the stride.
     crop = tuple(-(-side // model.stride) * model.stride for side in source[0]['label'].shape)
-  options = augmentation.Augmentation(
-    crop, model.margin, config.random_flip, config.random_scale, config.color_jitter
+  transform = functools.partial(
+    augmentation.augment, crop=crop, margin=model.margin, options=config.augmentation
   )
-  return source, functools.partial(augmentation.augment, options=options)
+  return source, transform
 
 
 def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:

@@ -26,10 +26,8 @@ def pictures(repeats, source, batch_size: int = 8, batches: int = 16) -> list[di
     raise InputError('suite input compares with PyTorch; pip install torch') from None
   if not hasattr(os, 'sched_setaffinity'):
     raise InputError('suite input chooses cores, which Linux alone lets it do')
-  options = augmentation.Augmentation(
-    crop=(256, 256), margin=186, random_scale=(0.75, 1.5), color_jitter=0.4
-  )
-  augment = functools.partial(augmentation.augment, options=options)
+  options = augmentation.Augmentation(random_scale=(0.75, 1.5), color_jitter=0.4)
+  augment = functools.partial(augmentation.augment, crop=(256, 256), margin=186, options=options)
 
   class Examples(torch.utils.data.Dataset):
     """What a DataLoader wants."""

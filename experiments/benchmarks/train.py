@@ -6,6 +6,7 @@ import numpy as np
 from dilated_jax import models
 from dilated_jax.errors import InputError
 from dilated_jax.training import optimizers, stages, step as train_step
+from dilated_jax.training.config import OptimizerOptions
 
 from .timing import compare
 
@@ -17,7 +18,7 @@ def run(values, side: int = 404, num_classes: int = 21) -> list[dict]:
   except ImportError:
     raise InputError('suite train compares with PyTorch; pip install torch') from None
   model = models.create('front_end', num_classes)
-  optimizer = optimizers.create(optimizers.Options('sgd', 1e-4, weight_decay=0.0), 1000)
+  optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4, weight_decay=0.0), 1000)
   shape = (1, side, side, 3)
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
   state = train_step.create_state(

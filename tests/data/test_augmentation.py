@@ -28,8 +28,10 @@ def reflected(image, top, bottom, left, right):
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(0, 90))
 def test_identity_is_the_reflected_picture(height, width, margin):
   example = coded(height, width)
-  options = augmentation.Augmentation((height, width), margin, random_flip=False)
-  result = augmentation.augment(example, np.random.default_rng(0), options)
+  options = augmentation.Augmentation(random_flip=False)
+  result = augmentation.augment(
+    example, np.random.default_rng(0), crop=(height, width), margin=margin, options=options
+  )
   assert result['image'].dtype == result['label'].dtype == np.uint8
   np.testing.assert_array_equal(result['label'], example['label'])
   expected = reflected(example['image'], margin, margin, margin, margin)
@@ -48,9 +50,12 @@ def test_identity_is_the_reflected_picture(height, width, margin):
 )
 def test_shapes_and_determinism(size, crop, margin, random_flip, scale, color_jitter, seed):
   example = coded(*size)
-  options = augmentation.Augmentation(crop, margin, random_flip, scale, color_jitter)
+  options = augmentation.Augmentation(random_flip, scale, color_jitter)
   first, again = (
-    augmentation.augment(example, np.random.default_rng(seed), options) for _ in range(2)
+    augmentation.augment(
+      example, np.random.default_rng(seed), crop=crop, margin=margin, options=options
+    )
+    for _ in range(2)
   )
   assert first['image'].shape == (crop[0] + 2 * margin, crop[1] + 2 * margin, 3)
   assert first['label'].shape == crop
@@ -68,8 +73,7 @@ def test_shapes_and_determinism(size, crop, margin, random_flip, scale, color_ji
 )
 def test_labels_stay_on_their_pixels_and_255_fills_the_rest(size, crop, margin, seed):
   example = coded(*size)
-  options = augmentation.Augmentation(crop, margin)
-  result = augmentation.augment(example, np.random.default_rng(seed), options)
+  result = augmentation.augment(example, np.random.default_rng(seed), crop=crop, margin=margin)
   inner = result['image'][margin : margin + crop[0], margin : margin + crop[1]]
   known = result['label'] != 255
   np.testing.assert_array_equal(inner[..., 0][known], 20 * result['label'][known])
@@ -82,8 +86,10 @@ def test_labels_stay_on_their_pixels_and_255_fills_the_rest(size, crop, margin, 
 
 def test_a_small_picture_is_padded_half_above():
   example = coded(5, 6)
-  options = augmentation.Augmentation((8, 11), 2, random_flip=False)
-  result = augmentation.augment(example, np.random.default_rng(0), options)
+  options = augmentation.Augmentation(random_flip=False)
+  result = augmentation.augment(
+    example, np.random.default_rng(0), crop=(8, 11), margin=2, options=options
+  )
   np.testing.assert_array_equal(result['image'], reflected(example['image'], 3, 4, 4, 5))
   expected = np.pad(example['label'], ((1, 2), (2, 3)), constant_values=255)
   np.testing.assert_array_equal(result['label'], expected)
@@ -96,16 +102,15 @@ def test_a_small_picture_is_padded_half_above():
 )  # fmt: skip
 def test_zoom_equals_resizing_the_whole_picture_with_pillow(zoom, crop, margin, seed):
   example = coded(40, 56)
-  options = augmentation.Augmentation((crop, crop), margin, False, (zoom, zoom))
-  result = augmentation.augment(example, np.random.default_rng(seed), options)
+  window = dict(crop=(crop, crop), margin=margin)
+  options = augmentation.Augmentation(False, (zoom, zoom))
+  result = augmentation.augment(example, np.random.default_rng(seed), options=options, **window)
   size = (round(56 * zoom), round(40 * zoom))
   image = PIL.Image.fromarray(example['image']).resize(size, PIL.Image.Resampling.BILINEAR)
   label = PIL.Image.fromarray(example['label']).resize(size, PIL.Image.Resampling.NEAREST)
   whole = {'image': np.asarray(image), 'label': np.asarray(label)}
   rng = np.random.default_rng(seed)
-  expected = augmentation.augment(
-    whole, rng, augmentation.Augmentation((crop, crop), margin, False)
-  )
+  expected = augmentation.augment(whole, rng, options=augmentation.Augmentation(False), **window)
   # Pillow rounds after each of its two passes; ties may fall to either side.
   difference = np.abs(result['image'].astype(int) - expected['image'])
   assert difference.max() <= 2
@@ -113,10 +118,10 @@ def test_zoom_equals_resizing_the_whole_picture_with_pillow(zoom, crop, margin, 
 
 
 def test_mirror_turns_half_of_the_pictures():
-  example, options = coded(6, 9), augmentation.Augmentation((6, 9))
+  example = coded(6, 9)
   rng, turned = np.random.default_rng(0), 0
   for _ in range(200):
-    result = augmentation.augment(example, rng, options)
+    result = augmentation.augment(example, rng, crop=(6, 9))
     mirrored = (result['image'] != example['image']).any()
     step = -1 if mirrored else 1
     np.testing.assert_array_equal(result['image'], example['image'][:, ::step])
@@ -128,8 +133,11 @@ def test_mirror_turns_half_of_the_pictures():
 def test_every_crop_is_equally_likely():
   example = {'image': np.zeros((6, 5, 3), np.uint8), 'label': np.arange(30, dtype=np.uint8)}
   example['label'] = example['label'].reshape(6, 5)
-  rng, options = np.random.default_rng(0), augmentation.Augmentation((3, 4), random_flip=False)
-  corners = [int(augmentation.augment(example, rng, options)['label'][0, 0]) for _ in range(1600)]
+  rng, options = np.random.default_rng(0), augmentation.Augmentation(random_flip=False)
+  corners = [
+    int(augmentation.augment(example, rng, crop=(3, 4), options=options)['label'][0, 0])
+    for _ in range(1600)
+  ]
   values, counts = np.unique(corners, return_counts=True)
   assert values.tolist() == [0, 1, 5, 6, 10, 11, 15, 16]
   assert np.all(np.abs(counts - 200) < 60)
@@ -137,13 +145,11 @@ def test_every_crop_is_equally_likely():
 
 def test_zoom_is_even_in_its_logarithm():
   example = {'image': np.zeros((100, 100, 3), np.uint8), 'label': np.zeros((100, 100), np.uint8)}
-  rng, options = (
-    np.random.default_rng(0),
-    augmentation.Augmentation((220, 1), random_scale=(0.5, 2.0)),
+  rng, options = np.random.default_rng(0), augmentation.Augmentation(random_scale=(0.5, 2.0))
+  labels = (
+    augmentation.augment(example, rng, crop=(220, 1), options=options)['label'] for _ in range(400)
   )
-  heights = np.array(
-    [(augmentation.augment(example, rng, options)['label'] == 0).sum() for _ in range(400)]
-  )
+  heights = np.array([(label == 0).sum() for label in labels])
   assert heights.min() >= 50 and heights.max() <= 200
   assert 150 < (heights < 100).sum() < 250
 
@@ -152,8 +158,8 @@ def test_zoom_is_even_in_its_logarithm():
 @settings(max_examples=20)
 def test_color_follows_its_formula(seed):
   example, strength = coded(8, 8), 0.5
-  options = augmentation.Augmentation((8, 8), random_flip=False, color_jitter=strength)
-  result = augmentation.augment(example, np.random.default_rng(seed), options)
+  options = augmentation.Augmentation(random_flip=False, color_jitter=strength)
+  result = augmentation.augment(example, np.random.default_rng(seed), crop=(8, 8), options=options)
   rng = np.random.default_rng(seed)
   rng.uniform(), rng.integers(1), rng.integers(1)  # Zoom and crop come first.
   brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
@@ -167,9 +173,14 @@ def test_color_follows_its_formula(seed):
 
 
 @pytest.mark.parametrize(
-  'options', [{'crop': (0, 3)}, {'margin': -1}, {'random_scale': (2, 1)}, {'random_scale': (0, 1)},
-              {'color_jitter': 1.5}]
-)  # fmt: skip
+  'options', [{'random_scale': (2, 1)}, {'random_scale': (0, 1)}, {'color_jitter': 1.5}]
+)
 def test_senseless_options_are_refused(options):
-  with pytest.raises(InputError):
-    augmentation.Augmentation(**{'crop': (4, 4), **options})
+  with pytest.raises(InputError, match=next(iter(options))):
+    augmentation.Augmentation(**options)
+
+
+@pytest.mark.parametrize('window', [{'crop': (0, 3)}, {'crop': (4, 4), 'margin': -1}])
+def test_senseless_windows_are_refused(window):
+  with pytest.raises(InputError, match=r'crop .* must be 1x1 or more, margin'):
+    augmentation.augment(coded(4, 4), np.random.default_rng(0), **window)

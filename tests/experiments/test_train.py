@@ -17,6 +17,7 @@ from dilated_jax import data, files
 from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec, load_spec
+from dilated_jax.training import loop
 from experiments import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -128,8 +129,8 @@ def test_wrong_flags_from_outside(tmp_path):
     ({'learning_rate': ['fast']}, '--learning_rate=fast: '),
     ({'crop': ['16x']}, '--crop=16x: a size is HxW'),
     ({'crop': ['16x31']}, 'crop is 16x31; both must be multiples of 2'),
-    ({'scale': ['1']}, '--random_scale has 1 values'),
-    ({'scale': ['2', '1']}, r'scale .* the smaller first'),
+    ({'random_scale': ['1']}, '--random_scale has 1 values'),
+    ({'random_scale': ['2', '1']}, r'scale .* the smaller first'),
     ({'blocks': ['1', 'x']}, '--blocks=x: '),
     ({'stride': 3}, 'stride is 3; this network can have a power of two up to 2'),
     ({'stage': ['context']}, 'needs a trained front end: give --init'),
@@ -142,7 +143,7 @@ def test_wrong_flags_from_outside(tmp_path):
   ],
 )
 def test_wrong_flags_are_one_line(data_dir, tmp_path, monkeypatch, arguments, words):
-  monkeypatch.setattr(train.stages, 'initialize', zeros)
+  monkeypatch.setattr(loop, 'init_variables', zeros)
   settings = {
     'workdir': str(tmp_path / 'run'), 'data_dir': str(data_dir), 'model': 'dilation8',
     'blocks': ['1'], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
@@ -164,14 +165,14 @@ def zeros(model, seed):
 
 
 def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(train.stages, 'initialize', zeros)
+  monkeypatch.setattr(loop, 'init_variables', zeros)
   seen = []
 
   def preempted(configs, spec, variables, *arguments, **options):
     seen.append((configs, variables))
-    raise train.stages.Preempted('asked to end')
+    raise loop.Preempted('asked to end')
 
-  monkeypatch.setattr(train.stages, 'run', preempted)
+  monkeypatch.setattr(loop, 'train', preempted)
   options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
   classes = data.classes('scenes')
   spec = ModelSpec('front_end', options, classes.names, classes.palette, classes.mean)
@@ -182,7 +183,7 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
     workdir=str(tmp_path / 'run'), data_dir=str(data_dir), init=[str(tmp_path / 'given')],
     model='dilation8', blocks=['1'], width=0.0625, stride=2, fc_kernel=3, fc_channels=4,
     stage=['context', 'joint'], num_steps=['5'], batch_size=['8', '2'], crop=['0', '16'],
-    scale=['0.5', '2'], optimizer='sgd', momentum=['0.9', '0.99'], mesh_height=2,
+    random_scale=['0.5', '2'], optimizer='sgd', momentum=['0.9', '0.99'], mesh_height=2,
   )  # fmt: skip
   train.main(values)
   assert capsys.readouterr().out == ''
@@ -193,7 +194,8 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
     ('context', 5, 8, (0, 0)), ('joint', 5, 2, (16, 16)),
   ]  # fmt: skip
   assert [c.optimizer.momentum for c in configs] == [0.9, 0.99]
-  assert {(c.scale, c.optimizer.name, c.mesh_height) for c in configs} == {((0.5, 2.0), 'sgd', 2)}
+  assert {c.augmentation.random_scale for c in configs} == {(0.5, 2.0)}
+  assert {(c.optimizer.name, c.mesh_height) for c in configs} == {('sgd', 2)}
   settings = files.pathlib.Path(tmp_path / 'run/joint/config.json').read_text()
   assert json.loads(settings)['optimizer']['momentum'] == 0.99
 

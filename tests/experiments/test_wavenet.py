@@ -110,11 +110,12 @@ def test_what_is_refused(tmp_path):
       'good.wav: has 4000 samples, too few for --segment_length=4000',
     ),
     ([f'--inputs={good}', '--num_layers=12'], 'the receptive field has 4096'),
-    ([f'--inputs={good}', '--num_layers=99'], 'layers is 99'),
     ([f'--output={other}'], 'is a file'),
   ):
     with pytest.raises(InputError, match=words):
       run(*TINY, f'--output={tmp_path}/out', *arguments)
+  with pytest.raises(flags.IllegalFlagValueError, match='--num_layers=99: '):
+    run(*TINY, f'--output={tmp_path}/out', f'--inputs={good}', '--num_layers=99')
 
 
 def test_divergence_is_told(tmp_path, monkeypatch):

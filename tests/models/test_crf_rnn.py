@@ -14,8 +14,8 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import ops
-from dilated_jax.training import loop, optimizers, stages
-from dilated_jax.training.config import StageConfig
+from dilated_jax.training import loop, stages
+from dilated_jax.training.config import OptimizerOptions, StageConfig
 
 NARROW = {
   'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
@@ -92,7 +92,7 @@ def test_stages_with_and_without_it(tmp_path):
   options = {**NARROW, 'crf': 'rnn'}
   spec = ModelSpec('dilation8', options, CLASSES.names, CLASSES.palette, CLASSES.mean)
   common = dict(num_steps=2, batch_size=2, crop=(4, 8), log_every=1, threads=1)
-  common['optimizer'] = optimizers.Options(learning_rate=1e-2)
+  common['optimizer'] = OptimizerOptions(learning_rate=1e-2)
   configs = [StageConfig(stage, **common) for stage in ('context', 'crf', 'joint')]
   before = started(spec.create())
   loop.train(configs, spec, before, pictures(4, 0), pictures(2, 1), CLASSES, tmp_path)
@@ -169,11 +169,11 @@ def test_joint_needs_something_to_join(tmp_path):
   'options, words',
   [
     ({'crf': 'yes'}, "crf is 'yes'; choose none or rnn"),
-    ({'crf': 'rnn', 'crf_rnn_grid': 'rows'}, "crf_rnn_grid is 'rows'; give cells or pixels"),
-    ({'crf': 'rnn', 'crf_rnn_bandwidths': [3]}, 'give two deviations above 0'),
-    ({'crf': 'rnn', 'crf_rnn_bandwidths': [float('nan'), 3]}, 'give two deviations above 0'),
-    ({'crf': 'rnn', 'crf_rnn_iterations': -1}, 'crf_rnn_iterations is -1; give a whole number'),
-    ({'crf_rnn_grid': 'cells'}, 'crf_rnn_grid is of a CRF-RNN; give --crf=rnn too'),
+    ({'crf': 'rnn', 'crf_rnn_grid': 'rows'}, "crf_rnn_grid is 'rows'; choose cells or pixels"),
+    ({'crf': 'rnn', 'crf_rnn_bandwidths': [3]}, 'crf_rnn_bandwidths is .* must be 2 numbers'),
+    ({'crf': 'rnn', 'crf_rnn_bandwidths': [float('nan'), 3]}, 'each must be a number'),
+    ({'crf': 'rnn', 'crf_rnn_iterations': -1}, 'crf_rnn_iterations is -1; must be 0 or more'),
+    ({'crf_rnn_grid': 'cells'}, "crf_rnn_grid: there is no CRF-RNN; give `crf='rnn'` too"),
   ],
 )
 def test_wrong_options(options, words):

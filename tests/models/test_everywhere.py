@@ -15,8 +15,7 @@ from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import geometry, ops
 from dilated_jax.training import feature_cache, loop
-from dilated_jax.training.config import StageConfig
-from dilated_jax.training.optimizers import Options
+from dilated_jax.training.config import OptimizerOptions, StageConfig
 from tests.models.random_inputs import pictures as drawn_pictures, variables_of
 
 pytestmark = [
@@ -87,7 +86,7 @@ def test_a_picture_of_odd_size_is_labeled(name):
 def test_all_stages(name, labels, more, tmp_path):
   upsampling = 'corner' if labels == 'grid' else 'deconvolution'
   spec = spec_of(name, upsampling, **SHORT, **more)
-  optimizer = Options('adamw', 1e-3)
+  optimizer = OptimizerOptions('adamw', 1e-3)
   configs = [
     StageConfig(stage, 2, batch_size=1, optimizer=optimizer, loss_resolution=labels, threads=1)
     for stage in ('front_end', 'context', 'joint')

@@ -216,7 +216,7 @@ def test_group_norm_has_eight_channels_a_group_or_one_group():
     ('dilation8', 1, {}, '1 classes; it can have 2 to 255'),
     ('dilation8', 5, {'depth': 3}, "no option 'depth'; it has axis_name, blocks"),
     ('front_end', 5, {'context': 'large'}, "no option 'context'"),
-    ('dilation8', 5, {'context': 'huge'}, "'huge'; choose basic or large"),
+    ('dilation8', 5, {'context': 'huge'}, "context is 'huge'; choose none, basic or large"),
     ('dilation8', 5, {'stride': 5}, 'stride is 5'),
     ('dilation8', 5, {'norm': 'layer'}, "'layer'; choose none, group or batch"),
     ('dilation8', 5, {'dtype': 'float99'}, "'float99'; choose float32 or bfloat16"),

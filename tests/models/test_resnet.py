@@ -60,7 +60,7 @@ def test_dilations_are_those_of_the_papers():
 
 def test_the_auxiliary_answer_is_for_training_alone():
   plain, model = (
-    models.create('fcn_resnet', 4, auxiliary=auxiliary, **SHALLOW) for auxiliary in (0, 1)
+    models.create('fcn_resnet', 4, auxiliary=auxiliary, **SHALLOW) for auxiliary in (False, True)
   )
   variables, images = variables_of(model), pictures(33, 33)
   assert 'aux_final' not in variables_of(plain)['params']['front_end']

@@ -16,6 +16,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, optimizers, stages, step as train_step
+from dilated_jax.training.config import OptimizerOptions
 
 # Where one of Orbax's reads fails, the others are never awaited, or find their event loop closed.
 pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
@@ -47,7 +48,7 @@ def assert_equal(one, other):
 
 
 def state_of(step):
-  optimizer = optimizers.create(optimizers.Options(), 10)
+  optimizer = optimizers.create(OptimizerOptions(), 10)
   variables = started(seed=step)
   state = train_step.create_state(variables, stages.STAGES['joint'], optimizer, jax.random.key(3))
   return state.replace(step=jnp.int32(step))

@@ -141,10 +141,10 @@ def test_bfloat16_answers_in_float32():
   [
     (256, {'width': 2}, "no option 'width'; it has blocks, channels, dilations"),
     (1, {}, '1 codes; it can have 2'),
-    (256, {'blocks': 0}, r'dilations is \(\)'),
+    (256, {'blocks': 0}, 'blocks is 0; must be 1 or more'),
     (256, {'layers': 99}, 'layers is 99'),
-    (256, {'dilations': [1, 0]}, r'dilations is \(1, 0\)'),
-    (256, {'channels': 0}, r'channels is \(0,\)'),
+    (256, {'dilations': [1, 0]}, r'dilations is \[1, 0\]; each must be 1 or more'),
+    (256, {'channels': 0}, 'channels is 0; must be 1 or more'),
     (256, {'dtype': 'float99'}, "'float99'; choose float32 or bfloat16"),
   ],
 )

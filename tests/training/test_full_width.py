@@ -8,6 +8,7 @@ import pytest
 from dilated_jax import models
 from dilated_jax.nn import geometry
 from dilated_jax.training import loop, optimizers, stages, step as train_step
+from dilated_jax.training.config import OptimizerOptions
 
 
 @pytest.mark.slow
@@ -28,7 +29,7 @@ def test_dilation8_of_full_width(compile_fully):
   logits = jax.jit(model.apply)(variables, images)
   assert logits.shape == (1, 4, 4, 11) and logits.dtype == jnp.float32
 
-  options = optimizers.Options('caffe', 1e-5, momentum=0.9)
+  options = OptimizerOptions('caffe', 1e-5, momentum=0.9)
   optimizer = optimizers.create(options, 10)
   stage = stages.STAGES['joint']
   state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))

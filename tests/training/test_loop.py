@@ -15,8 +15,8 @@ from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.training import checkpoints, loop, optimizers, workdir
-from dilated_jax.training.config import StageConfig
+from dilated_jax.training import checkpoints, loop, workdir
+from dilated_jax.training.config import OptimizerOptions, StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.validation import Validation
 
@@ -207,7 +207,7 @@ def test_several_processes_leave_the_signal_to_jax(monkeypatch):
 
 
 def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
-  wild = optimizers.Options(learning_rate=1e30)
+  wild = OptimizerOptions(learning_rate=1e30)
   config = StageConfig('front_end', 9, optimizer=wild, **{**COMMON, 'eval_every': 1})
   with pytest.raises(InputError, match=r'diverged at step 2: the loss is (nan|inf)') as raised:
     run(tmp_path, [config])

@@ -10,7 +10,7 @@ import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.training import optimizers
-from dilated_jax.training.optimizers import Options
+from dilated_jax.training.config import OptimizerOptions as Options
 
 PARAMS = {
   'conv': {'kernel': jnp.array([1.0, -2.0]), 'bias': jnp.array([0.5])},
@@ -119,7 +119,7 @@ def test_the_papers_schedule_for_coco():
 @pytest.mark.parametrize(
   'options, words',
   [
-    ({'name': 'adam'}, "'adam'; choose caffe, sgd, adamw"),
+    ({'name': 'adam'}, "'adam'; choose caffe, sgd or adamw"),
     ({'schedule': 'linear'}, "'linear'; choose constant, step, poly or cosine"),
   ],
 )

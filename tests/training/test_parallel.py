@@ -9,6 +9,7 @@ import pytest
 from dilated_jax import models
 from dilated_jax.errors import InputError
 from dilated_jax.training import optimizers, parallel, stages, step as train_step
+from dilated_jax.training.config import OptimizerOptions
 
 MEAN = (100.0, 110.0, 120.0)
 NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
@@ -46,7 +47,7 @@ def batches(model):
 def trained(norm, way, **options):
   model, variables = setup(norm)
   stage = stages.STAGES['front_end']
-  optimizer = optimizers.create(optimizers.Options(learning_rate=0.02), STEPS)
+  optimizer = optimizers.create(OptimizerOptions(learning_rate=0.02), STEPS)
   make = functools.partial(train_step.make_step, model, stage, optimizer, MEAN)
   runner = way(make, **options)
   state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
@@ -81,7 +82,7 @@ def test_eight_devices_are_one(norm):
 
 def test_mesh_divides_pictures_into_bands():
   model, variables = setup('none')
-  optimizer = optimizers.create(optimizers.Options(), 1)
+  optimizer = optimizers.create(OptimizerOptions(), 1)
   make = functools.partial(train_step.make_step, model, stages.STAGES['front_end'], optimizer, MEAN)
   batch = next(batches(model))
   put = parallel.mesh(make, height=2).put(batch)

@@ -11,10 +11,11 @@ from dilated_jax import models
 from dilated_jax.errors import InputError
 from dilated_jax.nn import ops
 from dilated_jax.training import optimizers, stages, step as train_step
+from dilated_jax.training.config import OptimizerOptions
 
 MEAN = (100.0, 110.0, 120.0)
 NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
-OPTIONS = optimizers.Options('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_lr_multiplier=1.0)
+OPTIONS = OptimizerOptions('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_lr_multiplier=1.0)
 
 
 def started(model):
@@ -148,7 +149,7 @@ def test_networks_that_upsample_use_every_label():
 def test_dropout_differs_from_step_to_step_and_is_the_same_again():
   model = models.create('front_end', 3, dropout=0.5, **NARROW)
   variables, batch = started(model), batch_of(model)
-  stage, still = stages.STAGES['front_end'], optimizers.create(optimizers.Options('sgd', 0.0), 2)
+  stage, still = stages.STAGES['front_end'], optimizers.create(OptimizerOptions('sgd', 0.0), 2)
   step = jax.jit(train_step.make_step(model, stage, still, MEAN))
   start = train_step.create_state(variables, stage, still, jax.random.key(1))
   state, first = step(start, batch)

@@ -13,6 +13,7 @@ from dilated_jax.nn import ops
 from dilated_jax.nn.stack import Stack
 from dilated_jax.nn.table import Layer
 from dilated_jax.training import losses, optimizers, stages, step as train_step
+from dilated_jax.training.config import OptimizerOptions
 
 CLASSES = 4
 
@@ -371,7 +372,7 @@ def test_training_steps(optimizer):
 
   rate, decay = 0.02, 0.3
   stage = stages.STAGES['joint']
-  options = optimizers.Options(optimizer, rate, weight_decay=decay, bias_lr_multiplier=2.0)
+  options = OptimizerOptions(optimizer, rate, weight_decay=decay, bias_lr_multiplier=2.0)
   ours = optimizers.create(options, 9)
   state = train_step.create_state(variables, stage, ours, jax.random.key(0))
   step = jax.jit(train_step.make_step(model, stage, ours, mean))
