@@ -85,6 +85,8 @@ def test_presets_and_files_exist(path):
       assert (PRESETS / f'{name}.flags').exists() or (PRESETS / name).is_dir(), name
     for name in re.findall(r'^((?:tests|docs|experiments|dilated_jax)/[\w/.]+)$', line):
       assert 'NAME' in name or (ROOT / name).exists(), name
+    for name in re.findall(r'^(\w+/[\w/]+\.py)$', line):
+      assert (ROOT / name).exists() or (PACKAGE / name).exists() or 'NAME' in name, name
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
