@@ -25,7 +25,7 @@ from dilated_jax import data, models
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.images.files import encode_png
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs, geometry
 
 from . import cli, comparison_images, comparison_tables, flag_files
 from .commands import run
@@ -118,7 +118,7 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
     **{name: found[name] for name in kept},
     'boundary_f1': found['boundary']['boundary_f1'],
     'parameters': parameters(network),
-    'gflops': geometry.flops(network.table, *fed) / 1e9,
+    'gflops': costs.flops(network.table, *fed) / 1e9,
     'receptive_field': geometry.receptive_field(network.table),
     **speed(weights.parent),
   }  # fmt: skip

@@ -96,7 +96,7 @@ def report(result) -> str:
     '',
     f'{len(moved)} arrays, {sum(map(math.prod, moved)):,} numbers moved, '
     f'{len(result.moved) - len(moved)} arrays without a place; '
-    f'the network has {nn.geometry.num_parameters(model):,} parameters',
+    f'the network has {nn.costs.num_parameters(model.table):,} parameters',
     f'{spec.model}{options}: mean RGB {spec.mean}, '
     + (f'input {spec.input[0]}x{spec.input[1]}, ' if spec.input else '')
     + f'upsampling {spec.upsampling}',

@@ -117,7 +117,7 @@ def report(names, workdir: pathlib.Path):
   decided = np.isin(labels, [NAMES.index(name) for name in ('sea', 'snow', 'sail', 'tent')])
   titles = [SYSTEMS[name][0] for name in names]
   scores = [json.loads((workdir / f'{name}.json').read_text()) for name in names]
-  fields = [geometry.receptive_field(segmenter.model) for segmenter in segmenters]
+  fields = [geometry.receptive_field(segmenter.model.table) for segmenter in segmenters]
   rows = [('receptive field, pixels', [f'{field}' for field in fields])]
   rows.append(('mean IoU', [percent(score['mean_iou']) for score in scores]))
   for name in scores[0]['per_class_iou']:

@@ -20,7 +20,7 @@ import numpy as np
 from dilated_jax import files, models
 from dilated_jax.errors import InputError
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs, geometry
 from dilated_jax.nn.table import input_indices
 
 from . import cli, networks
@@ -65,7 +65,8 @@ def network(values) -> tuple:
   else:
     name, options, size = values.model, networks.options(values), None
     model = models.create(name, values.num_classes, **options)
-  return name, options, model, size or (geometry.valid_size(model, 512 + 2 * model.margin),) * 2
+  side = geometry.valid_size(model.table, 512 + 2 * model.margin)
+  return name, options, model, size or (side, side)
 
 
 def explore(model: SegmentationModel, height: int, width: int) -> dict:
@@ -82,13 +83,13 @@ def explore(model: SegmentationModel, height: int, width: int) -> dict:
   Raises:
     InputError: the input is too small, or the receptive field too large.
   """
-  field = geometry.receptive_field(model)
+  field = geometry.receptive_field(model.table)
   if field > 100_000:
     raise InputError(f'a receptive field of {field} pixels; up to 100000 can be explored')
   dtype = np.dtype(model.dtype)
   size = dict(height=height, width=width, itemsize=dtype.itemsize)
-  smallest = geometry.valid_size(model)
-  cells = geometry.output_size(geometry.without_upsampling(model), smallest)
+  smallest = geometry.valid_size(model.table)
+  cells = geometry.output_size(geometry.without_upsampling(model.table), smallest)
   return {
     'input': [height, width],
     'network': {
@@ -97,17 +98,17 @@ def explore(model: SegmentationModel, height: int, width: int) -> dict:
       'field': field,
       'stride': model.stride,
       'margin': model.margin,
-      'offset': float(geometry.offset(model)),
+      'offset': float(geometry.offset(model.table)),
       # stride * n + rest pixels give n cells and lose nothing to clipping.
       'smallest_input': smallest,
-      'next_input': geometry.valid_size(model, smallest + 1),
+      'next_input': geometry.valid_size(model.table, smallest + 1),
       'rest': smallest - cells * model.stride,
-      'parameters': geometry.num_parameters(model),
+      'parameters': costs.num_parameters(model.table),
       'parameter_bytes': 4
-      * geometry.num_parameters(model),  # float32, whatever the computation is in.
-      'flops': geometry.flops(model, height, width),
-      'inference_bytes': geometry.activation_bytes(model, **size),
-      'training_bytes': geometry.training_bytes(model, **size),
+      * costs.num_parameters(model.table),  # float32, whatever the computation is in.
+      'flops': costs.flops(model.table, height, width),
+      'inference_bytes': costs.inference_bytes(model.table, **size),
+      'training_bytes': costs.training_bytes(model.table, **size),
     },
     'layers': layers(model.table, **size),
     'notes': notes(model, height, width),
@@ -116,7 +117,7 @@ def explore(model: SegmentationModel, height: int, width: int) -> dict:
 
 def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
   """What there is to say about each layer."""
-  counts = geometry.channel_counts(table)
+  counts = costs.channel_counts(table)
   heights, widths = (
     [height, *geometry.output_sizes(table, height)],
     [width, *geometry.output_sizes(table, width)],
@@ -138,8 +139,8 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
       'read': field.size and int(np.count_nonzero(geometry.path_counts(table[: index + 1])[1])),
       'jump': float(field.jump),
       'offset': float(field.center),
-      'parameters': geometry.num_parameters(alone, counts[given]),
-      'flops': geometry.flops(alone, heights[given], widths[given], counts[given]),
+      'parameters': costs.num_parameters(alone, counts[given]),
+      'flops': costs.flops(alone, heights[given], widths[given], counts[given]),
       'bytes': itemsize * sum(heights[i] * widths[i] * counts[i] for i in {*places, index + 1}),
       'height': heights[index + 1],
       'width': widths[index + 1],
@@ -150,7 +151,7 @@ def layers(table, height: int, width: int, itemsize: int) -> list[dict]:
 
 def notes(model, height: int, width: int) -> list[str]:
   """What one should know about what its cells see."""
-  grid = geometry.without_upsampling(model)
+  grid = geometry.without_upsampling(model.table)
   result = [f'A cell of the grid reads {_coverage(grid, "pixels")}.']
   context = geometry.without_upsampling(model.context_table)
   if context:
@@ -161,11 +162,11 @@ def notes(model, height: int, width: int) -> list[str]:
     scales = ', '.join(f'{scale:g}' for scale in model.scales)
     result.append(f'The picture is seen at sizes {scales}; all here is told of the first.')
   if auxiliary := model.auxiliary_table:
-    whole = geometry.num_parameters(model.front_end_table + auxiliary)
-    more = whole - geometry.num_parameters(model.front_end_table)
+    whole = costs.num_parameters(model.front_end_table + auxiliary)
+    more = whole - costs.num_parameters(model.front_end_table)
     result.append(f'An auxiliary answer in training has {more:,} parameters more.')
   for name, side in (('height', height), ('width', width)):
-    valid = geometry.valid_size(model, side)
+    valid = geometry.valid_size(model.table, side)
     if valid != side:
       result.append(f'{side} is no valid {name}: windows overhang its end; the next is {valid}.')
   first, _ = geometry.window(grid)

@@ -54,7 +54,7 @@ def main(values=flags.FLAGS):
     raise InputError(f'--output={output}: is a file; name a folder')
   network = option_flags.from_flags(WaveNetOptions, values)
   model = models.create('wavenet', sounds.CODES, **dataclasses.asdict(network))
-  field = geometry.receptive_field(model)
+  field = geometry.receptive_field(model.table)
   train, held_out, rate = codes(values)
   if len(held_out) <= field:
     raise InputError(

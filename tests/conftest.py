@@ -1,4 +1,4 @@
-"""What every test runs under: eight CPU devices, strict dtypes and ranks, real pictures if any."""
+"""What every test runs under: eight CPU devices, strict dtypes and ranks, checked shapes."""
 
 import atexit
 import os
@@ -9,15 +9,20 @@ import tempfile
 from absl import flags, logging
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 
 import dilated_jax  # noqa: F401  # Sets XLA's flags, before JAX reads them.
+from tests import typed
 
 # Before the first JAX operation; later it is an error.
 jax.config.update('jax_num_cpu_devices', 8)
 # Flax, Orbax and optax.sgd live with both; optax.adam needs jax.numpy_dtype_promotion('standard').
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# Before anything of these modules is imported.
+typed.check()
 
 # Compiling takes most of the time of most tests: less is optimized, and what one test has compiled
 # the next one need not. The fixture `compile_fully` gives all that up.
@@ -45,6 +50,14 @@ def compile_fully():
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', True)
+
+
+@pytest.fixture
+def without_type_checks():
+  """For tests of wrong input: the types are not checked, as in users' calls."""
+  jaxtyping.config.update('jaxtyping_disable', True)
+  yield
+  jaxtyping.config.update('jaxtyping_disable', False)
 
 
 @pytest.fixture(scope='session')

@@ -4,6 +4,7 @@ import ast
 import doctest
 import functools
 import importlib
+import inspect
 import pathlib
 import re
 import shlex
@@ -148,5 +149,14 @@ def test_the_map_names_every_file():
 )
 def test_examples_of_docstrings(path):
   name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
-  result = doctest.testmod(importlib.import_module(name))
-  assert result.attempted and not result.failed
+  runner = doctest.DocTestRunner()
+  for test in _Finder().find(importlib.import_module(name)):
+    runner.run(test)
+  assert runner.tries and not runner.failures
+
+
+class _Finder(doctest.DocTestFinder):
+  """Finds the examples of functions in a wrapper too, as of `jax.jit` and of the type checks."""
+
+  def _from_module(self, module, object):
+    return super()._from_module(module, inspect.unwrap(object))

@@ -1,44 +1,51 @@
-"""Gaussian filtering by the sum itself: N^2 operations, a reference, and good at low resolution."""
+"""Gaussian filtering by the exact sum: N^2 operations, for references and for low resolutions."""
+
+from typing import no_type_check
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Float
+
+from dilated_jax.typing import AnyArray
 
 _CHUNK = 1 << 22  # Kernel values that are held at a time.
 
 
+# A pytree: jax.tree.map makes kernels of other things than arrays.
+@no_type_check
 @flax.struct.dataclass
 class ExactKernel:
-  """The kernel of the features of N pixels; used as a `lattice.Lattice` is.
+  """The kernel of the features of N pixels, used as a `lattice.Lattice` is.
 
   Attributes:
-    features: (N, d); the Gaussian has a standard deviation of 1 along each dimension.
+    features: of each pixel, in units of the standard deviation of the Gaussian along each
+      dimension.
   """
 
-  features: jax.Array | np.ndarray
+  features: Float[AnyArray, 'n d']
 
 
-def apply(kernel: ExactKernel, x):
-  """Filters: (K x)_i = sum over j of exp(-|f_i - f_j|^2 / 2) x_j, i = j included.
+def apply(kernel: ExactKernel, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c']:
+  """Filters: (K x)_i = sum over j of exp(-|f_i - f_j|^2 / 2) x_j, including j = i.
 
-  Rows of the kernel are made some at a time, and again for the derivatives, so that memory grows
-  with N and not with N^2.
+  A few rows of the kernel are computed at a time, and again for the derivatives, so that memory
+  grows with N and not with N^2.
 
   Args:
     kernel: of N pixels.
-    x: (N, C) values.
+    x: a value of each pixel in each channel.
 
   Returns:
-    (N, C), differentiable to values and features.
+    The filtered values, differentiable with respect to values and features.
   """
   features = kernel.features
   count, d = features.shape
 
   @jax.checkpoint
   def rows(some):
-    # Differences, not products: |f|^2 reaches thousands, and float32 would lose the small ones.
-    apart = sum((some[i] - features[:, i]) ** 2 for i in range(d))
-    return jnp.exp(-apart / 2) @ x
+    # Differences instead of products: |f|^2 reaches thousands, and float32 would lose small ones.
+    distances = sum((some[i] - features[:, i]) ** 2 for i in range(d))
+    return jnp.exp(-distances / 2) @ x
 
   return jax.lax.map(rows, features, batch_size=max(1, min(count, _CHUNK // count)))

@@ -1,78 +1,87 @@
 """Gaussian filtering of high-dimensional features on the permutohedral lattice.
 
-The sum over all pixels j of exp(-|f_i - f_j|^2 / 2) x_j costs N^2 operations; on the lattice it
-costs N (d + 1)^2. Values are *splat* onto the d + 1 lattice points around each pixel's features,
+The sum over all pixels j of exp(-|f_i - f_j|^2 / 2) x_j takes N^2 operations; on the lattice it
+takes N (d + 1)^2. Values are *splatted* onto the d + 1 lattice points around each pixel's features,
 *blurred* along the d + 1 axes of the lattice, and *sliced* back to the pixels.
 
-  lattice = build(features)        # once a picture, on the host
+  lattice = build(features)        # once per image, on the host
   filtered = apply(lattice, x)     # many times, differentiable
 
 Source: Adams, Baek and Davis 2010, "Fast High-Dimensional Filtering Using the Permutohedral
 Lattice"; Krähenbühl and Koltun 2011 for its use in a dense CRF.
 """
 
+from collections.abc import Sequence
+import dataclasses
 import functools
 import math
+from typing import no_type_check
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int32, Real
 import numpy as np
 
-from dilated_jax.crf import points
-from dilated_jax.crf.points import ENTRIES_PER_ROW
+from dilated_jax.crf.points import ENTRIES_PER_ROW, number_points, number_points_traced
 from dilated_jax.errors import InputError
+from dilated_jax.typing import AnyArray
+
+_LARGEST = 1e7  # Of a feature: cells are numbered in 32 bits.
 
 
+# A pytree: jax.tree.map makes lattices of other things than arrays.
+@no_type_check
 @flax.struct.dataclass
 class Lattice:
-  """Where the N pixels of a picture lie on the lattice. M lattice points, R rows of the splat.
+  """The position of the N pixels of an image on the lattice, of M points, with R rows of the splat.
 
-  The last lattice point is none: whatever is missing points there, and it holds zero.
+  The last point stands for missing ones: its value is zero, and missing neighbors and unused rows
+  refer to it.
 
   Attributes:
-    weights: (N, d + 1) barycentric weights of each pixel; each row adds up to 1.
-    points: (N, d + 1) int32, the lattice points of each pixel.
-    row_pixels: (R, 8) int32, pixels that touch the lattice point of each row.
-    row_weights: (R, 8), their weights; 0 where a row has fewer.
-    rows: (R,) int32, the lattice point of each row, ascending.
-    neighbors: (d + 1, 2, M) int32, the points before and after each along each axis.
+    weights: barycentric weights of the d + 1 points of each pixel, which add up to 1.
+    points: the lattice points of each pixel.
+    row_pixels: pixels that touch the lattice point of each row.
+    row_weights: their weights; 0 where there are fewer than 8 pixels.
+    rows: the lattice point of each row, ascending.
+    neighbors: the points before and after each point, along each axis.
   """
 
-  weights: jax.Array | np.ndarray
-  points: jax.Array | np.ndarray
-  row_pixels: jax.Array | np.ndarray
-  row_weights: jax.Array | np.ndarray
-  rows: jax.Array | np.ndarray
-  neighbors: jax.Array | np.ndarray
+  weights: Float[AnyArray, 'n d1']
+  points: Int32[AnyArray, 'n d1']
+  row_pixels: Int32[AnyArray, 'r 8']
+  row_weights: Float[AnyArray, 'r 8']
+  rows: Int32[AnyArray, ' r']
+  neighbors: Int32[AnyArray, 'd1 2 m']
 
 
-def build(features) -> Lattice:
-  """Finds the lattice of a picture, on the host.
+def build(features: Real[AnyArray, 'n d']) -> Lattice:
+  """Builds the lattice of an image, on the host.
 
-  M and R are rounded up to one of four sizes an octave, so that all pictures of a size share a few
+  M and R are rounded up to one of four sizes per octave, so that all images of a size share a few
   compiled programs.
 
   Args:
-    features: (N, d) numbers; the Gaussian has a standard deviation of 1 along each dimension.
+    features: of each pixel, in units of the standard deviation of the Gaussian along each
+      dimension.
 
   Returns:
-    a Lattice of NumPy arrays, float32.
+    A Lattice of NumPy arrays, float32.
 
   Raises:
-    InputError: the features have another shape or aren't finite.
+    InputError: the features have another shape or are not finite.
   """
   features = np.asarray(features, np.float32)
   if features.ndim != 2 or not features.size:
     raise InputError(f'features have shape {features.shape}; they are (pixels, dimensions)')
-  if not abs(features).max() < _FARTHEST:  # Nor is NaN.
-    raise InputError(f'features hold NaN, infinity or numbers beyond {_FARTHEST:g} deviations')
+  if not abs(features).max() < _LARGEST:  # Also if it is NaN.
+    raise InputError(
+      f'features hold NaN, infinity or numbers beyond {_LARGEST:g} standard deviations'
+    )
   with jax.ensure_compile_time_eval():  # Also while another program is being traced.
     cells, ranks, weights = (np.asarray(array) for array in _embed(features))
-  return Lattice(weights, *points.number_points(cells, ranks, weights))
-
-
-_FARTHEST = 1e7  # Cells are numbered in 32 bits.
+  return Lattice(weights, *number_points(cells, ranks, weights))
 
 
 @jax.jit
@@ -85,101 +94,102 @@ def _embed(features):
   """
   d = features.shape[1]
   scale = [math.sqrt(2 / 3) * (d + 1) / math.sqrt((i + 1) * (i + 2)) for i in range(d)]
-  total, elevated = jnp.zeros_like(features[:, 0]), [None] * (d + 1)
-  for j in range(d, 0, -1):  # In the order of the reference, whose ties then fall the same way.
+  total, coordinates = jnp.zeros_like(features[:, 0]), []
+  for j in range(d, 0, -1):  # In the order of the reference, so that ties are broken alike.
     scaled = features[:, j - 1] * scale[j - 1]
-    elevated[j] = total - j * scaled
+    coordinates.append(total - j * scaled)
     total = total + scaled
-  elevated[0] = total
-  elevated = jnp.stack(elevated, 1) / (d + 1)
+  elevated = jnp.stack([total, *coordinates[::-1]], 1) / (d + 1)
   nearest = jax.lax.stop_gradient(jnp.round(elevated))
   residuals, cells = elevated - nearest, nearest.astype(jnp.int32)
   mine, other = residuals[:, :, None], residuals[:, None]
   earlier = np.tri(d + 1, k=-1, dtype=bool)[None]
   ranks = ((other > mine) | ((other == mine) & earlier)).sum(2, dtype=jnp.int32)
-  # Points whose coordinates don't add up to 0 are moved.
+  # Points whose coordinates do not add up to 0 are moved.
   ranks = ranks + cells.sum(1, keepdims=True, dtype=jnp.int32)
   moved = (ranks < 0).astype(jnp.int32) - (ranks > d).astype(jnp.int32)
   ranks, cells = ranks + moved * (d + 1), cells + moved
   residuals = residuals - moved.astype(residuals.dtype)
-  place = (ranks[:, :, None] == np.arange(d + 1, dtype=np.int32)[None, None]).astype(
-    residuals.dtype
-  )
-  ordered = (residuals[:, :, None] * place).sum(1)
-  first = 1 + ordered[:, -1:] - ordered[:, :1]
-  weights = jnp.concatenate([first, (ordered[:, :-1] - ordered[:, 1:])[:, ::-1]], 1)
+  has_rank = ranks[:, :, None] == np.arange(d + 1, dtype=np.int32)[None, None]
+  by_rank = (residuals[:, :, None] * has_rank.astype(residuals.dtype)).sum(1)
+  first = 1 + by_rank[:, -1:] - by_rank[:, :1]
+  weights = jnp.concatenate([first, (by_rank[:, :-1] - by_rank[:, 1:])[:, ::-1]], 1)
   return cells, ranks, weights
 
 
-# One program, also where it is called outside of one: by itself each step compiles for seconds.
+# Compiled as a whole even outside of `jit`: step by step, each operation compiles for seconds.
 @functools.partial(jax.jit, static_argnames='size')
-def build_traced(features, size: int | None = None) -> Lattice:
-  """Finds the lattice of a picture inside `jax.jit`, `jax.vmap` or `jax.grad`.
+def build_traced(features: Float[AnyArray, 'n d'], size: int | None = None) -> Lattice:
+  """Builds the lattice of an image inside `jax.jit`, `jax.vmap` or `jax.grad`.
 
-  Weights, and so all that is filtered, are differentiable to the features.
+  The weights, and with them everything that is filtered, are differentiable with respect to the
+  features.
 
   Args:
-    features: (N, d); the Gaussian has a standard deviation of 1 along each dimension.
-    size: lattice points that there is room for, and one more. None takes three times as many as
-      pixels, and at least 262,144: enough for anything up to 43,690 pixels in 5 dimensions, and for
-      photographs above. Where it isn't enough, the weights are NaN.
+    features: as for `build`.
+    size: the number of points that there is room for, plus one. None takes three times the number
+      of pixels, and at least 262,144: enough for any image of up to 43,690 pixels in 5 dimensions,
+      and for larger photographs. If it is not enough, the weights are NaN.
 
   Returns:
-    a Lattice, of the dtype of the features.
+    A Lattice with the dtype of the features.
   """
   cells, ranks, weights = _embed(features)
   size = size or min(weights.size, max(3 * len(features), 1 << 18)) + 1
-  *structure, fits = points.number_points_traced(cells, ranks, jax.lax.stop_gradient(weights), size)
-  return Lattice(jnp.where(fits, weights, jnp.nan), *structure)
+  *arrays, fits = number_points_traced(cells, ranks, jax.lax.stop_gradient(weights), size)
+  return Lattice(jnp.where(fits, weights, jnp.nan), *arrays)
 
 
-def stack(lattices) -> Lattice:
-  """Puts lattices of pictures of one size, from `build`, along a leading axis."""
-  size, num_rows = (
-    max(each) for each in zip(*((x.neighbors.shape[-1], len(x.rows)) for x in lattices))
-  )
+def stack(lattices: Sequence[Lattice]) -> Lattice:
+  """Stacks lattices from `build`, of images of one size, along a leading axis."""
+  size = max(lattice.neighbors.shape[-1] for lattice in lattices)
+  num_rows = max(len(lattice.rows) for lattice in lattices)
 
-  def padded(lattice):
+  def pad(lattice):
     points, rows = size - lattice.neighbors.shape[-1], num_rows - len(lattice.rows)
-    # What is added is none, as is the point that was the last.
-    return lattice.replace(
+    # The point that was the last becomes one without pixels, and refers to the new last one.
+    return dataclasses.replace(
+      lattice,
       row_pixels=np.pad(lattice.row_pixels, ((0, rows), (0, 0))),
       row_weights=np.pad(lattice.row_weights, ((0, rows), (0, 0))),
       rows=np.pad(lattice.rows, (0, rows), constant_values=size - 1),
       neighbors=np.pad(lattice.neighbors, ((0, 0), (0, 0), (0, points)), constant_values=size - 1),
     )
 
-  return jax.tree.map(lambda *arrays: np.stack(arrays), *map(padded, lattices))
+  return jax.tree.map(lambda *arrays: np.stack(arrays), *map(pad, lattices))
 
 
 @jax.custom_vjp
-def apply(lattice: Lattice, x):
-  """Filters: (K x)_i = sum over j of about exp(-|f_i - f_j|^2 / 2) x_j, i = j included.
+def apply(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c']:
+  """Filters: (K x)_i = sum over j of about exp(-|f_i - f_j|^2 / 2) x_j, including j = i.
+
+  The derivatives with respect to `x` and to `lattice.weights`, through which gradients reach the
+  features, are those of the lattice itself, without further approximation.
 
   Args:
     lattice: of N pixels.
-    x: (N, C) values.
+    x: a value of each pixel in each channel.
 
   Returns:
-    (N, C). Differentiable to `x`, exactly, and to `lattice.weights`, through which gradients reach
-    the features.
+    The filtered values, of the dtype of `x`.
 
-  Source: Adams et al. 2010; the derivative to the features, Krähenbühl and Koltun 2013.
+  Source: Adams et al. 2010; the derivative with respect to the features, Krähenbühl and Koltun
+  2013.
   """
   return _slice(lattice, _blur(lattice, _splat(lattice, x)))
 
 
-def transpose(lattice: Lattice, x):
-  """Filters with the transposed kernel: the axes are blurred in reverse order.
+def apply_transposed(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c']:
+  """Filters with the transposed kernel, by blurring along the axes in reverse order.
 
-  The kernel of the lattice is not quite symmetric, since only points that a pixel touches exist.
+  The kernel of the lattice is not quite symmetric, because only points that a pixel touches exist.
 
   Args:
     lattice: of N pixels.
-    x: (N, C) values.
+    x: a value of each pixel in each channel.
 
   Returns:
-    (N, C).
+    The filtered values, of the dtype of `x`.
   """
   return _slice(lattice, _blur(lattice, _splat(lattice, x), reverse=True))
 
@@ -188,8 +198,8 @@ def _forward(lattice, x):
   return apply(lattice, x), (lattice, x)
 
 
-def _backward(kept, gradient):
-  lattice, x = kept
+def _backward(residuals, gradient):
+  lattice, x = residuals
   scale = _scale(lattice)
   back = _blur(lattice, _splat(lattice, gradient), reverse=True)
   ahead = _blur(lattice, _splat(lattice, x))
@@ -198,7 +208,8 @@ def _backward(kept, gradient):
     for points in lattice.points.T
   ]
   zeros = jax.tree.map(lambda _: None, lattice)
-  return zeros.replace(weights=jnp.stack(columns, 1)), _slice(lattice, back)
+  to_lattice = dataclasses.replace(zeros, weights=jnp.stack(columns, 1))
+  return to_lattice, _slice(lattice, back)
 
 
 apply.defvjp(_forward, _backward)
@@ -207,8 +218,8 @@ apply.defvjp(_forward, _backward)
 def _splat(lattice, x):
   """(N, C) at the pixels -> (M, C) at the lattice points, by gathers and a sum of sorted rows."""
   rows = sum(
-    lattice.row_weights[:, slot, None].astype(x.dtype) * x[lattice.row_pixels[:, slot]]
-    for slot in range(ENTRIES_PER_ROW)
+    lattice.row_weights[:, entry, None].astype(x.dtype) * x[lattice.row_pixels[:, entry]]
+    for entry in range(ENTRIES_PER_ROW)
   )
   size = lattice.neighbors.shape[-1]
   return jax.ops.segment_sum(rows, lattice.rows, size, indices_are_sorted=True)
@@ -217,7 +228,7 @@ def _splat(lattice, x):
 def _blur(lattice, values, reverse: bool = False):
   """Adds half of both neighbors, axis by axis."""
 
-  # A loop: unrolled, XLA would compute the chain anew for each neighbor.
+  # A loop: if it were unrolled, XLA would compute the chain anew for each neighbor.
   def along(values, neighbors):
     return values + (values[neighbors[0]] + values[neighbors[1]]) / 2, None
 
@@ -227,9 +238,10 @@ def _blur(lattice, values, reverse: bool = False):
 def _slice(lattice, values):
   """(M, C) at the lattice points -> (N, C) at the pixels."""
   weights = (_scale(lattice) * lattice.weights).astype(values.dtype)
-  return sum(weights[:, k, None] * values[lattice.points[:, k]] for k in range(weights.shape[1]))
+  terms = [weights[:, k, None] * values[lattice.points[:, k]] for k in range(weights.shape[1])]
+  return functools.reduce(jnp.add, terms)
 
 
 def _scale(lattice) -> float:
-  """Makes up for what the blur adds."""
+  """Undoes the gain of the blur."""
   return 1 / (1 + 2.0 ** -(lattice.weights.shape[1] - 1))

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from dilated_jax import progress
-from dilated_jax.crf import DenseCrf, dense
+from dilated_jax.crf import DenseCrf, dense, mean_field
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
 from dilated_jax.files import write_atomic
@@ -134,7 +134,7 @@ def _refined(probabilities, image, trials):
         if trial.iterations < done:
           # Given, not left out: one program instead of two.
           marginals, done = jax.nn.softmax(-problem.unary), 0
-        marginals = dense.mean_field(problem, trial.iterations - done, start=marginals)
+        marginals = mean_field.solve(problem, trial.iterations - done, start=marginals)
         done = trial.iterations
         yield np.asarray(marginals).reshape(shape)
 

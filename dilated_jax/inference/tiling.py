@@ -19,7 +19,7 @@ import numpy as np
 from dilated_jax.errors import InputError
 from dilated_jax.images.preprocessing import reflect_pad_indices
 from dilated_jax.models.segmenter import Segmenter
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs, geometry
 
 
 def independent(
@@ -106,7 +106,7 @@ def overlapping(
       if scores is None:
         scores = np.empty((len(images), *cells, part.shape[-1]), part.dtype)
       scores[:, top : top + piece[0], left : left + piece[1]] = part
-  memory = len(images) * geometry.activation_bytes(model.table, *tile)
+  memory = len(images) * costs.inference_bytes(model.table, *tile)
   return _refined(model, variables, scores, memory)
 
 
@@ -129,7 +129,7 @@ def largest_tile(model, size, memory: int) -> tuple[int, int] | None:
     return tuple(min(most, n) * model.stride + 2 * model.margin for n in cells)
 
   def needed():
-    return geometry.activation_bytes(model.table, *tile())
+    return costs.inference_bytes(model.table, *tile())
 
   if needed() <= memory or geometry.depends_on_border(model.front_end_table):
     return None
@@ -170,7 +170,7 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
     return min(cells[axis], piece[axis] + 2 * halo)
 
   def needed():
-    return len(scores) * geometry.activation_bytes(table, seen(0), seen(1), scores.shape[-1])
+    return len(scores) * costs.inference_bytes(table, seen(0), seen(1), scores.shape[-1])
 
   while needed() > memory and max(piece) > 2 * halo:  # Smaller ones would be mostly halo.
     longer = piece.index(max(piece))

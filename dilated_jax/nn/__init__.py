@@ -1,9 +1,10 @@
-"""Networks as tables of layers, what follows from a table, and the operations behind it.
+"""Networks as tables of layers, what follows from a table, and the operations that run it.
 
-`table` states networks: a tuple of `Layer` rows, the tables of the paper, its rule of dilation.
-`geometry` derives sizes, receptive fields, margins, parameters and FLOPs from a table. `ops` holds
-the pure functions of arrays (dilated convolution, poolings, upsamplings), `initializers` the
-identity initialization of the paper and others, and `stack.Stack` runs a table as a Flax module.
+`table` has the tables of the paper, tuples of `Layer` rows, and its rule of dilation. `geometry`
+derives sizes, receptive fields and margins from a table, `costs` parameters, FLOPs and memory.
+`ops` has the pure functions of arrays (dilated convolution, pooling, upsampling), `initializers`
+the identity initialization of the paper and others, and `stack.Stack` runs a table as a Flax
+module.
 """
 
 import lazy_loader

@@ -1,4 +1,5 @@
 from . import (
+  costs as costs,
   geometry as geometry,
   initializers as initializers,
   ops as ops,

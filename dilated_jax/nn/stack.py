@@ -4,9 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Float, Float32
 
-from dilated_jax.nn import geometry, initializers, ops
-from dilated_jax.nn.table import Layer, Table, input_indices
+from dilated_jax.nn import initializers, ops
+from dilated_jax.nn.table import Layer, Table, input_indices, last_uses
+from dilated_jax.typing import AnyArray
 
 _INITIALIZERS = {
   'he': lambda layer: initializers.he,
@@ -18,7 +20,7 @@ _INITIALIZERS = {
 
 
 class Conv(nn.Module):
-  """A dilated convolution; parameters `kernel` (HWIO) and, where it has one, `bias`, float32.
+  """A dilated convolution. Parameters, float32: `kernel` (HWIO) and, if it has one, `bias`.
 
   Attributes:
     layer: its row of the table.
@@ -29,7 +31,7 @@ class Conv(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[AnyArray, 'n h w c']) -> Float[jax.Array, 'n h_out w_out o']:
     layer = self.layer
     shape = (layer.kernel, layer.kernel, x.shape[-1], layer.channels)
     kernel = self.param('kernel', _INITIALIZERS[layer.init](layer), shape).astype(self.dtype)
@@ -47,12 +49,12 @@ class Stack(nn.Module):
 
   Attributes:
     table: the layers.
-    auxiliary: rows that follow those of the table in training, and whose last is a second answer:
-      it is sown as 'auxiliary' into the collection of that name.
-    dtype: of the computation; parameters, normalization statistics and logits stay float32.
-    remat: recompute the activations of a block (up to a pooling or a sum) in the backward pass, not
-      keep them; saves memory, costs about a third more time.
-    axis_name: devices over which batch normalization averages (the axis of `jax.pmap`).
+    auxiliary: rows of an auxiliary classifier, which continue the table in training. Its scores are
+      sown as 'auxiliary' into the collection 'auxiliary'.
+    dtype: of the computation; parameters, statistics of normalizations and the output stay float32.
+    remat: whether the backward pass recomputes the activations of a block (up to a pooling or a
+      sum), instead of keeping them; saves memory and takes about a third more time.
+    axis_name: axis of `jax.pmap` over which batch normalization averages.
   """
 
   table: Table
@@ -62,25 +64,35 @@ class Stack(nn.Module):
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, train: bool = False):
-    """Maps (N, H, W, C) to (N, h, w, channels of the last layer), float32."""
+  def __call__(
+    self, x: Float[AnyArray, 'n h w c'], train: bool = False
+  ) -> Float32[jax.Array, 'n h_out w_out o']:
+    """Runs all layers.
+
+    Args:
+      x: the input of the first layer.
+      train: whether to drop out, to normalize by the batch and to run the auxiliary classifier.
+
+    Returns:
+      The output of the last layer.
+    """
     table = self.table
     if self.auxiliary and (train or self.is_initializing()):
       table += self.auxiliary
-    # Outputs by place in the table, -1 for the input, as long as another row reads them.
-    alive, place = {-1: x.astype(self.dtype)}, 0
+    # Outputs by row, -1 for the input, as long as another row reads them.
+    outputs, row = {-1: jnp.asarray(x, self.dtype)}, 0
     for block in _blocks(table):
       # The lifted transform keeps the parameters under this module, whatever the blocks.
-      run = nn.remat(_run, static_argnums=(2, 3, 4, 5)) if self.remat else _run
-      alive = run(self, alive, table, place, place + len(block), train)
-      place += len(block)
+      run = nn.remat(_run_rows, static_argnums=(2, 3, 4, 5)) if self.remat else _run_rows
+      outputs = run(self, outputs, table, row, row + len(block), train)
+      row += len(block)
     if len(table) > len(self.table) and not self.is_initializing():
-      self.sow('auxiliary', 'auxiliary', alive[place - 1].astype(jnp.float32))
-    return alive[len(self.table) - 1].astype(jnp.float32)
+      self.sow('auxiliary', 'auxiliary', outputs[row - 1].astype(jnp.float32))
+    return outputs[len(self.table) - 1].astype(jnp.float32)
 
 
 def _blocks(table: Table) -> list[Table]:
-  """The table cut after each pooling and each sum."""
+  """The table, cut after each pooling and each sum."""
   blocks = [[]]
   for layer in table:
     blocks[-1].append(layer)
@@ -89,19 +101,19 @@ def _blocks(table: Table) -> list[Table]:
   return [tuple(block) for block in blocks]
 
 
-def _run(stack: Stack, alive: dict, table: Table, first: int, end: int, train: bool) -> dict:
-  """Runs the rows from `first` to `end`; adds their outputs and drops what is not read again."""
-  reads, last_uses, alive = input_indices(table), geometry.last_uses(table), dict(alive)
-  kept = len(stack.table) - 1, len(table) - 1
-  for place in range(first, end):
-    alive[place] = _layer(stack, table[place], [alive[source] for source in reads[place]], train)
-    for source in set(reads[place]) - set(kept):
-      if last_uses[source] == place:
-        del alive[source]
-  return alive
+def _run_rows(stack: Stack, outputs: dict, table: Table, first: int, end: int, train: bool) -> dict:
+  """Runs the rows from `first` to `end`: adds their outputs, drops those not read again."""
+  reads, last_use, outputs = input_indices(table), last_uses(table), dict(outputs)
+  answers = len(stack.table) - 1, len(table) - 1
+  for row in range(first, end):
+    outputs[row] = _run_layer(stack, table[row], [outputs[index] for index in reads[row]], train)
+    for index in set(reads[row]) - set(answers):
+      if last_use[index] == row:
+        del outputs[index]
+  return outputs
 
 
-def _layer(stack: Stack, layer: Layer, inputs: list, train: bool):
+def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   """The output of one row."""
   x = inputs[0]
   if layer.kind == 'conv':

@@ -1,19 +1,26 @@
-"""A network is a table of layers; everything else about it is derived from the table.
+"""Networks as tables of layers, from which everything else about them is derived.
 
-The tables here are those of Yu & Koltun, "Multi-Scale Context Aggregation by Dilated Convolutions"
-(ICLR 2016): the front end (section 4) and the context module (section 3, Table 1, Appendix A).
-Those of related systems stand in `models`, one file a family. `geometry` reads sizes, receptive
-fields and parameter counts off a table, `models` turns it into a Flax module.
+The tables in this file are those of Yu & Koltun, "Multi-Scale Context Aggregation by Dilated
+Convolutions" (ICLR 2016): the front end (section 4) and the context module (section 3, Table 1,
+Appendix A). `models` has the tables of related networks, one file per family. `geometry` and
+`costs` derive sizes, receptive fields, parameters and FLOPs from a table, and `stack.Stack` runs it
+as a Flax module.
 
-A row reads the row before it, or those that it names: so skips and parallel branches are rows too,
-and the last row is what the network says.
+A row reads the output of the row before it, unless it names its inputs: skip connections and
+parallel branches are rows like any other. The output of the last row is that of the network.
 """
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from dilated_jax.errors import InputError
+
+Kind: TypeAlias = Literal[
+  'conv', 'max_pool', 'avg_pool', 'adaptive_avg_pool', 'deconv', 'resize', 'crop', 'sum', 'concat'
+]
+Norm: TypeAlias = Literal['none', 'group', 'batch']
+Init: TypeAlias = Literal['he', 'he_image', 'classifier', 'zeros', 'identity']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,43 +28,41 @@ class Layer:
   """One row of a network.
 
   Attributes:
-    name: the paper's (Caffe's) name; also the name of the layer's parameters.
-    kind: 'conv'; 'max_pool' (rounds sizes up, as Caffe), 'avg_pool' (so too; zeros of the padding
-      count); 'bins' (averages over a grid of kernel x kernel windows that tile the map); 'deconv'
-      (fixed bilinear upsampling); 'resize' (bilinear, corners on corners, to the size of its second
-      input); 'crop' (cuts minus `padding` cells off the top and the left); 'sum' or 'concat' of
-      its inputs, all cut to the smallest.
+    name: the name in the paper (and in Caffe); the parameters of the layer have it too.
+    kind: 'conv'. 'max_pool' and 'avg_pool': zeros of the padding count in an average, and sizes are
+      rounded up as in Caffe. 'adaptive_avg_pool': averages over kernel x kernel windows that cover
+      the whole map. 'deconv': fixed bilinear upsampling. 'resize': bilinear, with aligned corners,
+      to the size of the second input. 'crop': cuts -`padding` cells off the top and the left.
+      'sum' and 'concat' of the inputs, all cropped to the smallest.
     kernel: taps per axis.
-    stride: step of the output grid on the input grid; of a 'deconv', the upsampling factor.
-    dilation: distance between taps, in cells of the input grid.
+    stride: step of the output on the input grid; for 'deconv', the upsampling factor.
+    dilation: distance between taps, in cells of the input.
     padding: zeros added on each side.
     channels: output channels; None keeps the number of input channels.
     activation: 'relu' or None.
-    norm: normalization between convolution and activation: 'none' (the paper), 'group', 'batch'.
-    dropout: share of outputs dropped in training.
-    init: 'he', 'he_image' (of a first layer), 'classifier' (Gaussian of 0.001), 'zeros' or
-      'identity' (paper, equations 4 and 5).
-    groups: class groups of the identity initialization.
-    inputs: names of the rows that it reads, 'input' for what the network is fed; none: the row
-      before it.
-    bias: whether a convolution has one.
-    round_up: whether a pooling rounds its size up, as Caffe does, or down.
-    input_scale: factor on what a convolution reads.
+    norm: normalization between convolution and activation; the paper has none.
+    dropout: share of the outputs that is dropped in training.
+    init: of the kernel: 'he', 'he_image' (for a first layer), 'classifier' (Gaussian of 0.001),
+      'zeros' or 'identity' (equations 4 and 5 of the paper).
+    groups: channel groups of the identity initialization, one per class.
+    inputs: names of the rows that this one reads; 'input' is the input of the network. Empty: the
+      row before it.
+    bias: whether a convolution adds one.
+    round_up: whether a pooling layer rounds its output size up, as Caffe does, or down.
+    input_scale: factor on the input of a convolution.
   """
 
   name: str
-  kind: Literal[
-    'conv', 'max_pool', 'avg_pool', 'adaptive_avg_pool', 'deconv', 'resize', 'crop', 'sum', 'concat'
-  ] = 'conv'
+  kind: Kind = 'conv'
   kernel: int = 3
   stride: int = 1
   dilation: int = 1
   padding: int = 0
   channels: int | None = None
   activation: Literal['relu'] | None = None
-  norm: Literal['none', 'group', 'batch'] = 'none'
+  norm: Norm = 'none'
   dropout: float = 0.0
-  init: Literal['he', 'he_image', 'classifier', 'zeros', 'identity'] = 'he'
+  init: Init = 'he'
   groups: int = 1
   inputs: tuple[str, ...] = ()
   bias: bool = True
@@ -70,25 +75,30 @@ class Layer:
     return self.dilation * (self.kernel - 1) + 1
 
 
-Table = tuple[Layer, ...]
+Table: TypeAlias = tuple[Layer, ...]
+
+
+def merge(name: str, kind: Kind, *inputs: str, **options: Any) -> Layer:
+  """A row without weights that combines or crops the named rows; `options` are those of `Layer`."""
+  return Layer(name, kind, kernel=1, inputs=inputs, **options)
 
 
 def input_indices(table: Table) -> list[tuple[int, ...]]:
-  """For each row, the places of the rows that it reads; -1 is what the network is fed.
+  """For each row, the indices of the rows that it reads; -1 is the input of the network.
 
-  >>> input_indices((Layer('a'), Layer('b'), Layer('c', 'sum', kernel=1, inputs=('a', 'b'))))
+  >>> input_indices((Layer('a'), Layer('b'), merge('c', 'sum', 'a', 'b')))
   [(-1,), (0,), (0, 1)]
   """
-  places, result = {'input': -1}, []
-  for place, layer in enumerate(table):
-    result.append(tuple(places[name] for name in layer.inputs) or (place - 1,))
-    places[layer.name] = place
+  index_of, result = {'input': -1}, []
+  for index, layer in enumerate(table):
+    result.append(tuple(index_of[name] for name in layer.inputs) or (index - 1,))
+    index_of[layer.name] = index
   return result
 
 
-def merge(name: str, kind: str, *inputs: str, **options) -> Layer:
-  """A row without taps that reads the rows of these names."""
-  return Layer(name, kind, kernel=1, inputs=inputs, **options)
+def last_uses(table: Table) -> dict[int, int]:
+  """For each row that is read, and -1 for the input, the index of the last row that reads it."""
+  return {source: index for index, reads in enumerate(input_indices(table)) for source in reads}
 
 
 def vgg(
@@ -96,7 +106,7 @@ def vgg(
   *,
   blocks: Sequence[int] = (2, 2, 3, 3, 3),
   width: float = 1.0,
-  norm: str = 'none',
+  norm: Norm = 'none',
   fc_channels: int | None = None,
   fc_kernel: int = 7,
   channels: Sequence[int] | None = None,
@@ -105,18 +115,18 @@ def vgg(
 
   Args:
     num_classes: output channels of the last layer.
-    blocks: 3x3 convolutions in each block; a 2x2 pooling of stride 2 follows every block.
-    width: factor on the channels 64, 128, 256, 512, 512 of the blocks and 4096 of fc6 and fc7.
+    blocks: number of 3x3 convolutions in each block. A 2x2 pooling of stride 2 ends every block.
+    width: factor on the channels: 64, 128, 256, 512, 512 in the blocks, 4096 in fc6 and fc7.
     norm: normalization of all layers but the last: 'none' (VGG-16), 'group' or 'batch'.
     fc_channels: channels of fc6 and fc7, instead of 4096 * width.
     fc_kernel: taps per axis of fc6.
-    channels: output channels of each layer from conv1_1 to fc7, instead of all that `width` says.
+    channels: output channels of each layer from conv1_1 to fc7, instead of those from `width`.
 
   Returns:
     The table, from conv1_1 to final.
 
   Raises:
-    InputError: an option has no such value.
+    InputError: an option has a value that it cannot have.
   """
   if not blocks or min(blocks) < 1:
     raise InputError(f'blocks is {tuple(blocks)}; give a number of convolutions, 1 or more, each')
@@ -131,55 +141,67 @@ def vgg(
     channels = [c for c, convolutions in zip(of_block, blocks) for _ in range(convolutions)]
     channels += [fc_channels or max(1, round(4096 * width))] * 2
   _check_counts('channels', channels, sum(blocks) + 2)
-  hidden = dict(activation='relu', norm=norm)
-  table, rest = [], iter(channels)
+  remaining = iter(channels)
+
+  def hidden(name: str, kernel: int = 3, dropout: float = 0.0) -> Layer:
+    return Layer(
+      name,
+      kernel=kernel,
+      channels=next(remaining),
+      activation='relu',
+      norm=norm,
+      dropout=dropout,
+    )
+
+  table = []
   for block, convolutions in enumerate(blocks, 1):
-    table += [
-      Layer(f'conv{block}_{i}', channels=next(rest), **hidden) for i in range(1, convolutions + 1)
-    ]
+    table += [hidden(f'conv{block}_{i}') for i in range(1, convolutions + 1)]
     table.append(Layer(f'pool{block}', 'max_pool', kernel=2, stride=2))
   if norm == 'none':
     table[0] = dataclasses.replace(table[0], init='he_image')
   return (
     *table,
-    Layer('fc6', kernel=fc_kernel, channels=next(rest), dropout=0.5, **hidden),
-    Layer('fc7', kernel=1, channels=next(rest), dropout=0.5, **hidden),
+    hidden('fc6', kernel=fc_kernel, dropout=0.5),
+    hidden('fc7', kernel=1, dropout=0.5),
     Layer('final', kernel=1, channels=num_classes, init='classifier'),
   )
 
 
 def dilate(table: Table, stride: int, *, keep_pools: bool = False) -> Table:
-  """Turns a classifier into a dense predictor: the paper's rule (section 4).
+  """Turns a classifier into a dense predictor, by the rule of the paper (section 4).
 
-  Strides beyond the wanted one are taken out, and each doubles the dilation of every later
-  convolution, so that each tap keeps its place in the picture: VGG-16 at stride 8 has dilation 2 in
-  conv5 and 4 in fc6, ResNet 2 in its third group and 4 in its fourth. Poolings that lose their
-  stride are removed, or kept with stride 1 (DeepLab).
+  Strides that would make the output coarser than `stride` are removed. For each of them, the
+  dilation of all later convolutions is multiplied by it, so that every tap keeps its position in
+  the image: VGG-16 at stride 8 has dilation 2 in conv5 and 4 in fc6, ResNet has 2 in its third
+  group of blocks and 4 in its fourth. A pooling layer that loses its stride is removed, or kept
+  with stride 1 (DeepLab).
 
   Args:
-    table: a network with strides; a padding grows with the dilation.
-    stride: wanted distance between output cells in input pixels, a power of two.
-    keep_pools: whether poolings stay, with stride 1.
+    table: a network with strides. Where dilation grows, padding grows with it.
+    stride: the distance between output cells in input pixels, a power of two.
+    keep_pools: whether pooling layers stay, with stride 1.
 
   Returns:
     The table without those strides.
 
   Raises:
-    InputError: the network has no such stride.
+    InputError: the network cannot have this stride.
   """
-  dense, state = [], [(1, 1)]  # Of the input and each row: its jump, and dilation of what follows.
-  places = {'input': 0}
+  # Of the input and of each row: its jump, and the dilation of the convolutions that read it.
+  dense, state = [], [(1, 1)]
+  state_of = {'input': 0}
   for layer in table:
-    jump, dilation = state[places[layer.inputs[0]] if layer.inputs else -1]
-    places[layer.name] = len(state)
-    gone = jump * layer.stride > stride
-    state.append((jump, dilation * layer.stride) if gone else (jump * layer.stride, dilation))
-    if gone and layer.kind != 'conv' and not keep_pools:
+    jump, dilation = state[state_of[layer.inputs[0]] if layer.inputs else -1]
+    state_of[layer.name] = len(state)
+    removed = jump * layer.stride > stride
+    state.append((jump, dilation * layer.stride) if removed else (jump * layer.stride, dilation))
+    if removed and layer.kind != 'conv' and not keep_pools:
       continue
     if layer.kind == 'conv' and layer.kernel > 1:
-      wider = dict(dilation=layer.dilation * dilation, padding=layer.padding * dilation)
-      layer = dataclasses.replace(layer, **wider)
-    dense.append(dataclasses.replace(layer, stride=1) if gone else layer)
+      layer = dataclasses.replace(
+        layer, dilation=layer.dilation * dilation, padding=layer.padding * dilation
+      )
+    dense.append(dataclasses.replace(layer, stride=1) if removed else layer)
   jump, dilation = state[-1]
   if jump != stride:
     most = jump * dilation
@@ -187,17 +209,22 @@ def dilate(table: Table, stride: int, *, keep_pools: bool = False) -> Table:
   return tuple(dense)
 
 
-def front_end(num_classes: int, *, stride: int = 8, dropout: float = 0.5, **vgg_options) -> Table:
+def front_end(
+  num_classes: int, *, stride: int = 8, dropout: float = 0.5, **vgg_options: Any
+) -> Table:
   """The front end: VGG-16 without pool4 and pool5, without padding (paper, section 4).
 
   Args:
     num_classes: output channels.
     stride: input pixels between output cells; 8 in the paper.
-    dropout: share of the outputs of fc6 and fc7 dropped in training.
+    dropout: share of the outputs of fc6 and fc7 that is dropped in training.
     **vgg_options: see `vgg`, for networks that are narrower or shallower than VGG-16.
 
   Returns:
     The table.
+
+  Raises:
+    InputError: an option has a value that it cannot have.
   """
   return dilate(with_dropout(vgg(num_classes, **vgg_options), dropout), stride)
 
@@ -224,20 +251,23 @@ def context(
 
   Args:
     num_classes: channels C of its input and output.
-    layers: 7 (KITTI), 8 (VOC, CamVid) or 10 (Cityscapes); each one more doubles the field.
-    kind: 'basic' keeps C channels throughout; 'large' has 2C, 2C, 4C, 8C, 16C, 32C, 32C, C.
-    padding: 'same' pads each layer with zeros by its dilation (Appendix A); 'buffer' pads the first
-      layer alone by what the module eats, 33 cells for 8 layers, and none later (section 5). The
-      two differ near the border. Default: as published, 'same' for basic, 'buffer' for large.
+    layers: 7 (KITTI), 8 (VOC, CamVid) or 10 (Cityscapes). One more about doubles the receptive
+      field.
+    kind: 'basic' has C channels throughout; 'large' has 2C, 2C, 4C, 8C, 16C, 32C, 32C, C.
+    padding: 'same' pads every layer with zeros by its dilation, which keeps the size (Appendix A).
+      'buffer' pads the first layer only, by as much as all layers lose at a border, 33 cells for 8
+      layers (section 5). The two differ near the border. None: as published, 'same' for basic and
+      'buffer' for large.
     dilations: dilations of the 3x3 layers, instead of 1, 1, 2, 4, ..., 1.
-    context_channels: output channels of the 3x3 layers, instead of those of `kind`. A layer between
-      channels that C doesn't divide has no identity initialization, and starts as others do.
+    context_channels: output channels of the 3x3 layers, instead of those of `kind`. A layer whose
+      numbers of channels are not multiples of C cannot be initialized to the identity, and starts
+      from random weights.
 
   Returns:
     The table, from ctx_conv1_1 to ctx_final.
 
   Raises:
-    InputError: an option has no such value.
+    InputError: an option has a value that it cannot have.
   """
   if dilations is None:
     if layers < 4:
@@ -248,7 +278,7 @@ def context(
   _check_counts('dilations', dilations, len(dilations))
   if kind not in ('basic', 'large'):
     raise InputError(f'context is {kind!r}; choose basic or large')
-  padding = padding or {'basic': 'same', 'large': 'buffer'}[kind]
+  padding = padding or ('same' if kind == 'basic' else 'buffer')
   if padding not in ('same', 'buffer'):
     raise InputError(f'context padding is {padding!r}; choose same or buffer')
   if context_channels is None:
@@ -260,7 +290,7 @@ def context(
   inputs = [num_classes, *context_channels]
   outputs = [*context_channels, num_classes]
 
-  def init(i):
+  def init(i: int) -> Init:
     return 'he' if inputs[i] % num_classes or outputs[i] % num_classes else 'identity'
 
   table = []
@@ -281,13 +311,13 @@ def context(
   return (*table, last)
 
 
-def _check_counts(what: str, values: Sequence[int], count: int) -> None:
-  whole = all(isinstance(value, int) and value > 0 for value in values)
-  if len(values) != count or not whole:
-    raise InputError(f'{what} is {tuple(values)}; give {count} whole numbers of 1 or more')
+def _check_counts(name: str, values: Sequence[int], count: int) -> None:
+  valid = all(isinstance(value, int) and value > 0 for value in values)
+  if len(values) != count or not valid:
+    raise InputError(f'{name} is {tuple(values)}; give {count} whole numbers of 1 or more')
 
 
 def upsample(stride: int) -> Table:
-  """The fixed bilinear deconvolution with which Dilation10 ends (paper, A.3): n -> stride * n."""
-  kernel = 2 * stride - stride % 2  # 1 at stride 1, where nothing is left to do.
+  """The fixed bilinear deconvolution that ends Dilation10 (paper, A.3): n -> stride * n cells."""
+  kernel = 2 * stride - stride % 2  # 1 at stride 1, which changes nothing.
   return (Layer('ctx_upsample', 'deconv', kernel=kernel, stride=stride, padding=stride // 2),)

@@ -259,7 +259,7 @@ def generate_naive(model: WaveNet, variables, prompt, length: int, *, key=None, 
   codes are as likely to within the rounding in which the two differ.
   """
   codes = _room(prompt, length)
-  window = min(codes.shape[1], geometry.receptive_field(model))
+  window = min(codes.shape[1], geometry.receptive_field(model.table))
 
   def body(codes, t):
     start = jnp.maximum(0, t + 1 - window)

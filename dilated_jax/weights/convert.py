@@ -18,7 +18,7 @@ from dilated_jax.data import registry as datasets
 from dilated_jax.data.label_specs import VOC, voc_color
 from dilated_jax.errors import InputError
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.nn import geometry, initializers
+from dilated_jax.nn import costs, initializers
 from dilated_jax.weights import layouts, published, structure
 from dilated_jax.weights.layouts import SourceArray
 from dilated_jax.weights.mapped import MappedFile
@@ -331,7 +331,7 @@ def _checked(file, name, model, parts, fresh) -> dict[tuple[str, str], tuple[int
 def _shapes(table, channels: int) -> dict[tuple[str, str], tuple[int, ...]]:
   """The arrays of a table's layers, by layer and part."""
   shapes = {}
-  for _, layer, inputs, outputs in geometry.convolutions(table, channels):
+  for _, layer, inputs, outputs in costs.convolutions(table, channels):
     shapes[layer.name, 'kernel'] = (layer.kernel, layer.kernel, inputs, outputs)
     if layer.bias:
       shapes[layer.name, 'bias'] = (outputs,)

@@ -101,6 +101,6 @@ def test_unaries():
     (lambda crf: crf.addPairwiseBilateral(3, 3, np.zeros((3, 2, 3)), 1), r'it is \(2, 3, 3\)'),
   ],
 )
-def test_wrong_input(call, words):
+def test_wrong_input(call, words, without_type_checks):
   with pytest.raises(InputError, match=words):
     call(dcrf.DenseCRF2D(3, 2, 2))

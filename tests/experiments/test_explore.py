@@ -10,7 +10,7 @@ from dilated_jax.data.label_specs import CAMVID
 from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs, geometry
 from experiments import explore
 from tests import calling
 
@@ -156,10 +156,12 @@ def test_every_network_is_told(name, capsys):
   rows = rows_of(out)
   assert list(rows) == [layer.name for layer in model.table]
   counts = [int(row['parameters'].replace(',', '')) for row in rows.values()]
-  assert sum(counts) == geometry.num_parameters(model)
+  assert sum(counts) == costs.num_parameters(model.table)
   operations = sum(float(row['GFLOPs']) for row in rows.values())
-  side = geometry.valid_size(model, 512 + 2 * model.margin)
-  assert operations == pytest.approx(geometry.flops(model, side, side) / 1e9, abs=0.005 * len(rows))
+  side = geometry.valid_size(model.table, 512 + 2 * model.margin)
+  assert operations == pytest.approx(
+    costs.flops(model.table, side, side) / 1e9, abs=0.005 * len(rows)
+  )
   means = any(layer.kind == 'adaptive_avg_pool' for layer in model.table)
   assert ('means of the whole picture' in out) == means
   assert ('auxiliary answer' in out) == (name == 'pspnet')

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dilated_jax import models
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs
 from experiments import flag_files, networks, presets, train
 from tests import calling
 from tests.data.builders import test_cityscapes, test_voc
@@ -71,7 +71,7 @@ def test_the_numbers_are_those_of_the_paper(path):
     assert config.batch_size == batch and steps in (None, config.num_steps)
     assert tuple(config.crop) == ((fed - 2 * model.margin,) * 2 if fed else (0, 0))
   assert (
-    geometry.num_parameters(models.create('front_end', 21)) == 134_346_581
+    costs.num_parameters(models.create('front_end', 21).table) == 134_346_581
   )  # All of full width.
 
 

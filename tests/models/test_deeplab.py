@@ -6,7 +6,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs, geometry
 from tests.models.random_inputs import variables_of
 
 # Of the five blocks of VGG-16, narrow and shallow; the sizes of all layers are as at full width.
@@ -34,11 +34,19 @@ def test_parameters_and_sizes(name, options, parameters):
   images = jax.ShapeDtypeStruct((1, 321, 513, 3), 'float32')
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == parameters
-  assert geometry.num_parameters(model) == parameters
+  assert costs.num_parameters(model.table) == parameters
   assert jax.eval_shape(model.apply, variables, images).shape == (1, 41, 65, 21)
-  assert geometry.output_sizes(model, 321)[-1] == 41 and geometry.valid_size(model, 320) == 321
+  assert (
+    geometry.output_sizes(model.table, 321)[-1] == 41
+    and geometry.valid_size(model.table, 320) == 321
+  )
   # Cell i is at pixel 8 i.
-  assert (model.stride, model.margin, model.full_size, geometry.offset(model)) == (8, 0, False, 0)
+  assert (model.stride, model.margin, model.full_size, geometry.offset(model.table)) == (
+    8,
+    0,
+    False,
+    0,
+  )
 
 
 def test_window_of_fc6_is_that_of_the_paper():

@@ -115,7 +115,7 @@ def test_mirrored_maps_stay_beside_their_labels(name, tmp_path):
   source = feature_cache.cached_features(model, variables, MEAN, pictures(2), tmp_path)
   (height, width), stride = source[0]['label'].shape, model.stride
   assert (height, width) == (24, 40)
-  first = geometry.offset(model)
+  first = geometry.offset(model.table)
   last = first + stride * (source[0]['features'].shape[1] - 1)
   assert abs(-first - (last - (width - 1))) <= stride
 

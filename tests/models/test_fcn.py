@@ -4,7 +4,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs, geometry
 
 NARROW = {'blocks': (1, 1, 1, 1, 1), 'width': 1 / 16, 'fc_channels': 6}
 
@@ -20,9 +20,9 @@ NARROW = {'blocks': (1, 1, 1, 1, 1), 'width': 1 / 16, 'fc_channels': 6}
 def test_shifts_and_parameters(name, stride, shifts, parameters):
   model = models.create(name, 21)
   assert [-layer.padding for layer in model.table if layer.kind == 'crop'] == shifts
-  assert geometry.num_parameters(model) == parameters
+  assert costs.num_parameters(model.table) == parameters
   assert (model.stride, model.margin, model.full_size) == (stride, 0, True)
-  *_, pixels = geometry.jumps_and_centers(model)
+  *_, pixels = geometry.jumps_and_centers(model.table)
   assert pixels == (1, 0)  # Pixel i of the logits is pixel i of the picture.
 
 
@@ -31,8 +31,8 @@ def test_other_paddings_stay_aligned(fc_kernel, image_padding):
   for name in ('fcn32s', 'fcn16s', 'fcn8s'):
     options = {**NARROW, 'fc_kernel': fc_kernel, 'image_padding': image_padding}
     model = models.create(name, 4, **options)
-    assert geometry.jumps_and_centers(model)[-1] == (1, 0)
-    assert all(geometry.output_size(model, side) >= side for side in range(64, 130))
+    assert geometry.jumps_and_centers(model.table)[-1] == (1, 0)
+    assert all(geometry.output_size(model.table, side) >= side for side in range(64, 130))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.nn import geometry, ops, stack
+from dilated_jax.nn import costs, ops, stack
 
 PAPER = [
   ('front_end', 21, {}),
@@ -51,7 +51,7 @@ def test_parameters_are_those_of_the_table(name, classes, options):
   variables = jax.eval_shape(model.init, jax.random.key(0), shape)
   assert list(variables) == ['params']
   leaves = flax.traverse_util.flatten_dict(variables['params'], sep='/')
-  assert sum(leaf.size for leaf in leaves.values()) == geometry.num_parameters(model)
+  assert sum(leaf.size for leaf in leaves.values()) == costs.num_parameters(model.table)
   convolutions = [layer for layer in model.table if layer.kind == 'conv']
   assert set(leaves) == {
     f'{"context" if layer.name.startswith("ctx") else "front_end"}/{layer.name}/{leaf}'

@@ -7,7 +7,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs, geometry
 from dilated_jax.training import stages as stages_lib, step as train_step
 from tests.models.random_inputs import pictures, variables_of
 
@@ -39,10 +39,10 @@ def test_parameters_and_sizes(name, options, cells, parameters):
   assert set(variables) == {'params', 'batch_stats'}
   assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == parameters
   whole = model.front_end_table + model.auxiliary_table
-  assert geometry.num_parameters(whole) == parameters
+  assert costs.num_parameters(whole) == parameters
   shape = jax.eval_shape(model.apply, variables, images).shape
   assert shape == (1, cells, 512 // model.stride, 21)
-  assert (model.margin, model.full_size, geometry.offset(model)) == (0, False, 0)
+  assert (model.margin, model.full_size, geometry.offset(model.table)) == (0, False, 0)
 
 
 def test_dilations_are_those_of_the_papers():

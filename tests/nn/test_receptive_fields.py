@@ -110,8 +110,8 @@ def test_whole_networks(name, options, field):
   """Along a strip that is one cell high, from a cell whose field just fits in."""
   model = models.create(name, 2, width=1 / 64, **options)
   width = field + 8
-  middle = (0, geometry.output_size(model, width) // 2)
-  first, last = geometry.window(model, middle[1])
+  middle = (0, geometry.output_size(model.table, width) // 2)
+  first, last = geometry.window(model.table, middle[1])
   assert (last - first + 1, first >= 0, last < width) == (field, True, True)
   images = ramps(380, width)[:2]  # To the left and to the right will do.
   (seen,) = supports(model, images, middle)

@@ -1,7 +1,5 @@
 """wavelets: against SciPy in float64, against PyWavelets, and by what the transform promises."""
 
-import doctest
-
 from hypothesis import given, settings, strategies
 import jax
 import jax.numpy as jnp
@@ -200,10 +198,6 @@ def test_under_jit_vmap_and_grad():
   # The transform is linear, and adds up to its input: the gradient of the sum is 1 everywhere.
   gradient = jax.grad(lambda each: starlet(each, 3).sum())(x[0])
   np.testing.assert_allclose(gradient, 1, atol=1e-5)
-
-
-def test_the_example_in_the_docstrings():
-  assert doctest.testmod(wavelets).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """WaveNet: its field; that it looks back only; fast against slow generation."""
 
-import doctest
 import functools
 import json
 
@@ -43,15 +42,15 @@ def close(found, expected, tolerance=1e-5):
 @pytest.mark.parametrize('blocks, field', [(1, 1024), (2, 2047), (3, 3070)])
 def test_the_field_is_the_papers(blocks, field):
   model = models.create('wavenet', 256, blocks=blocks)
-  assert geometry.receptive_field(model) == field
-  _, ways = geometry.path_counts(model)
+  assert geometry.receptive_field(model.table) == field
+  _, ways = geometry.path_counts(model.table)
   assert min(ways) > 0  # Without holes.
   assert blocks > 1 or set(ways) == {1}
 
 
 def test_the_field_is_what_gradients_see_and_they_see_no_future():
   model = models.create('wavenet', 8, **SMALL)
-  field, length = geometry.receptive_field(model), 40
+  field, length = geometry.receptive_field(model.table), 40
   assert field == 15
   variables, codes = drawn(model), codes_of(model, 1, length)
 
@@ -169,7 +168,3 @@ def test_commands_of_pictures_refuse_it(tmp_path):
   (tmp_path / 'model.json').write_text(json.dumps(spec))
   with pytest.raises(InputError, match='a WaveNet is for sound'):
     load_spec(tmp_path)
-
-
-def test_the_example_in_the_docstring():
-  assert doctest.testmod(wavenet).failed == 0

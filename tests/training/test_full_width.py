@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dilated_jax import models
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs
 from dilated_jax.training import loop, optimizers, stages, step as train_step
 from dilated_jax.training.config import OptimizerOptions
 
@@ -16,7 +16,7 @@ def test_dilation8_of_full_width(compile_fully):
   model = models.create('dilation8', 11)
   variables = loop.init_variables(model, seed=0)
   count = sum(x.size for x in jax.tree.leaves(variables['params']))
-  assert count == geometry.num_parameters(model) == 134_305_611 + 7_744 + 88
+  assert count == costs.num_parameters(model.table) == 134_305_611 + 7_744 + 88
 
   rng = np.random.default_rng(0)
   side = 4 * model.stride + 2 * model.margin

@@ -15,7 +15,7 @@ from dilated_jax import models
 from dilated_jax.data.label_specs import CAMVID, CAMVID_DILATION8, KITTI, VOC
 from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs
 from dilated_jax.weights import convert as conversion
 from dilated_jax.weights.convert import convert
 from tests import caffe_files, numpy_layers, torch_files
@@ -63,7 +63,7 @@ def test_published_networks(name, model, options, classes, size, stated, tmp_pat
   assert spec.options.items() >= options.items()
   assert (spec.classes, spec.palette, spec.mean) == (classes.names, classes.palette, classes.mean)
   total = sum(array.size for array in jax.tree.leaves(result.variables))
-  assert total == geometry.num_parameters(spec.create())
+  assert total == costs.num_parameters(spec.create().table)
   assert not any(target.startswith('(') for _, _, target in result.moved)
 
 

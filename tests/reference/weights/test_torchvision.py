@@ -15,7 +15,7 @@ from dilated_jax.data.label_specs import VOC
 from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
-from dilated_jax.nn import geometry
+from dilated_jax.nn import costs
 from dilated_jax.weights.convert import convert
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -143,7 +143,7 @@ def test_scores_and_labels(kind, tmp_path):
   weights_folder.save_weights(tmp_path / 'weights', result.spec, result.variables)
   model, variables, _ = dilated_jax.load(tmp_path / 'weights')
   whole = model.front_end_table + model.auxiliary_table
-  assert geometry.num_parameters(whole) == sum(p.numel() for p in network.parameters())
+  assert costs.num_parameters(whole) == sum(p.numel() for p in network.parameters())
 
   picture = np.random.default_rng(0).integers(0, 256, (72, 88, 3), np.uint8)
   network = network.double()

@@ -1,0 +1,81 @@
+"""The kernels of a dense CRF: Gaussians of positions and colors, on the lattice or exact."""
+
+from collections.abc import Sequence
+import functools
+from typing import Literal, TypeAlias
+
+import jax
+from jax.core import Tracer
+import jax.numpy as jnp
+from jaxtyping import Float, Float32
+import numpy as np
+
+from dilated_jax.crf import exact, lattice as lattices
+from dilated_jax.typing import AnyArray
+
+Kernel: TypeAlias = lattices.Lattice | exact.ExactKernel
+Method: TypeAlias = Literal['lattice', 'exact']
+METHODS = ('lattice', 'exact')
+
+
+def positions(height: int, width: int) -> Float32[np.ndarray, 'hw 2']:
+  """Column and row of each pixel."""
+  rows, columns = np.mgrid[:height, :width]
+  return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
+
+
+def build_kernel(
+  features: Sequence[Float[AnyArray, 'n _']], method: Method, traced: bool
+) -> Kernel:
+  """The kernel of features that are given in parts.
+
+  Args:
+    features: of each pixel, in units of the standard deviation of the Gaussian along each
+      dimension; their concatenation counts.
+    method: of filtering.
+    traced: whether the lattice is built inside the program that is being traced.
+  """
+  if method == 'exact':
+    return exact.ExactKernel(jnp.concatenate(features, 1))
+  if traced:
+    # Behind a barrier: otherwise XLA evaluates lattices of constants itself, which takes seconds.
+    return lattices.build_traced(jax.lax.optimization_barrier(jnp.concatenate(features, 1)))
+  return lattices.build(np.concatenate(features, 1))
+
+
+def smoothness_kernel(height: int, width: int, sxy: float, method: Method, traced: bool) -> Kernel:
+  """The kernel of positions alone.
+
+  Args:
+    height: of the image, in pixels.
+    width: of the image, in pixels.
+    sxy: standard deviation, in pixels.
+    method: of filtering.
+    traced: whether the lattice is built inside the program that is being traced.
+  """
+  features = positions(height, width) / np.float32(sxy)
+  if traced:
+    features = jax.lax.optimization_barrier(jnp.asarray(features))  # See `build_kernel`.
+  if method == 'exact':
+    return exact.ExactKernel(features)
+  shared = smoothness_lattice(height, width, sxy)
+  return lattices.build_traced(features, shared.neighbors.shape[-1]) if traced else shared
+
+
+@functools.lru_cache(maxsize=8)
+def smoothness_lattice(height: int, width: int, sxy: float) -> lattices.Lattice:
+  """The lattice of positions alone, on the device; all images of one size share it."""
+  with jax.ensure_compile_time_eval():
+    return jax.device_put(lattices.build(positions(height, width) / np.float32(sxy)))
+
+
+def apply_kernel(kernel: Kernel, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c']:
+  """Filters by either kind of kernel."""
+  if isinstance(kernel, exact.ExactKernel):
+    return exact.apply(kernel, x)
+  return lattices.apply(kernel, x)
+
+
+def is_traced(*arrays) -> bool:
+  """Whether any of these is an array of a program that is being traced."""
+  return any(isinstance(array, Tracer) for array in arrays)
