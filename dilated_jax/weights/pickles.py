@@ -137,8 +137,11 @@ class Pickles:
       if code and code not in _ALLOWED:
         raise _Refused(f'its pickle has opcode {code!r}: not a file of weights alone; {ADVICE}')
       try:
-        opcode = _ALLOWED[code]
-        argument = opcode.arg.reader(self._stream) if opcode.arg else None
+        opcode, argument = _ALLOWED[code], None
+        if opcode.name == 'GLOBAL':  # pickletools would warn of backslashes in it.
+          self._stream.readline(), self._stream.readline()
+        elif opcode.arg:
+          argument = opcode.arg.reader(self._stream)
         if isinstance(argument, str):
           argument.encode()  # The unpickler lets half characters (surrogates) pass.
       except (KeyError, ValueError):

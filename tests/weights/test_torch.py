@@ -343,6 +343,8 @@ def nasty(much):
     'a list of itself': b']q\0h\0ah\0ah\0a.',
     'a dict of itself': b'}q\0X\5\0\0\0modelh\0s.',
     'surrogates': b'}X\3\0\0\0\xed\xa0\x80Ns.',
+    'backslashes in a name': b'c\\/\\d\nsystem\n.',
+    'a name without an end': b'cos',
     'lines in a name': b'cos\r\nsys\ttem\n.',
   }
   yield from ((name, zipped(data)) for name, data in pickles.items())
