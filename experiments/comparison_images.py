@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dilated_jax import data, inference, models
 from dilated_jax.images import visualization
 
-from . import predict
+from . import prediction_flags
 from .tables import percent
 
 
@@ -67,9 +67,9 @@ def refinement(lines):
   if not lines:
     return None
   values = flags.FlagValues()
-  predict.define_passes(values)
+  prediction_flags.define_flags(values)
   values(['compare', *lines])
-  return predict.refinement(values)
+  return prediction_flags.refinement(values)
 
 
 def title(each) -> str:

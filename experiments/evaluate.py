@@ -25,7 +25,7 @@ from dilated_jax import data, evaluation, files, images, models, progress
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import label_files, metrics, protocols
 
-from . import cli, predict
+from . import cli, prediction_flags
 
 
 def define_flags(values=flags.FLAGS):
@@ -61,9 +61,7 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_integer(
     'batch_size', 8, 'Pictures of one size that are labeled together.', lower_bound=1, **string
   )
-  predict.define_passes(values)
-  for flag in PASSES:  # Defined elsewhere, but --help is to tell of them here.
-    flags.declare_key_flag(flag, values)
+  prediction_flags.define_flags(values)
 
 
 def main(values=flags.FLAGS):
@@ -115,7 +113,7 @@ def from_weights(values) -> dict:
     classes,
     measures=measures,
     batch_size=values.batch_size,
-    **predict.passes(values),
+    **prediction_flags.options(values),
   )
   logging.info('%.2f pictures/s', len(source) / (time.monotonic() - start))
   return report(values, result, name, values.split, len(source))
@@ -123,7 +121,7 @@ def from_weights(values) -> dict:
 
 def from_pictures(values) -> dict:
   """Scores label pictures against label pictures."""
-  for flag in ('split', 'data_dir', 'manual_dir', 'batch_size', *PASSES):
+  for flag in ('split', 'data_dir', 'manual_dir', 'batch_size', *prediction_flags.NAMES):
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --predictions: the pictures say it all')
   if not values.dataset:
@@ -196,11 +194,10 @@ def report(values, scores, dataset, split, count) -> dict:
   }
 
 
-PASSES = predict.PASSES
 OF_FOLDERS = ('predictions_are', 'labels_are', 'prediction_order')
 FLAGS_OF_A_REPORT = (
   'weights', 'dataset', 'data_dir', 'manual_dir', 'split', 'predictions', 'labels', *OF_FOLDERS,
-  'protocol', 'boundaries', 'limit', 'batch_size', *PASSES,
+  'protocol', 'boundaries', 'limit', 'batch_size', *prediction_flags.NAMES,
 )  # fmt: skip
 
 

@@ -14,10 +14,8 @@ and `probabilities`); beside them predictions.json says what the ids mean. A pic
 read is reported and the others are done.
 """
 
-import functools
 import io
 import json
-import math
 import pathlib
 import sys
 import time
@@ -25,10 +23,10 @@ import time
 from absl import flags, logging
 import numpy as np
 
-from dilated_jax import crf, files, images, inference, models, progress
+from dilated_jax import files, images, inference, models, progress
 from dilated_jax.errors import InputError
 
-from . import cli
+from . import cli, prediction_flags
 
 # What --save names, and the file that it makes.
 OUTPUTS = {
@@ -37,10 +35,6 @@ OUTPUTS = {
   'overlays': '{}_overlay.png',
   'scores': '{}.npz',
 }
-
-PASSES = (
-  'scales', 'flip', 'tile', 'crf', 'crf_gaussian', 'crf_bilateral', 'crf_iterations',
-)  # fmt: skip
 
 
 def define_flags(values=flags.FLAGS):
@@ -57,92 +51,7 @@ def define_flags(values=flags.FLAGS):
     'save', lambda save: save and set(save) <= set(OUTPUTS),
     f'takes any of {", ".join(OUTPUTS)}', flag_values=values,
   )  # fmt: skip
-  define_passes(values)
-
-
-def define_passes(values):
-  """Flags for averaging several passes over a picture."""
-  flags.DEFINE_list(
-    'scales', ['1.0'], 'Average the probabilities of the picture at these sizes.',
-    flag_values=values,
-  )  # fmt: skip
-  flags.register_validator(
-    'scales', _are_scales, 'takes numbers above 0 and up to 8, as in 0.75,1,1.25',
-    flag_values=values,
-  )  # fmt: skip
-  flags.DEFINE_bool('flip', False, 'Average with the mirrored picture.', flag_values=values)
-  flags.DEFINE_string(
-    'tile', None, 'HxW: size of what the network is fed at a time; or whole: the whole picture, or '
-    'auto: as much of it as fits into memory. Published size for converted weights, else auto.',
-    flag_values=values,
-  )  # fmt: skip
-  flags.register_validator(
-    'tile', _is_tile, 'takes HxW, as in 900x900, or whole or auto', flag_values=values
-  )
-  flags.DEFINE_enum(
-    'crf',
-    'none',
-    ('none', 'dense'),
-    'Refine the labels by a dense CRF. (A CRF-RNN is part of the weights, and always runs.)',
-    flag_values=values,
-  )
-  flags.DEFINE_list(
-    'crf_gaussian', ['3', '3'], 'Its smoothness: deviation in pixels, weight.', flag_values=values
-  )
-  flags.DEFINE_list(
-    'crf_bilateral', ['80', '13', '10'],
-    'Its appearance: deviation in pixels and in color (0..255), weight.', flag_values=values,
-  )  # fmt: skip
-  for flag, count in (('crf_gaussian', 2), ('crf_bilateral', 3)):
-    flags.register_validator(
-      flag, functools.partial(_are_positive, count=count),
-      f'takes {count} numbers above 0', flag_values=values,
-    )  # fmt: skip
-  flags.DEFINE_integer('crf_iterations', 10, 'Its mean field.', lower_bound=1, flag_values=values)
-
-
-def passes(values) -> dict:
-  """The keyword arguments of `inference` that `define_passes` has flags for."""
-  tile = values.tile if values.tile in (None, 'whole', 'auto') else cli.size(values.tile)
-  return dict(scales=scales(values), flip=values.flip, tile=tile, refine=refinement(values))
-
-
-def refinement(values):
-  """The `crf.DenseCrf` that --crf asks for, or None."""
-  if values.crf == 'none':
-    for name in ('crf_gaussian', 'crf_bilateral', 'crf_iterations'):
-      if values[name].present:
-        raise InputError(f'--{name} is of the dense CRF; give --crf=dense too')
-    return None
-  terms = {
-    kind: tuple(map(float, values[f'crf_{kind}'].value)) for kind in ('gaussian', 'bilateral')
-  }
-  return crf.DenseCrf(**terms, iterations=values.crf_iterations)
-
-
-def _are_positive(texts, count):
-  try:
-    return len(texts) == count and all(0 < float(text) < math.inf for text in texts)
-  except ValueError:
-    return False
-
-
-def _is_tile(text):
-  try:
-    return text in (None, 'whole', 'auto') or min(cli.size(text)) > 0
-  except ValueError:
-    return False
-
-
-def scales(values) -> tuple[float, ...]:
-  return tuple(float(scale) for scale in values.scales)
-
-
-def _are_scales(texts):
-  try:
-    return bool(texts) and all(0 < float(text) <= 8 for text in texts)
-  except ValueError:
-    return False
+  prediction_flags.define_flags(values)
 
 
 def main(values=flags.FLAGS):
@@ -150,7 +59,7 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   plan = planned(inputs, output, values.save)
   segmenter = models.load_weights(values.weights).on_device()
-  spec, options = segmenter.spec, passes(values)
+  spec, options = segmenter.spec, prediction_flags.options(values)
   if isinstance(options['tile'], tuple):
     inference.tiling.check_tile(segmenter.model, options['tile'])
   output.mkdir(parents=True, exist_ok=True)
@@ -162,7 +71,7 @@ def main(values=flags.FLAGS):
       prediction = inference.predict(segmenter, image, **options)
     except InputError as error:
       message = str(error) if str(error).startswith(f'{path}: ') else f'{path}: {error}'
-      print(f'error: {message}', file=sys.stderr)
+      print(f'error: {cli.as_typed(message)}', file=sys.stderr)
       failed += 1
       continue
     for kind, file in plan[path].items():
@@ -174,7 +83,7 @@ def main(values=flags.FLAGS):
     dataset=spec.dataset,
     classes=spec.classes,
     palette=spec.palette,
-    flags={name: values[name].value for name in PASSES},
+    flags={name: values[name].value for name in prediction_flags.NAMES},
   )
   files.write_atomic(output / 'predictions.json', json.dumps(about, indent=2).encode() + b'\n')
 

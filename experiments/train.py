@@ -102,7 +102,7 @@ def main(values=flags.FLAGS):
     if found:
       write_atomic(workdir / 'classes.json', format_json(weighed(found)))
   for note in found['detected']['notes'] if found else ():
-    logging.info('%s', note)
+    logging.info('%s', cli.as_typed(note))
 
   # Data
   train = data.load(values.dataset, values.train_split, **load)

@@ -1,9 +1,11 @@
 """The package as a notebook meets it: quick to import, and its rooms are found."""
 
+import ast
 import importlib
 import importlib.metadata
 import pathlib
 import pydoc
+import re
 import subprocess
 import sys
 
@@ -56,3 +58,15 @@ def test_types_are_shipped():
 
 def test_version():
   assert dilated_jax.__version__ == importlib.metadata.version('dilated_jax')
+
+
+def test_messages_speak_of_arguments():
+  """Flags and commands are for experiments/ to name, see `cli.as_typed`."""
+  for path in pathlib.Path(dilated_jax.__file__).parent.rglob('*.py'):
+    tree = ast.parse(path.read_text())
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    alone = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # Docstrings.
+    for text in texts:
+      if isinstance(text.value, str) and text not in alone and not text.value.startswith('--xla'):
+        found = re.search(r'--[a-z]|experiments|dilated-jax', text.value)
+        assert not found, f'{path}:{text.lineno}: {text.value}'
