@@ -1,4 +1,5 @@
 from . import (
+  archive_index as archive_index,
   archives as archives,
   audit as audit,
   augmentation as augmentation,

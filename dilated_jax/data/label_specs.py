@@ -1,5 +1,6 @@
 """The classes of every published data set: names, palette, mean, raw ids, official labels."""
 
+import itertools
 from typing import NamedTuple
 
 from dilated_jax.label_spec import IGNORE, LabelSpec
@@ -91,7 +92,8 @@ def voc_color(index: int) -> tuple[int, int, int]:
   channels = [0, 0, 0]
   for bit in range(8):
     channels[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
-  return tuple(channels)
+  red, green, blue = channels
+  return red, green, blue
 
 
 VOC = LabelSpec(
@@ -129,7 +131,7 @@ class CityscapesLabel(NamedTuple):
 
 # Source: github.com/mcordts/cityscapesScripts, helpers/labels.py and, for the instance sizes,
 # evaluation/evalPixelLevelSemanticLabeling.py.
-CITYSCAPES_LABELS = tuple(CityscapesLabel(*row) for row in (
+CITYSCAPES_LABELS = tuple(itertools.starmap(CityscapesLabel, (
     (-1, 'license plate', (0, 0, 142), 'vehicle'),
     (0, 'unlabeled', (0, 0, 0), 'void'),
     (1, 'ego vehicle', (0, 0, 0), 'void'),
@@ -165,7 +167,7 @@ CITYSCAPES_LABELS = tuple(CityscapesLabel(*row) for row in (
     (31, 'train', (0, 80, 100), 'vehicle', True, 67583.7075812274),
     (32, 'motorcycle', (0, 0, 230), 'vehicle', True, 6298.7200839748),
     (33, 'bicycle', (119, 11, 32), 'vehicle', True, 4672.3249222261),
-))  # fmt: skip
+)))  # fmt: skip
 
 _TRAIN = tuple(label for label in CITYSCAPES_LABELS if label.evaluated)
 _IGNORED = tuple(label for label in CITYSCAPES_LABELS if not label.evaluated)

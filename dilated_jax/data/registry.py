@@ -111,7 +111,8 @@ def load(
   """
   sources = []
   for part in split.split('+'):
-    other, own_split = re.fullmatch(r'(?:(\w+):)?(.*)', part, re.DOTALL).groups()
+    prefix = re.match(r'(\w+):', part)
+    other, own_split = (prefix[1], part[prefix.end() :]) if prefix else (None, part)
     if other and classes(other).names != classes(name).names:
       raise InputError(f'{name}: {part!r} has other classes than {name} and cannot be joined to it')
     sources.append(_load_split(other or name, own_split, data_dir, manual_dir, instances))

@@ -38,7 +38,7 @@ def take_evenly(source: Sequence, count: int | None) -> Sequence:
   """Returns `count` examples, spread evenly over a source; all of them if `count` is None."""
   if count is None or count >= len(source):
     return source
-  return Subset(source, np.linspace(0, len(source) - 1, count).astype(int))
+  return Subset(source, np.linspace(0, len(source) - 1, count).astype(int).tolist())
 
 
 class ConcatSequence(Sequence):

@@ -183,7 +183,7 @@ def _reject_jpeg(image, path):
 
 def _require_opaque(image, path):
   """Returns the image, after a check that its alpha channel, if any, is opaque everywhere."""
-  if image.mode in ('LA', 'RGBA') and image.getextrema()[-1] != (255, 255):
+  if image.mode in ('LA', 'RGBA') and image.getchannel('A').getextrema() != (255, 255):
     raise InputError(
       f'{path}: has an alpha channel (mode {image.mode}) with transparent pixels; store label '
       'images without one'

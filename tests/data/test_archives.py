@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from dilated_jax.data import archives
+from dilated_jax.data import archive_index, archives
 from dilated_jax.errors import InputError
 
 FILES = {
@@ -259,7 +259,7 @@ def test_a_negative_size_does_not_run_in_circles(tmp_path, kind):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_file_larger_than_the_limit_is_refused(tmp_path, kind, monkeypatch):
   pack(tmp_path, kind, FILES)
-  monkeypatch.setattr(archives, 'LIMIT', 2**13)
+  monkeypatch.setattr(archive_index, 'LIMIT', 2**13)
   name = 'Kit/Y12/Pictures/b.jpg'
   if kind == 'tgz':  # It would be kept, so it is refused before anyone asks for it.
     expect(rf'{name}.* more than', find, tmp_path, kind)

@@ -39,7 +39,7 @@ def signatures(thumbnails: np.ndarray) -> np.ndarray:
     (N, 1024) float32 of norm 1, so that scalar products are correlations; 0 for blank images.
   """
   thumbnails = thumbnails.astype(np.float32)
-  coarse = ndimage.uniform_filter(thumbnails, (0, 9, 9), mode='nearest')
+  coarse = ndimage.uniform_filter(thumbnails, 9, axes=(1, 2), mode='nearest')
   fine = (thumbnails - coarse).reshape(len(thumbnails), -1)
   fine -= fine.mean(1, keepdims=True)
   norms = np.linalg.norm(fine, axis=1, keepdims=True)

@@ -39,11 +39,6 @@ class LabelEncoding:
   description: str
   labels: Mapping[str, LabelStats]
 
-  @property
-  def value_to_id(self) -> dict[int, int]:
-    """The class id, or 255, of each valid value."""
-    return value_to_id(self.spec, self.encoding)
-
 
 def match_encoding(
   labels: Mapping[str, LabelStats], spec: LabelSpec

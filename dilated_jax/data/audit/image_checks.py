@@ -39,7 +39,7 @@ def check_duplicates(pairs: Sequence[PairStats]) -> Iterator[Issue]:
         yield Issue('same image, different labels', other.label, detail, examples)
   for group in duplicates.equal_groups([pair.label_hash for pair in pairs]):
     first = pairs[group[0]]
-    if len(first.label_stats.counts) < 2:
+    if first.label_stats is None or len(first.label_stats.counts) < 2:
       continue  # Labels with a single value are often equal.
     for other in (pairs[index] for index in group[1:]):
       if first.thumbnail is None or other.thumbnail is None or first.image_hash == other.image_hash:
@@ -56,7 +56,7 @@ def check_similar(pairs: Sequence[PairStats]) -> Iterator[Issue]:
   pairs = [pair for pair in pairs if pair.thumbnail is not None]
   if len(pairs) < 2:
     return
-  thumbnails = np.stack([pair.thumbnail for pair in pairs])
+  thumbnails = np.stack([pair.thumbnail for pair in pairs if pair.thumbnail is not None])
   yield from _check_near_duplicates(pairs, thumbnails)
   yield from _check_sequences(pairs, thumbnails)
 

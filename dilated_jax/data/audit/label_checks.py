@@ -7,7 +7,7 @@ import numpy as np
 from dilated_jax.data.audit.encoding import LabelEncoding
 from dilated_jax.data.audit.findings import Issue
 from dilated_jax.data.audit.pair_stats import PairStats
-from dilated_jax.data.folder.encoding import class_pixels, label_counts
+from dilated_jax.data.folder.encoding import class_pixels, label_counts, value_to_id
 from dilated_jax.data.statistics import LabelCounts
 from dilated_jax.label_spec import IGNORE, LabelSpec
 
@@ -20,9 +20,9 @@ MIN_ROUGHNESS, ROUGHNESS_FACTOR, MAX_ROUGHNESS = 0.06, 4, 0.14
 MANY_VALUES = 5  # More invalid values in one label come from smoothing, not from a missing class.
 
 
-def check_values(encoding: LabelEncoding) -> Iterator[Issue]:
+def check_values(encoding: LabelEncoding, spec: LabelSpec) -> Iterator[Issue]:
   """Finds invalid values, labels with little information, and errors that most labels share."""
-  spec, ids = encoding.spec, encoding.value_to_id
+  ids = value_to_id(spec, encoding.encoding)
   occurring = set().union(*(label.counts for label in encoding.labels.values()))
   stores_ids, number = encoding.encoding != 'colors', len(encoding.labels)
   stores_class_ids = stores_ids and not spec.raw_ids
@@ -67,20 +67,20 @@ def _format_values(counts, are_ids) -> str:
 
 
 def count_by_split(
-  pairs: Sequence[PairStats], encoding: LabelEncoding
+  pairs: Sequence[PairStats], encoding: LabelEncoding, spec: LabelSpec
 ) -> dict[str | None, LabelCounts]:
   """Counts the pixels of the classes in each split; None is the key of pairs without a split."""
   counts = {}
   for pair in pairs:
     if label := encoding.labels.get(pair.label):
-      total = counts.get(pair.split, LabelCounts.zeros(encoding.spec.num_classes))
-      counts[pair.split] = total + label_counts(label, encoding.spec, encoding.encoding)
+      total = counts.get(pair.split, LabelCounts.zeros(spec.num_classes))
+      counts[pair.split] = total + label_counts(label, spec, encoding.encoding)
   return counts
 
 
 def check_classes(spec: LabelSpec, by_split: Mapping[str | None, LabelCounts]) -> Iterator[Issue]:
   """Finds classes that are missing, and data sets in which too many pixels are ignored."""
-  pixels = sum(count.pixels for count in by_split.values())
+  pixels = np.sum([count.pixels for count in by_split.values()], axis=0)
   train = by_split.get('train')
   for index, name in enumerate(spec.names):
     if not pixels[index]:

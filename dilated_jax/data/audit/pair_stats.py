@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import dataclasses
 import hashlib
+import pathlib
 
 import numpy as np
 from PIL import Image
@@ -83,7 +84,7 @@ def from_example(dataset: str, split: str, example: dict) -> PairStats:
     split: split of the example.
     example: 'image' uint8 (H, W, 3), 'label' uint8 (H, W) and 'name'.
   """
-  path = f'{dataset} {split}/{example["name"]}'
+  path = pathlib.Path(f'{dataset} {split}', example['name'])
   pair = Pair(example['name'], path, path, split)
   values = example['label']
   label_stats = count_values('gray', None, values)

@@ -156,11 +156,11 @@ def _make_report(pairs, issues, classes, stated, read) -> Report:
       for value, count in label.counts.items():
         values[value] = values.get(value, 0) + count
   if found and found.spec and found.labels:
-    value_issues = list(label_checks.check_values(found))
+    value_issues = list(label_checks.check_values(found, found.spec))
     with_one_class = sum(issue.kind == 'one class only' for issue in value_issues)
     if with_one_class > OFTEN_ONE_CLASS * len(labels):
       severities['one class only'] = 'note'
-    counts = label_checks.count_by_split(pairs, found)
+    counts = label_checks.count_by_split(pairs, found, found.spec)
     issues += [*value_issues, *label_checks.check_classes(found.spec, counts)]
   issues += label_checks.check_borders(pairs)
   issues += image_checks.check_gray(pairs)

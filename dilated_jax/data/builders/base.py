@@ -6,19 +6,17 @@ and passes both to `check_splits`; `PairBuilder` writes the result with TFDS.
 
 import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
-import contextlib
-import io
 from typing import NamedTuple
 
 from absl import logging
 import numpy as np
-import PIL.Image
 import tensorflow_datasets as tfds
 
 from dilated_jax import progress
 from dilated_jax.data import records
 from dilated_jax.data.archives import Tree
-from dilated_jax.errors import InputError, one_line
+from dilated_jax.data.builders import raw_images
+from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
 from dilated_jax.label_spec import IGNORE
 
@@ -129,7 +127,7 @@ def check_splits(
   work = [(split, pair) for split, pairs in splits.items() for pair in pairs]
   for split, pair in progress.track(work):
     try:
-      height, width = _check_image(tree, pair.image)
+      height, width = raw_images.check_image(tree, pair.image)
       ids, instances = read_label(tree, pair, (height, width))
       if ids.shape != (height, width):
         raise InputError(
@@ -189,80 +187,12 @@ def generate_features(
   """Yields (name, features) for TFDS; RGB images keep the bytes of their files."""
   for example in examples:
     content = tree.read(example.image)
-    with _open_image(tree, example.image, content) as image:
+    with raw_images.open_image(tree, example.image, content) as image:
       encoded = content if image.mode == 'RGB' else image.convert('RGB')
     features = {'image': encoded, 'label': example.label, 'name': example.name}
     if instances:
       features['instances'] = example.instances
     yield example.name, features
-
-
-def read_ids(tree: Tree, file: str) -> np.ndarray:
-  """Reads the raw ids of a label image: gray values, or palette indices.
-
-  Args:
-    tree: tree of the file.
-    file: name in the tree.
-
-  Returns:
-    integers (H, W), or (H, W, channels) if the file has colors.
-
-  Raises:
-    InputError: the file is damaged.
-  """
-  content = tree.read(file)
-  with _open_image(tree, file, content) as image:
-    ids = np.asarray(image)
-    if image.format == 'PNG' and image.mode == 'L':
-      ids = image_files.unscale_gray(ids, image_files.png_bit_depth(content))
-  return ids.astype(np.uint8) if ids.dtype == bool else ids
-
-
-def read_colors(tree: Tree, file: str) -> np.ndarray:
-  """Reads a color mask.
-
-  Args:
-    tree: tree of the file.
-    file: name in the tree.
-
-  Returns:
-    uint8 (H, W, 3), RGB.
-
-  Raises:
-    InputError: the file is damaged, is gray, or has transparent pixels.
-  """
-  with _open_image(tree, file, tree.read(file)) as image:
-    if image.mode not in ('P', 'RGB', 'RGBA'):
-      raise tree.error(file, f'is an image of mode {image.mode}, and labels here are color masks')
-    if image.mode == 'RGBA' and image.getextrema()[3] != (255, 255):
-      raise tree.error(file, 'is a label image with transparent pixels')
-    return np.asarray(image.convert('RGB'))
-
-
-def _check_image(tree, file) -> tuple[int, int]:
-  """Returns the height and width of an image, after a check that its file is complete."""
-  with _open_image(tree, file, tree.read(file)) as image:
-    width, height = image.size
-    if image.format != 'PNG':
-      image.load()
-  return height, width
-
-
-@contextlib.contextmanager
-def _open_image(tree, file, content):
-  """Opens an image without decoding it; all checksums of a PNG are compared first."""
-  try:
-    with PIL.Image.open(io.BytesIO(content)) as image:
-      if image.format == 'PNG':
-        image.verify()
-    with PIL.Image.open(io.BytesIO(content)) as image:
-      yield image
-  except InputError:
-    raise
-  except (*image_files.DECODING_ERRORS, PIL.Image.DecompressionBombError) as error:
-    unknown = isinstance(error, PIL.UnidentifiedImageError)
-    reason = 'not an image format' if unknown else one_line(error, 120)
-    raise tree.error(file, f'is not a complete image ({reason})') from error
 
 
 def _join_first(texts, separator, count=3) -> str:

@@ -3,7 +3,7 @@
 import functools
 
 from dilated_jax.data import archives
-from dilated_jax.data.builders import base
+from dilated_jax.data.builders import base, raw_images
 from dilated_jax.data.label_specs import CAMVID
 
 SPLITS = {'train': 367, 'val': 101, 'test': 233}
@@ -45,4 +45,4 @@ def find_pairs(tree) -> dict[str, list[base.FilePair]]:
 def read_label(tree, pair: base.FilePair, size):
   """Reads the class ids of a pair, for `base.check_splits`."""
   del size
-  return CAMVID.to_train_ids(base.read_ids(tree, pair.label), tree.locate(pair.label)), None
+  return CAMVID.to_train_ids(raw_images.read_ids(tree, pair.label), tree.locate(pair.label)), None

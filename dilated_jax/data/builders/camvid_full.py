@@ -8,7 +8,7 @@ import functools
 import re
 
 from dilated_jax.data import archives
-from dilated_jax.data.builders import base
+from dilated_jax.data.builders import base, raw_images
 from dilated_jax.data.builders.camvid import SPLITS
 from dilated_jax.data.label_specs import CAMVID
 from dilated_jax.errors import InputError
@@ -68,5 +68,5 @@ def find_pairs(tree) -> dict[str, list[base.FilePair]]:
 def read_label(tree, pair: base.FilePair, size):
   """Reads the class ids of a pair, for `base.check_splits`."""
   del size
-  mask = base.read_colors(tree, pair.label)
+  mask = raw_images.read_colors(tree, pair.label)
   return CAMVID.colors_to_train_ids(mask, tree.locate(pair.label)), None

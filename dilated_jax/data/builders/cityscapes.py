@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from dilated_jax.data import archives
-from dilated_jax.data.builders import base
+from dilated_jax.data.builders import base, raw_images
 from dilated_jax.data.label_specs import CITYSCAPES
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import IGNORE
@@ -84,10 +84,10 @@ def read_label(tree, pair: base.FilePair, size: tuple[int, int]) -> tuple[np.nda
   if not pair.label:
     return np.full(size, IGNORE, np.uint8), None
   spec = TRAIN_IDS if pair.label.endswith('_labelTrainIds.png') else CITYSCAPES
-  ids = spec.to_train_ids(base.read_ids(tree, pair.label), tree.locate(pair.label))
+  ids = spec.to_train_ids(raw_images.read_ids(tree, pair.label), tree.locate(pair.label))
   if not pair.instances:
     return ids, None
-  _check_instances(base.read_ids(tree, pair.instances), ids, tree.locate(pair.instances))
+  _check_instances(raw_images.read_ids(tree, pair.instances), ids, tree.locate(pair.instances))
   return ids, tree.read(pair.instances)
 
 

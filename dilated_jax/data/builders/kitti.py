@@ -18,7 +18,7 @@ as github.com/fvisin/dataset_loaders. The folder GT_ind/ next to GT/ is not read
 import pathlib
 
 from dilated_jax.data import archives
-from dilated_jax.data.builders import base
+from dilated_jax.data.builders import base, raw_images
 from dilated_jax.data.label_specs import KITTI
 from dilated_jax.errors import InputError
 
@@ -102,5 +102,5 @@ def find_pairs(tree, layout) -> dict[str, list[base.FilePair]]:
 def read_label(tree, pair: base.FilePair, size):
   """Reads the class ids of a pair, for `base.check_splits`."""
   del size
-  mask = base.read_colors(tree, pair.label)
+  mask = raw_images.read_colors(tree, pair.label)
   return KITTI.colors_to_train_ids(mask, tree.locate(pair.label)), None

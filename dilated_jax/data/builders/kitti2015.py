@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from dilated_jax.data import archives
-from dilated_jax.data.builders import base
+from dilated_jax.data.builders import base, raw_images
 from dilated_jax.data.label_specs import CITYSCAPES
 from dilated_jax.label_spec import IGNORE
 
@@ -47,4 +47,6 @@ def read_label(tree, pair: base.FilePair, size: tuple[int, int]) -> tuple[np.nda
   """Reads the class ids of a pair, for `base.check_splits`."""
   if not pair.label:
     return np.full(size, IGNORE, np.uint8), None
-  return CITYSCAPES.to_train_ids(base.read_ids(tree, pair.label), tree.locate(pair.label)), None
+  return CITYSCAPES.to_train_ids(
+    raw_images.read_ids(tree, pair.label), tree.locate(pair.label)
+  ), None

@@ -59,7 +59,7 @@ def plan(seed: int) -> Plan:
   width = round(0.95 * height)
   x, y = int(rng.integers(0, WIDTH - width + 1)), int(rng.integers(0, HEIGHT - height + 1))
   box = (x, y, x + width, y + height)
-  taken = [box]
+  taken: list[tuple[float, float, float, float]] = [box]
 
   triangles = []
   wanted = rng.integers(3, 7)

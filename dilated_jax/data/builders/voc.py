@@ -13,7 +13,7 @@ from absl import logging
 import scipy.io
 
 from dilated_jax.data import archives
-from dilated_jax.data.builders import base
+from dilated_jax.data.builders import base, raw_images
 from dilated_jax.data.label_specs import VOC
 from dilated_jax.errors import InputError, one_line
 
@@ -138,5 +138,5 @@ def read_label(tree: archives.Tree, pair: base.FilePair, size: tuple[int, int]):
       reason = one_line(f'{type(error).__name__}: {error}')
       raise tree.error(pair.label, f'has no GTcls.Segmentation ({reason})') from error
   else:
-    mask = base.read_ids(tree, pair.label)
+    mask = raw_images.read_ids(tree, pair.label)
   return VOC.to_train_ids(mask, tree.locate(pair.label)), None

@@ -63,17 +63,27 @@ def read_description(path) -> dict:
     content = json.loads((path / CLASSES_FILE).read_text())
     _ = content['detected']['folder'], content['detected']['fingerprint']
   except (OSError, ValueError, LookupError, TypeError):
-    raise InputError(
-      f'{path}: the prepared data set is damaged ({CLASSES_FILE}); delete it and prepare it again'
-    ) from None
+    raise _damaged(path) from None
   return content
 
 
 def prepared_classes(path) -> LabelSpec:
-  """Returns the classes of the folder that was prepared in `path`."""
+  """Returns the classes of the folder that was prepared in `path`.
+
+  Raises:
+    InputError: the prepared data set is damaged.
+  """
   read_description(path)
   stated = read_classes_file(pathlib.Path(path) / CLASSES_FILE)
+  if not (stated.names and stated.palette and stated.mean):
+    raise _damaged(path)
   return LabelSpec(NAME, stated.names, stated.palette, stated.mean)
+
+
+def _damaged(path) -> InputError:
+  return InputError(
+    f'{path}: the prepared data set is damaged ({CLASSES_FILE}); delete it and prepare it again'
+  )
 
 
 def check_unchanged(path, root) -> None:

@@ -20,12 +20,12 @@ MIN_STRAY_VALUES = 8
 
 
 def infer_classes(
-  labels: Mapping[pathlib.Path, LabelStats], encoding: str, stated: StatedClasses, root
+  labels: Mapping[str, LabelStats], encoding: str, stated: StatedClasses, root
 ) -> tuple[LabelSpec, list[str]]:
   """Infers the classes of label images, as far as `classes.json` does not state them.
 
   Args:
-    labels: all label images, with values in the encoding.
+    labels: all label images by file, with values in the encoding.
     encoding: from `encoding.detect_encoding`.
     stated: what `classes.json` states.
     root: folder of `classes.json`, for messages.

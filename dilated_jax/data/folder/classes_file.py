@@ -11,6 +11,7 @@ ignore. `detected` is information about a prepared folder, and is not read.
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from dilated_jax.errors import InputError, one_line
 from dilated_jax.label_spec import IGNORE
@@ -77,7 +78,7 @@ def _read_json(path) -> dict:
   return content
 
 
-def _read_field(path, content, name, is_valid, expected):
+def _read_field(path, content, name, is_valid, expected) -> Any:
   values = content.get(name)
   if values is None:
     return None
@@ -101,8 +102,9 @@ def _check(path, stated: StatedClasses) -> None:
   if stated.mean is not None and len(stated.mean) != 3:
     raise InputError(f'{path}: "mean" must be three numbers: red, green and blue')
   ignored = stated.ignored_ids or ()
-  if len(names or palette or ()) > 256 - len(ignored):
-    raise InputError(f'{path}: "ignore" leaves too few ids for {len(names or palette)} classes')
+  count = len(names or palette or ())
+  if count > 256 - len(ignored):
+    raise InputError(f'{path}: "ignore" leaves too few ids for {count} classes')
   if both := [value for value in ids or () if value in ignored]:
     raise InputError(f'{path}: {both[0]} is in "ids" and in "ignore"')
   if both := [color for color in palette or () if color in stated.ignored_colors]:

@@ -165,7 +165,7 @@ def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
   _raise_problems([each for each in results if isinstance(each, str)], len(results))
 
   splits, split_note = assign_splits(pairing.pairs)
-  labels = {pair.label: label for pair, (_, label) in zip(pairing.pairs, results, strict=True)}
+  labels = {str(pair.label): label for pair, (_, label) in zip(pairing.pairs, results, strict=True)}
   encoding, labels = detect_encoding(labels, stated)
   spec, label_notes = infer_classes(labels, encoding, stated, root)
   _raise_problems(invalid_labels(labels, spec, encoding), len(results))
@@ -175,7 +175,7 @@ def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
   for pair, (image_sum, _) in zip(pairing.pairs, results, strict=True):
     if pair.image in train:
       color_sum += image_sum
-      counts += label_counts(labels[pair.label], spec, encoding)
+      counts += label_counts(labels[str(pair.label)], spec, encoding)
   mean = stated.mean or tuple(round(value, 2) for value in (color_sum / counts.total).tolist())
   notes = (
     f'{root}: {len(pairing.pairs)} images with labels ({pairing.layout})',

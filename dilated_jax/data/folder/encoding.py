@@ -1,7 +1,6 @@
 """How label images store classes: as ids, as ids in three channels, or as colors."""
 
 from collections.abc import Mapping
-import pathlib
 
 import numpy as np
 
@@ -15,12 +14,12 @@ ENCODINGS = ('ids', 'channels', 'colors')  # 'channels' are ids in three equal c
 
 
 def detect_encoding(
-  labels: Mapping[pathlib.Path, LabelStats], stated: StatedClasses
-) -> tuple[str, dict[pathlib.Path, LabelStats]]:
+  labels: Mapping[str, LabelStats], stated: StatedClasses
+) -> tuple[str, dict[str, LabelStats]]:
   """Detects the encoding of label images from their content.
 
   Args:
-    labels: all label images.
+    labels: all label images, by file.
     stated: classes that are known already.
 
   Returns:
@@ -84,9 +83,7 @@ def label_counts(label: LabelStats, spec: LabelSpec, encoding: str) -> LabelCoun
   return LabelCounts.from_pixels(class_pixels(label, spec, encoding), height * width)
 
 
-def invalid_labels(
-  labels: Mapping[pathlib.Path, LabelStats], spec: LabelSpec, encoding: str
-) -> list[str]:
+def invalid_labels(labels: Mapping[str, LabelStats], spec: LabelSpec, encoding: str) -> list[str]:
   """Returns a message for each label image that has values of no class."""
   valid, messages = value_to_id(spec, encoding).keys(), []
   for path, label in labels.items():

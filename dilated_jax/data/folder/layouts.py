@@ -50,8 +50,9 @@ def find_pairs(root) -> Pairing:
   if lists:
     names = ' and '.join(path.name for files in lists.values() for path in files)
     layout = f'{layout}, listed in {names}' if layout else f'listed in {names}'
-    roots = tuple([root, *(each[side] for each in folders)] for side in (0, 1))
-    return apply_lists(lists, pairs, problems, roots, layout)
+    image_roots = [root, *(images for images, _, _ in folders)]
+    label_roots = [root, *(labels for _, labels, _ in folders)]
+    return apply_lists(lists, pairs, problems, (image_roots, label_roots), layout)
   return Pairing.sorted(pairs, problems, (), layout)
 
 

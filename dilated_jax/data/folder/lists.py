@@ -60,11 +60,13 @@ def apply_lists(
     for fields in _read_lists(files):
       paths = [_find_file(text, *folders) for text, folders in zip(fields, roots)]
       pair = None
-      if len(fields) == 2 and all(paths):
-        pair = Pair(matching.image_name(paths[0]), *paths, split)
-      elif len(fields) == 1:
-        path = paths[0] and paths[0].resolve()
-        pair = by_path.get(path) or by_name.get(fields[0]) or by_name.get(_name(fields[0]))
+      if len(fields) == 2:
+        image, label = paths
+        if image and label:
+          pair = Pair(matching.image_name(image), image, label, split)
+      else:
+        pair = by_path.get(paths[0].resolve()) if paths[0] else None
+        pair = pair or by_name.get(fields[0]) or by_name.get(_name(fields[0]))
       if pair is None:
         missing = next((text for text, path in zip(fields, paths) if not path), fields[0])
         image_exists = len(fields) == 1 and (paths[0] or _name(fields[0]) in unlabeled)

@@ -67,7 +67,7 @@ class Pairing:
     cls, pairs: Sequence[Pair], problems: Sequence[Problem], unlisted: Sequence[str], layout: str
   ) -> 'Pairing':
     """Makes a pairing of unsorted pairs."""
-    order = {split: index for index, split in enumerate(SPLITS)}
+    order: dict[str | None, int] = {split: index for index, split in enumerate(SPLITS)}
     pairs = sorted(pairs, key=lambda pair: (order.get(pair.split, len(SPLITS)), pair.name))
     return cls(tuple(pairs), tuple(problems), tuple(unlisted), layout)
 

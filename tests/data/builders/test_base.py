@@ -10,7 +10,7 @@ import pytest
 
 from dilated_jax import data
 from dilated_jax.data import archives
-from dilated_jax.data.builders import base
+from dilated_jax.data.builders import base, raw_images
 from dilated_jax.errors import InputError
 from tests import raw_files
 
@@ -24,7 +24,7 @@ def tree_of(root, files):
 def test_gray_of_any_depth_is_read_as_it_is_stored(tmp_path, bits):
   ids = np.random.default_rng(0).integers(0, 2**bits, (5, 7), np.uint8)
   tree = tree_of(tmp_path, {'a.png': gray_png(ids, bits)})
-  np.testing.assert_array_equal(base.read_ids(tree, 'kit/a.png'), ids)
+  np.testing.assert_array_equal(raw_images.read_ids(tree, 'kit/a.png'), ids)
 
 
 def gray_png(ids, bits) -> bytes:
@@ -47,14 +47,14 @@ def test_palettes_and_16_bits_are_read_as_they_are_stored(tmp_path):
   many = 1000 * ids.astype(np.uint16) + 26000
   palette = raw_files.palette_png(ids, [(9, 9, 9), (0, 0, 0), (200, 0, 0)])
   tree = tree_of(tmp_path, {'a.png': palette, 'b.png': raw_files.png(many)})
-  np.testing.assert_array_equal(base.read_ids(tree, 'kit/a.png'), ids)
-  np.testing.assert_array_equal(base.read_ids(tree, 'kit/b.png'), many)
-  assert base.read_colors(tree, 'kit/a.png')[ids == 2].tolist()[0] == [200, 0, 0]
+  np.testing.assert_array_equal(raw_images.read_ids(tree, 'kit/a.png'), ids)
+  np.testing.assert_array_equal(raw_images.read_ids(tree, 'kit/b.png'), many)
+  assert raw_images.read_colors(tree, 'kit/a.png')[ids == 2].tolist()[0] == [200, 0, 0]
   with pytest.raises(
     InputError,
     match=r'kit/b\.png: is an image of mode .* labels here are color masks; unpack Kit again',
   ):
-    base.read_colors(tree, 'kit/b.png')
+    raw_images.read_colors(tree, 'kit/b.png')
 
 
 def jpeg(array) -> bytes:
@@ -74,7 +74,10 @@ def test_a_picture_that_breaks_off(tmp_path, kind):
   def check(name):
     splits = {'train': [base.FilePair(name, f'kit/{name}.x', f'kit/{name}.y')]}
     return base.check_splits(
-      tree, splits, lambda tree, pair, size: (base.read_ids(tree, pair.label), None), {'train': 1}
+      tree,
+      splits,
+      lambda tree, pair, size: (raw_images.read_ids(tree, pair.label), None),
+      {'train': 1},
     )
 
   (example,) = check('a')['train']
