@@ -13,7 +13,7 @@ NUM_SCENES = 7
 
 
 class Pair:
-  """A picture and a label that a test may spoil."""
+  """An image and a label that a test may damage."""
 
   def __init__(self, root, split, name, image, ids):
     self.image = root / 'images' / split / f'{name}.png'
@@ -64,7 +64,7 @@ def run(root, num_classes=NUM_SCENES, **options):
 
 
 def found(report, *severities):
-  """(kind, file name) of all faults."""
+  """(kind, file name) of all issues."""
   return {
     (finding.kind, issue.file.rsplit('/')[-1])
     for finding in report.findings
@@ -295,7 +295,7 @@ ACROSS = (copied_file, saved_again_brighter)
 
 
 def plant(pairs):
-  """Plants every fault once; returns what must be found and all names of spoilt pairs."""
+  """Plants every issue once; returns those to be found, and the names of all damaged pairs."""
   train, val = (iter([p for p in pairs if p.image.parent.name == s]) for s in ('train', 'val'))
   planted, touched = [], set()
   for fault in ALONE:

@@ -26,7 +26,7 @@ def pan(seed, count, step=4):
 
 
 def test_a_film_in_two_splits(tmp_path):
-  """Frames of one film are told by their names and their looks, names alone are a hint."""
+  """Frames of a video are found by names and similarity; names alone only give a note."""
   pairs = draw(tmp_path, 8, 4)
   for index, (image, ids) in enumerate(pan(77, 12, 12)):
     Pair(tmp_path, 'train' if index < 8 else 'val', f'film_{index:04}', image, ids)

@@ -127,7 +127,7 @@ def test_a_number_of_classes_that_is_none():
 
 
 def test_random_bytes_are_never_more_than_a_fault(tmp_path):
-  """Damaged files of every format are faults, whatever Pillow makes of them."""
+  """Damaged files of every format give issues, whatever Pillow makes of them."""
   rng = np.random.default_rng(0)
   image, ids = scenes.draw(0)
   for number, suffix in enumerate(['.png', '.jpg', '.bmp', '.gif', '.tif', '.webp', '.ppm'] * 6):
