@@ -31,7 +31,7 @@ from dilated_jax import xla_flags
 if TYPE_CHECKING:
   import numpy as np
 
-  from dilated_jax import (  # noqa: F401
+  from dilated_jax import (
     crf,
     data,
     evaluation,
@@ -52,29 +52,45 @@ __version__ = '0.1.0'
 
 xla_flags.set_defaults()  # Before JAX makes its first array.
 
-_ROOMS = (
-  'crf', 'data', 'evaluation', 'images', 'inference', 'models', 'nn', 'signal', 'training',
-  'weights',
-)  # fmt: skip
-__getattr__, _, _ = lazy_loader.attach(
-  __name__,
-  _ROOMS,
-  {
-    'errors': ['InputError'],
-    'inference.prediction': ['Prediction'],
-    'models.segmenter': ['Segmenter'],
-  },
-)
 __all__ = [
   'InputError',
   'Prediction',
   'Segmenter',
   '__version__',
   'create_model',
+  'crf',
+  'data',
+  'evaluation',
+  'images',
+  'inference',
   'load',
+  'models',
+  'nn',
   'predict',
-  *_ROOMS,
+  'signal',
+  'training',
+  'weights',
 ]
+__getattr__, _, _ = lazy_loader.attach(
+  __name__,
+  [
+    'crf',
+    'data',
+    'evaluation',
+    'images',
+    'inference',
+    'models',
+    'nn',
+    'signal',
+    'training',
+    'weights',
+  ],
+  {
+    'errors': ['InputError'],
+    'inference.prediction': ['Prediction'],
+    'models.segmenter': ['Segmenter'],
+  },
+)
 
 
 def __dir__() -> list[str]:

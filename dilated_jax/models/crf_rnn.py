@@ -1,6 +1,6 @@
 """Any network of ours with a CRF-RNN behind it, trained in a stage of its own or end to end."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import flax.linen as nn
 
@@ -38,7 +38,7 @@ class CrfRnnModel(nn.Module):
   train_bandwidths: bool
 
   def setup(self):
-    nn.share_scope(self, self.network)
+    nn.share_scope(self, cast(nn.Module, self.network))
     pixels = self.full_size
     self.crf = CrfRnn(
       self.num_classes,

@@ -194,10 +194,11 @@ def v3(num_classes: int, options: DeepLabV3Options) -> Architecture:
     strided='1x1' if paper else '3x3',
     multi_grid=options.multi_grid or ((1, 2, 4) if paper else (1,)),
   )
-  table = body + pyramid(body[-1].name, max(1, round(256 * options.width)), options.stride, norm)
+  channels = max(1, round(256 * options.width))
+  table = body + pyramid(body[-1].name, channels, options.stride, norm)
   if not paper:
     last = dataclasses.replace(table[-1], dropout=options.dropout)
-    table = (*table[:-1], last, resnet.normed('head', last.channels, norm, kernel=3, padding=1))
+    table = (*table[:-1], last, resnet.normed('head', channels, norm, kernel=3, padding=1))
   table += (Layer('final', kernel=1, channels=num_classes, init='classifier'),)
   return Architecture(table, auxiliary=resnet.auxiliary(body, num_classes, options))
 

@@ -6,6 +6,7 @@ file.
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from dilated_jax.nn import geometry, ops
 from dilated_jax.nn.stack import Stack
@@ -37,12 +38,12 @@ class Dilation(nn.Module):
   context_table: Table = ()
   auxiliary_table: Table = ()
   scales: tuple[float, ...] = (1.0,)
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   remat: bool = False
   axis_name: str | None = None
 
   def setup(self):
-    options = dict(dtype=self.dtype, remat=self.remat, axis_name=self.axis_name)
+    options: dict[str, Any] = dict(dtype=self.dtype, remat=self.remat, axis_name=self.axis_name)
     self.front_end = Stack(self.front_end_table, self.auxiliary_table, **options)
     if self.context_table:
       self.context = Stack(self.context_table, **options)
@@ -71,18 +72,21 @@ class Dilation(nn.Module):
 
   def apply_front_end(self, images, train: bool = False):
     """The front end alone: its class scores (N, h, w, num_classes)."""
-    scores = None
-    for scale in self.scales:
-      size = [max(1, round(side * scale)) for side in images.shape[1:3]]
-      given = images if scale == 1 else ops.resize(images, size, align_corners=False)
-      found = self.front_end(given, train)
-      if scores is not None:
-        found = jnp.maximum(scores, ops.resize(found, scores.shape[1:3], align_corners=False))
-      scores = found
+    scores = self._scores_at(self.scales[0], images, train)
+    for scale in self.scales[1:]:
+      found = self._scores_at(scale, images, train)
+      scores = jnp.maximum(scores, ops.resize(found, scores.shape[1:3], align_corners=False))
     if self.upsampling and not self.margin:  # FCN: cells that no pixel is blended from.
       last = [geometry.window(self.upsampling, side - 1)[1] for side in images.shape[1:3]]
       scores = scores[:, : last[0] + 1, : last[1] + 1]
     return scores
+
+  def _scores_at(self, scale: float, images, train: bool):
+    """The class scores of the images at another size."""
+    if scale != 1:
+      size = [max(1, round(side * scale)) for side in images.shape[1:3]]
+      images = ops.resize(images, size, align_corners=False)
+    return self.front_end(images, train)
 
   def apply_context(self, scores, train: bool = False):
     """The context module alone, on scores (N, h, w, num_classes); without one, the scores.

@@ -28,7 +28,7 @@ def pspnet(num_classes: int, options: ResnetOptions) -> Architecture:
   """
   norm = options.norm
   body = resnet.backbone(options, strided='1x1', stem='3x3')
-  given, quarter = body[-1].name, max(1, body[-2].channels // 4)
+  given, quarter = body[-1].name, resnet.quarter(body[-2])
   table, maps = list(body), [given]
   for count in BINS:
     table += [

@@ -89,8 +89,14 @@ def backbone(
 
 def normed(name: str, channels: int, norm: Norm | None = None, **more) -> Layer:
   """A convolution without bias, normalized; 1x1 and with ReLU unless told otherwise."""
-  more: dict[str, Any] = dict(kernel=1, activation='relu') | more
-  return Layer(name, channels=channels, norm=norm or 'batch', bias=False, **more)
+  options: dict[str, Any] = dict(kernel=1, activation='relu') | more
+  return Layer(name, channels=channels, norm=norm or 'batch', bias=False, **options)
+
+
+def quarter(layer: Layer) -> int:
+  """A quarter of a layer's channels, 1 at least: the width of what reads the end of a ResNet."""
+  assert layer.channels, f'{layer.name} is no convolution'
+  return max(1, layer.channels // 4)
 
 
 def head(body: Table, num_classes: int, *, group: int, norm: Norm | None) -> Table:
@@ -109,11 +115,10 @@ def head(body: Table, num_classes: int, *, group: int, norm: Norm | None) -> Tab
     The rows behind those of the body: head and final, or aux and aux_final.
   """
   units = [layer for layer in body if layer.name.startswith(f'layer{group}_')]
-  channels = max(1, units[-2].channels // 4)
   name, final = ('head', 'final') if group == 4 else ('aux', 'aux_final')
   options = dict(kernel=3, padding=1, inputs=(units[-1].name,), dropout=0.1)
   return (
-    normed(name, channels, norm, **options),
+    normed(name, quarter(units[-2]), norm, **options),
     Layer(final, kernel=1, channels=num_classes, init='classifier'),
   )
 

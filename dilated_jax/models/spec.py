@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import cast
 
 from dilated_jax.errors import InputError, first_line
 from dilated_jax.models import registry
@@ -42,7 +43,8 @@ class ModelSpec:
 
   def create(self) -> SegmentationModel:
     """The network, from `models.create`."""
-    return registry.create(self.model, len(self.classes), **self.options)
+    model = registry.create(self.model, len(self.classes), **self.options)
+    return cast(SegmentationModel, model)  # `load_spec` refuses others.
 
   def to_json(self) -> dict:
     """What `model.json` holds: of the options those that are not the network's defaults.
