@@ -48,6 +48,7 @@ lint: development
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
 	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/basedpyright
 
 format: development
 	@$(RUN) -m ruff check --fix

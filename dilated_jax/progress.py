@@ -1,11 +1,15 @@
 """Progress of long work: a bar on a terminal, and a log line every few seconds elsewhere."""
 
+from collections.abc import Iterable, Iterator, Sized
 import contextlib
 import sys
 import time
+from typing import TypeVar
 
 from absl import logging
 import tqdm
+
+T = TypeVar('T')
 
 
 class Meter:
@@ -74,7 +78,9 @@ def format_duration(seconds: float) -> str:
   return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'
 
 
-def track(iterable, total: int | None = None, unit: str = 'images', every: float = 10.0):
+def track(
+  iterable: Iterable[T], total: int | None = None, unit: str = 'images', every: float = 10.0
+) -> Iterator[T]:
   """Yields from `iterable` and shows progress: a bar on a terminal, log lines elsewhere.
 
   Args:
@@ -86,7 +92,10 @@ def track(iterable, total: int | None = None, unit: str = 'images', every: float
   Yields:
     the items.
   """
-  total = len(iterable) if total is None else total
+  if total is None and isinstance(iterable, Sized):
+    total = len(iterable)
+  if total is None:
+    raise TypeError('an iterable without a length needs `total`')
   if sys.stderr.isatty():
     yield from tqdm.tqdm(iterable, total=total, unit=f' {unit}', dynamic_ncols=True)
     return

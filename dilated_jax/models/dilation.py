@@ -4,6 +4,8 @@ And those of others, whose scores the same context module refines: their tables 
 file.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
