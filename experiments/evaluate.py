@@ -169,11 +169,17 @@ def readers(values, classes, pairs):
     order = data.classes(values.prediction_order)
   predicted, true = zip(*pairs, strict=True)
   return (
-    label_files.detect_reader(
-      predicted, classes, 'predictions', kind=values.predictions_are, order=order
-    ),
-    label_files.detect_reader(true, classes, 'labels', kind=values.labels_are),
+    detect_reader(predicted, classes, 'predictions', values.predictions_are, order),
+    detect_reader(true, classes, 'labels', values.labels_are),
   )
+
+
+def detect_reader(paths, classes, role, kind, order=None):
+  """The reader of a folder; its messages name the flag of the folder."""
+  try:
+    return label_files.detect_reader(paths, classes, role, kind=kind, order=order)
+  except InputError as error:
+    raise InputError(str(error).replace('`kind=', f'`{role}_are=')) from None
 
 
 def instances(label):

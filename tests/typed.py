@@ -4,11 +4,16 @@ import jaxtyping
 
 MODULES = (
   'dilated_jax.crf',
+  'dilated_jax.evaluation.boundaries',
+  'dilated_jax.evaluation.metrics',
+  'dilated_jax.evaluation.protocols',
   'dilated_jax.nn.costs',
   'dilated_jax.nn.geometry',
   'dilated_jax.nn.initializers',
   'dilated_jax.nn.ops',
   'dilated_jax.nn.stack',
+  'dilated_jax.signal',
+  'dilated_jax.training.losses',
 )
 
 

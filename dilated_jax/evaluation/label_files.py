@@ -1,16 +1,18 @@
-"""What the label pictures of a folder hold, and reading them as the labels of a data set.
+"""Reads the label images of a folder as labels of a data set, whatever they hold.
 
-Label pictures hold numbers (gray, or indices of a palette) or colors. The numbers are class ids,
-in the order of the data set or of whatever made them; for Cityscapes they may be official ids. A
-folder tells which by file names, by `predictions.json`, or by its content as a whole; where none of
-them decides, nothing is guessed.
+Label images hold numbers (gray values, or indices of a palette) or colors. Numbers are class ids,
+in the order of the data set or of the program that wrote them; for Cityscapes they may be official
+ids. The kind is detected from the file names, from `predictions.json`, or from the content of all
+files together. If none of these decides, nothing is guessed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
+import os
 import pathlib
 
+from jaxtyping import UInt8
 import numpy as np
 
 from dilated_jax.errors import InputError
@@ -22,14 +24,14 @@ KINDS = ('ids', 'train_ids', 'colors')
 
 @dataclasses.dataclass(frozen=True)
 class LabelReader:
-  """Reads the label pictures of one folder.
+  """Reads the label images of one folder.
 
   Attributes:
     classes: of the data set.
-    order: the same classes in the order in which the pictures have them.
-    kinds: one of `KINDS` for each path: 'ids' are the official ids of a data set that tells them
-      from class ids, 'train_ids' class ids, 'colors' RGB colors.
-    description: says in words how the pictures are read.
+    order: the same classes, in the order of the numbers in the images.
+    kinds: one of `KINDS` for each path: 'ids' are official ids, in a data set where these differ
+      from class ids; 'train_ids' are class ids, and 'colors' RGB colors.
+    description: how the images are read, in words.
   """
 
   classes: LabelSpec
@@ -37,18 +39,18 @@ class LabelReader:
   kinds: Mapping[pathlib.Path, str]
   description: str
 
-  def read(self, path) -> np.ndarray:
-    """Reads a label picture.
+  def read(self, path: pathlib.Path) -> UInt8[np.ndarray, 'h w']:
+    """Reads a label image.
 
     Args:
       path: one of `kinds`.
 
     Returns:
-      (H, W) uint8, the values of the data set's own label files, for `classes.to_train_ids`; 255
-      for pixels of no class.
+      The values that the data set's own label files have, for `classes.to_train_ids`; 255 for
+      pixels of no class.
 
     Raises:
-      InputError: the picture isn't of the kind, or holds what is no class.
+      InputError: the image is not of its kind, or holds values that are not classes.
     """
     kind = self.kinds[path]
     if kind == 'ids':
@@ -57,29 +59,34 @@ class LabelReader:
       ids = self.order.colors_to_train_ids(image_files.read_colors(path), path)
     else:
       ids = _without_official_ids(self.order).to_train_ids(image_files.read_label(path), path)
-    places = self.classes.class_order(self.order.names, 'the pictures')
+    positions = self.classes.class_order(self.order.names, 'the images')
     values = np.full(256, IGNORE, np.uint8)
-    values[: len(places)] = np.take(self.classes.raw_ids or range(len(places)), places)
+    values[: len(positions)] = np.take(self.classes.raw_ids or range(len(positions)), positions)
     return values[ids]
 
 
 def detect_reader(
-  paths, classes: LabelSpec, role: str, *, kind: str | None = None, order: LabelSpec | None = None
+  paths: Sequence[pathlib.Path],
+  classes: LabelSpec,
+  role: str,
+  *,
+  kind: str | None = None,
+  order: LabelSpec | None = None,
 ) -> LabelReader:
-  """Finds out how the label pictures of a folder are to be read.
+  """Detects how the label images of a folder must be read.
 
   Args:
-    paths: all label pictures of the folder that will be read.
+    paths: all label images of the folder that will be read.
     classes: of the data set.
-    role: 'labels' or 'predictions', for messages and for the flags that they name.
-    kind: one of `KINDS`, or None to find out.
-    order: the classes in the order in which the pictures have them; None for that of `classes`.
+    role: 'labels' or 'predictions', for messages.
+    kind: one of `KINDS`; None detects it.
+    order: the classes, in the order of the numbers in the images; None: in that of `classes`.
 
   Returns:
-    a LabelReader.
+    The reader.
 
   Raises:
-    InputError: names and content don't tell, or contradict each other, `kind` or `order`.
+    InputError: names and content do not decide, or contradict each other, `kind` or `order`.
   """
   if order:
     classes.class_order(order.names, f'the {role}')
@@ -89,13 +96,13 @@ def detect_reader(
     kind = 'train_ids'
   for path, named in names.items():
     if kind and named and named != kind:
-      raise InputError(f'{path}: its name says {named} and --{role}_are={kind} contradicts it')
+      raise InputError(f'{path}: its name says {named}, which contradicts `kind={kind!r}`')
   kinds = {path: named for path, named in names.items() if named}
   unnamed, reasons = [path for path in names if path not in kinds], []
   if kinds:
     reasons.append('by their names')
   if unnamed:
-    reason = f'as --{role}_are says'
+    reason = 'as requested'
     if not kind:
       kind, reason = _by_content(unnamed, classes, role, order)
     reasons.append(reason)
@@ -114,14 +121,15 @@ def detect_reader(
   return LabelReader(classes, order or classes, kinds, description)
 
 
-def read_class_order(folder) -> LabelSpec | None:
-  """Reads the `predictions.json` that `predict` leaves beside its label maps.
+def read_class_order(folder: str | os.PathLike) -> LabelSpec | None:
+  """Reads the `predictions.json` that `predict` writes next to its label maps.
 
   Args:
-    folder: of label maps.
+    folder: of the label maps.
 
   Returns:
-    the classes in the order that the label maps have, named after the file; None without the file.
+    The classes, in the order of the numbers in the label maps, with the file as their name. None if
+    there is no such file.
 
   Raises:
     InputError: the file is damaged.
@@ -152,7 +160,7 @@ def _without_official_ids(classes: LabelSpec) -> LabelSpec:
 def _by_name(path, official: bool) -> str | None:
   suffix = matching.label_kind(path)
   if suffix == 'instanceIds':
-    raise InputError(f'{path}: is an instance map; label pictures are wanted (*_labelIds.png)')
+    raise InputError(f'{path}: is an instance map; label images are needed (*_labelIds.png)')
   kinds = {
     'labelIds': 'ids',
     'labelTrainIds': 'train_ids',
@@ -163,7 +171,7 @@ def _by_name(path, official: bool) -> str | None:
 
 
 def _by_content(paths, classes, role, order) -> tuple[str, str]:
-  """Kind of pictures whose names say nothing, and how it was found."""
+  """The kind of images whose names do not state it, and the reason in words."""
   stored = {path: image_files.read_mode_and_palette(path) for path in paths}
   colored = [path for path in paths if stored[path][0] == 'colors']
   if colored and len(colored) < len(paths):
@@ -172,7 +180,7 @@ def _by_content(paths, classes, role, order) -> tuple[str, str]:
       f'{colored[0]} is a color mask and {other} is none; a folder of {role} holds one kind'
     )
   if colored:
-    return 'colors', 'as the pictures are RGB'
+    return 'colors', 'as the images are RGB'
   if order:
     return 'train_ids', 'as their order is given'
   palettes = [palette for _, palette in stored.values() if palette is not None]
@@ -183,14 +191,14 @@ def _by_content(paths, classes, role, order) -> tuple[str, str]:
     if _all_known(zip(paths, palettes, strict=True), classes.color_to_id):
       return 'colors', f'as their palettes hold colors of {classes.name} in an order of their own'
   if not classes.raw_ids:
-    return 'train_ids', 'as the pictures hold numbers'
+    return 'train_ids', 'as the images hold numbers'
   return _by_values(paths, classes, role)
 
 
-def _all_known(pictures_and_palettes, colors) -> bool:
-  """Whether palette pictures use colors of the data set only, and not just those to ignore."""
+def _all_known(paths_and_palettes, colors) -> bool:
+  """Whether images with palettes use colors of the data set only, and not just ignored ones."""
   found = set()
-  for path, palette in pictures_and_palettes:
+  for path, palette in paths_and_palettes:
     used = np.unique(image_files.read_label(path))
     if used[-1] >= len(palette):
       return False
@@ -201,18 +209,18 @@ def _all_known(pictures_and_palettes, colors) -> bool:
 
 
 def _by_values(paths, classes, role) -> tuple[str, str]:
-  """Tells official ids from train ids."""
+  """Distinguishes official ids from train ids."""
   seen = set()
   for path in paths:
     seen.update(np.unique(image_files.read_label(path)).tolist())
     large = [value for value in seen - {IGNORE} if value >= classes.num_classes]
     if large:
-      return 'ids', f'as {min(large)} occurs, which is no train id'
+      return 'ids', f'as {min(large)} occurs, which is not a train id'
   void = sorted(seen & {IGNORE, *classes.void})
   if void:
     listed = ', '.join(map(str, void[:3]))
     return 'train_ids', f'as only train ids occur, of which {listed} as official ids would be void'
   raise InputError(
     f'{paths[0].parent}: the values of these {role} ({", ".join(map(str, sorted(seen)))}) can be '
-    f'official ids or train ids: say which with --{role}_are=ids or --{role}_are=train_ids'
+    "official ids or train ids: say which with `kind='ids'` or `kind='train_ids'`"
   )

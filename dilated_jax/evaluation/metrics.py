@@ -1,32 +1,40 @@
 """Scores of a segmentation, from one integer confusion matrix summed over a whole split."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxtyping import Float, Int64, Integer, Real, Shaped
 import numpy as np
 
 from dilated_jax.errors import InputError
 
 
-def confusion_matrix(labels, predictions, num_classes: int, ignore: int = 255) -> np.ndarray:
+def confusion_matrix(
+  labels: Integer[np.ndarray, '*pixels'],
+  predictions: Integer[np.ndarray, '*pixels'],
+  num_classes: int,
+  ignore: int = 255,
+) -> Int64[np.ndarray, '{num_classes} {num_classes}']:
   """Counts pixels by true and predicted class.
 
-  The counts are int64 and live on the host: JAX counts in 32 bits unless told otherwise, and the
-  500 validation pictures of Cityscapes alone hold 1.05e9 pixels. Matrices of several pictures,
-  batches or hosts add up; scores are made once, from the sum.
+  The counts are int64, on the host: JAX counts in 32 bits by default, and the 500 validation images
+  of Cityscapes alone have 1.05e9 pixels. Matrices of several images, batches or hosts are added;
+  scores are computed once, from the sum.
 
   Args:
-    labels: (...) integers, the truth: class indices or `ignore`.
-    predictions: (...) integers of the same shape: class indices. Their value where the truth is
-      `ignore` doesn't matter.
+    labels: the truth: class indices or `ignore`.
+    predictions: class indices; any values where the truth is `ignore`.
     num_classes: number of classes, C.
-    ignore: label value of pixels that don't count.
+    ignore: label of the pixels that do not count.
 
   Returns:
-    (C, C) int64; element [i, j] counts the pixels of true class i that were called class j.
+    A matrix whose element [i, j] is the number of pixels of class i that were predicted as j.
 
   Raises:
     InputError: the shapes differ, or a pixel that counts has a value outside 0..C-1.
 
-  Source: VOC devkit, VOCevalseg: one matrix over all pictures, rows are the truth, and a prediction
-  outside the classes is an error rather than a pixel less.
+  Source: VOC devkit, VOCevalseg: one matrix for all images, rows are the truth, and a prediction
+  outside the classes is an error instead of being left out.
   """
   labels, predictions = np.asarray(labels), np.asarray(predictions)
   if labels.shape != predictions.shape:
@@ -35,20 +43,20 @@ def confusion_matrix(labels, predictions, num_classes: int, ignore: int = 255) -
     )
   valid = labels != ignore
   labels, predictions = labels[valid], predictions[valid]
-  for what, values in (('label', labels), ('predicted', predictions)):
+  for kind, values in (('label', labels), ('predicted', predictions)):
     if values.size and not 0 <= values.min() <= values.max() < num_classes:
       wrong = np.unique(values[(values < 0) | (values >= num_classes)])
       raise InputError(
-        f'{what} values {_listed(wrong)} are outside the classes 0..{num_classes - 1}'
-        + (f' and not {ignore} (ignore)' if what == 'label' else ' on pixels that count')
+        f'{kind} values {_list_first(wrong)} are outside the classes 0..{num_classes - 1}'
+        + (f' and not {ignore} (ignore)' if kind == 'label' else ' on pixels that count')
       )
   cells = labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
   counts = np.bincount(cells.ravel(), minlength=num_classes**2)
   return counts.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def scores(confusion: np.ndarray, names) -> dict:
-  """Turns a confusion matrix into scores. All are fractions 0..1, or None where undefined.
+def scores(confusion: Integer[np.ndarray, 'c columns'], names: Sequence[str]) -> dict[str, Any]:
+  """Scores from a confusion matrix. All are fractions 0..1, or None where undefined.
 
   With n[i, j] the matrix, t[i] its row sums (pixels of class i) and p[j] its column sums:
 
@@ -60,12 +68,12 @@ def scores(confusion: np.ndarray, names) -> dict:
   * `frequency_weighted_iou` = sum of t[i] * IoU of class i / sum of t[i]
 
   Args:
-    confusion: (C, C) integers, rows are the truth, as `confusion_matrix` returns it. Further
-      columns may follow, for answers that are none of the classes: they count as wrong.
-    names: C class names.
+    confusion: the matrix of `confusion_matrix`, rows are the truth. Further columns may follow, for
+      predictions that are none of the classes, which count as wrong.
+    names: of the C classes.
 
   Returns:
-    a dict, ready for JSON: `mean_iou`, `per_class_iou` (by class name), `pixel_accuracy`,
+    A dict, ready for JSON: `mean_iou`, `per_class_iou` (by class name), `pixel_accuracy`,
     `mean_accuracy`, `frequency_weighted_iou`, `confusion` (list of rows).
 
   Source: Long et al. 2015, section 5 (the four means); VOC devkit (intersection over union).
@@ -91,20 +99,25 @@ def scores(confusion: np.ndarray, names) -> dict:
   }
 
 
-def safe_divide(part, whole) -> np.ndarray:
-  """Divides; NaN where whole is 0."""
+def safe_divide(
+  part: Real[np.ndarray | np.number | float, '...'],
+  whole: Real[np.ndarray | np.number | float, '...'],
+) -> Float[np.ndarray, '...']:
+  """Divides `part` by `whole`, with broadcasting; NaN where `whole` is 0."""
   part, whole = np.broadcast_arrays(part, whole)
   return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def mean_or_none(values) -> float | None:
-  """The mean of those values that aren't NaN; None where there are none."""
-  values = np.asarray(values, np.float64)
-  values = values[~np.isnan(values)]
-  return float(values.mean()) if values.size else None
+def mean_or_none(values: Float[np.ndarray, ' k'] | Sequence[float]) -> float | None:
+  """The mean of the values that are not NaN; None if there are none."""
+  numbers = np.asarray(values, np.float64)
+  numbers = numbers[~np.isnan(numbers)]
+  return float(numbers.mean()) if numbers.size else None
 
 
-def by_name(names, values) -> dict:
+def by_name(
+  names: Iterable[str], values: Shaped[np.ndarray, ' k'] | Iterable[float]
+) -> dict[str, float | None]:
   """Values by class name, ready for JSON: None instead of NaN."""
   return {
     name: None if np.isnan(value) else float(value)
@@ -112,23 +125,23 @@ def by_name(names, values) -> dict:
   }
 
 
-def format_table(scores: dict) -> str:
-  """Sets scores as a text table, in percent: a line per class with its share, then the means.
+def format_table(scores: Mapping[str, Any]) -> str:
+  """Formats scores as a text table, in percent: a line for each class, then the means.
 
   Args:
-    scores: what a protocol of `protocols` returned, and what `boundaries` adds to it.
+    scores: of a protocol, with those of `boundaries` if there are any.
 
   Returns:
-    Lines of text without a newline at the end.
+    The lines, without a newline at the end.
   """
   names = list(scores['per_class_iou'])
-  labels = scores.get('confusion_names', names)  # Cityscapes has rows for ignored labels too.
+  labels = scores.get('confusion_names', names)  # Cityscapes also has rows of ignored labels.
   rows = [labels.index(name) for name in names]
   counts = np.asarray(scores['confusion'], np.float64)[rows]
   pixels, right = counts.sum(axis=1), counts[range(len(names)), rows]
   boundary = scores.get('boundary', {})
-  widest = max(map(len, [*names, *_MEANS]))
-  lines = _grid(
+  width = max(map(len, [*names, *_MEANS]))  # Of the first column.
+  lines = _format_rows(
     'class',
     {
       'IoU %': scores['per_class_iou'],
@@ -139,16 +152,16 @@ def format_table(scores: dict) -> str:
     },
     {title: scores[key] for title, key in _MEANS.items() if key in scores}
     | {title: boundary[key] for title, key in _BOUNDARY_MEANS.items() if key in boundary}
-    | {f'mean IoU within {width} px': value for width, value in boundary.get('trimap', {}).items()},
-    widest,
+    | {f'mean IoU within {px} px': value for px, value in boundary.get('trimap', {}).items()},
+    width,
   )
   if 'category_iou' in scores:
     lines.append('')
-    lines += _grid(
+    lines += _format_rows(
       'category',
       {'IoU %': scores['category_iou'], 'iIoU %': scores.get('category_iiou')},
       {title: scores[key] for title, key in _CATEGORY_MEANS.items() if key in scores},
-      widest,
+      width,
     )
   return '\n'.join(lines)
 
@@ -167,8 +180,8 @@ _CATEGORY_MEANS = {
 }
 
 
-def _grid(title, columns, means, widest) -> list[str]:
-  """Lines of a table: a row for each key of the first column, then the means under it."""
+def _format_rows(title: str, columns: dict, means: dict, width: int) -> list[str]:
+  """Lines of a table: a row for each name in the columns, then one for each mean."""
   columns = {head: values for head, values in columns.items() if values}
   names = list(columns['IoU %'])
   widths = [max(len(head), len('100.00')) for head in columns]
@@ -176,7 +189,7 @@ def _grid(title, columns, means, widest) -> list[str]:
   rows += [[_percent(values.get(name)) for values in columns.values()] for name in names]
   rows += [[_percent(value)] for value in means.values()]
   lines = [
-    '  '.join([name.ljust(widest)] + [text.rjust(width) for text, width in zip(row, widths)])
+    '  '.join([name.ljust(width), *map(str.rjust, row, widths)])
     for name, row in zip([title, *names, *means], rows, strict=True)
   ]
   rule = '-' * len(lines[0])
@@ -187,6 +200,6 @@ def _percent(value) -> str:
   return '-' if value is None else f'{100 * value:.2f}'
 
 
-def _listed(values, most: int = 5) -> str:
+def _list_first(values, most: int = 5) -> str:
   text = ', '.join(str(int(value)) for value in values[:most])
   return text + (f' and {len(values) - most} more' if len(values) > most else '')

@@ -1,19 +1,41 @@
-"""How official tools turn label maps into scores: pictures are added one by one, then scored.
+"""How official tools score label maps: images are added one by one, and then scored.
 
-  protocol = protocols.create('voc', datasets.classes('voc'))
-  protocol.add(labels, predictions)  # once a picture
+  protocol = protocols.create('voc', data.classes('voc'))
+  protocol.add(labels, predictions)  # once per image
   protocol.scores()
 
 Every protocol sums integers over the whole split and divides once. Label maps hold class ids and
-255: in labels for pixels that don't count, in predictions for 'none of the classes'.
+255, which stands for pixels that do not count in labels, and for 'none of the classes' in
+predictions.
 """
 
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Integer
 import numpy as np
 
 from dilated_jax.data.label_specs import CITYSCAPES_LABELS
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
 from dilated_jax.label_spec import IGNORE, LabelSpec
+
+
+@runtime_checkable
+class ScoringProtocol(Protocol):
+  """What all protocols have."""
+
+  def add(
+    self,
+    labels: Integer[np.ndarray, 'h w'],
+    predictions: Integer[np.ndarray, 'h w'],
+    instances: Integer[np.ndarray, 'h w'] | None = None,
+  ) -> None:
+    """Counts an image."""
+    ...
+
+  def scores(self) -> dict[str, Any]:
+    """The scores of all images so far."""
+    ...
 
 
 class Default:
@@ -23,13 +45,18 @@ class Default:
     self.classes = classes
     self.confusion = np.zeros((classes.num_classes,) * 2, np.int64)
 
-  def add(self, labels, predictions, instances=None) -> None:
-    """Counts a picture.
+  def add(
+    self,
+    labels: Integer[np.ndarray, 'h w'],
+    predictions: Integer[np.ndarray, 'h w'],
+    instances: Integer[np.ndarray, 'h w'] | None = None,
+  ) -> None:
+    """Counts an image.
 
     Args:
-      labels: (H, W) integers, class ids and 255.
-      predictions: (H, W) integers, class ids.
-      instances: makes no difference here.
+      labels: class ids and 255.
+      predictions: class ids.
+      instances: not used.
 
     Raises:
       InputError: the sizes differ, or a pixel that counts is predicted as no class.
@@ -45,23 +72,28 @@ class Default:
         )
     self.confusion += metrics.confusion_matrix(labels, predictions, self.classes.num_classes)
 
-  def scores(self) -> dict:
-    """The scores of all pictures so far, see `metrics.scores`."""
+  def scores(self) -> dict[str, Any]:
+    """The scores of all images so far, see `metrics.scores`."""
     return metrics.scores(self.confusion, self.classes.names)
 
 
 class Voc(Default):
   """The rules of the VOC devkit.
 
-  Predictions must be classes everywhere, under ignored labels too. A class that occurs neither in
-  the labels nor in the predictions is 0 / 0, and so is the mean over all classes then: NaN in the
-  devkit, None here, with a note.
+  Predictions must be classes everywhere, even where the label is ignored. The IoU of a class that
+  occurs neither in the labels nor in the predictions is 0 / 0, which makes the mean over all
+  classes NaN in the devkit. Here it is None, with a note.
 
   Source: VOC devkit, VOCevalseg.m.
   """
 
-  def add(self, labels, predictions, instances=None) -> None:
-    """Counts a picture; as `Default.add`, but predictions count as wrong input everywhere."""
+  def add(
+    self,
+    labels: Integer[np.ndarray, 'h w'],
+    predictions: Integer[np.ndarray, 'h w'],
+    instances: Integer[np.ndarray, 'h w'] | None = None,
+  ) -> None:
+    """Counts an image; as `Default.add`, but 255 in the predictions is always an error."""
     predictions, last = np.asarray(predictions), self.classes.num_classes - 1
     if predictions.size and predictions.max() > last:
       raise InputError(
@@ -85,8 +117,8 @@ class Voc(Default):
 class Segnet(Default):
   """The rules of SegNet's script.
 
-  All means are over all classes, and what is undefined counts as 0. A pixel that counts and is
-  predicted as no class is left out of every score but the pixel accuracy, where it is wrong.
+  All means are over all classes, and undefined values count as 0. A pixel that counts and is
+  predicted as none of the classes is wrong in the pixel accuracy, and left out of all other scores.
 
   Source: github.com/alexgkendall/SegNet-Tutorial, Scripts/compute_test_results.m.
   """
@@ -95,8 +127,13 @@ class Segnet(Default):
     super().__init__(classes)
     self.pixels = 0
 
-  def add(self, labels, predictions, instances=None) -> None:
-    """Counts a picture; as `Default.add`, but predictions may hold 255."""
+  def add(
+    self,
+    labels: Integer[np.ndarray, 'h w'],
+    predictions: Integer[np.ndarray, 'h w'],
+    instances: Integer[np.ndarray, 'h w'] | None = None,
+  ) -> None:
+    """Counts an image; as `Default.add`, but predictions may hold 255."""
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     self.pixels += np.count_nonzero(labels != IGNORE)
     if labels.shape == predictions.shape:
@@ -116,25 +153,27 @@ class Segnet(Default):
     }
 
 
-# The official labels by id: what each counts for.
+# The official labels, by id.
 _LABELS = [label for label in sorted(CITYSCAPES_LABELS) if label.id >= 0]
 _NAMES = [label.name for label in _LABELS]
 _EVALUATED = np.array([label.evaluated for label in _LABELS])
 _SIZES = np.array([label.instance_size for label in _LABELS])
 _CATEGORIES = np.array([label.category for label in _LABELS])
-_TOGETHER = _CATEGORIES[:, None] == _CATEGORIES  # Of one category.
-_OFFICIAL = np.full(256, 254, np.uint8)  # Of a class id; 254 for what is none, an error later.
-_OFFICIAL[: _EVALUATED.sum()] = np.flatnonzero(_EVALUATED)
-_OFFICIAL[IGNORE] = IGNORE
-_GROUP = 1000  # Instance n of label i has the value 1000 * i + n; groups and stuff have i.
+_SAME_CATEGORY = _CATEGORIES[:, None] == _CATEGORIES
+# From class ids to official ids; 254 for other values, which are errors later.
+_OFFICIAL_ID = np.full(256, 254, np.uint8)
+_OFFICIAL_ID[: _EVALUATED.sum()] = np.flatnonzero(_EVALUATED)
+_OFFICIAL_ID[IGNORE] = IGNORE
+# Instance n of label i has the value 1000 * i + n; groups and labels without instances have i.
+_INSTANCES_PER_LABEL = 1000
 
 
 class Cityscapes:
   """The rules of the Cityscapes benchmark: 19 classes, 7 categories, and instances where known.
 
-  The confusion matrix is over the official ids. Pixels whose label isn't evaluated don't count;
-  to predict such a label where another one is true is a miss. iIoU weighs the pixels of each true
-  instance by the mean size of its class over its own size.
+  The confusion matrix is over the official ids. Pixels whose label is not evaluated do not count;
+  such a label as the prediction of another one is a false negative. iIoU weights the pixels of each
+  true instance by the mean size of its class divided by its own size.
 
   Source: github.com/mcordts/cityscapesScripts, evaluation/evalPixelLevelSemanticLabeling.py.
   """
@@ -146,40 +185,51 @@ class Cityscapes:
       )
     self.classes = classes
     self.confusion = np.zeros((len(_LABELS),) * 2, np.int64)
-    # By official id: weighted pixels of instances; those found; those found up to the category.
+    # By official id: weighted pixels of instances; those with the right label; those with a label
+    # of the right category.
     self.instances = np.zeros((3, len(_LABELS)))
-    self.pictures = self.with_instances = 0
+    self.images = self.images_with_instances = 0
 
-  def add(self, labels, predictions, instances=None) -> None:
-    """Counts a picture of class ids and 255; see `add_ids`."""
-    self.add_ids(_OFFICIAL[labels], _OFFICIAL[predictions], instances)
+  def add(
+    self,
+    labels: Integer[np.ndarray, 'h w'],
+    predictions: Integer[np.ndarray, 'h w'],
+    instances: Integer[np.ndarray, 'h w'] | None = None,
+  ) -> None:
+    """Counts an image of class ids and 255; see `add_ids`."""
+    self.add_ids(_OFFICIAL_ID[labels], _OFFICIAL_ID[predictions], instances)
 
-  def add_ids(self, labels, predictions, instances=None) -> None:
-    """Counts a picture of official ids.
+  def add_ids(
+    self,
+    labels: Integer[np.ndarray, 'h w'],
+    predictions: Integer[np.ndarray, 'h w'],
+    instances: Integer[np.ndarray, 'h w'] | None = None,
+  ) -> None:
+    """Counts an image of official ids.
 
     Args:
-      labels: (H, W) uint8, ids 0..33; 255 for pixels to ignore whose id isn't known.
-      predictions: (H, W) uint8, ids 0..33; 255 for none.
-      instances: (H, W) integers, the values of the *_instanceIds.png file; iIoU needs them for all
-        pictures.
+      labels: ids 0..33; 255 for pixels to ignore whose id is not known.
+      predictions: ids 0..33; 255 for none.
+      instances: the values of the *_instanceIds.png file; iIoU needs them for all images.
 
     Raises:
-      InputError: the sizes differ, a value is no official id, or the instances are not of `labels`.
+      InputError: the sizes differ, a value is not an official id, or the instances do not match
+        `labels`.
     """
-    said = np.where(np.equal(predictions, IGNORE), 0, predictions)  # 0 is 'unlabeled'.
-    self.confusion += metrics.confusion_matrix(labels, said, len(_LABELS))
-    self.pictures += 1
+    predictions = np.where(np.equal(predictions, IGNORE), 0, predictions)  # 0 is 'unlabeled'.
+    self.confusion += metrics.confusion_matrix(labels, predictions, len(_LABELS))
+    self.images += 1
     if instances is not None:
-      self.instances += _weighted(np.asarray(labels), said, np.asarray(instances))
-      self.with_instances += 1
+      self.instances += _weighted_pixels(labels, predictions, instances)
+      self.images_with_instances += 1
 
-  def scores(self) -> dict:
-    """The scores of all pictures so far.
+  def scores(self) -> dict[str, Any]:
+    """The scores of all images so far.
 
     Returns:
-      what `metrics.scores` returns, over the 19 classes, but with `confusion` over the official ids
-      0..33, called `confusion_names`; `category_iou` by name and `mean_category_iou`; and where all
-      pictures had instances `iiou` and `category_iiou` by name, `mean_iiou` and
+      Those of `metrics.scores` over the 19 classes, but with `confusion` over the official ids
+      0..33, whose names are `confusion_names`; `category_iou` (by name) and `mean_category_iou`. If
+      all images had instances: `iiou` and `category_iiou` (by name), `mean_iiou` and
       `mean_category_iiou`.
     """
     valid = self.confusion * _EVALUATED[:, None]
@@ -187,30 +237,30 @@ class Cityscapes:
     square = valid[np.ix_(order[: _EVALUATED.sum()], order)]
     scores = metrics.scores(square, self.classes.names)
     scores |= {'confusion': self.confusion.tolist(), 'confusion_names': list(_NAMES)}
-    scores |= _named('category_iou', _category_ious(valid))
-    if self.with_instances == self.pictures:
-      scores |= _named('iiou', self._iious(valid))
-      scores |= _named('category_iiou', self._category_iious(valid))
+    scores |= _with_mean('category_iou', _category_ious(valid))
+    if self.images_with_instances == self.images:
+      scores |= _with_mean('iiou', self._iious(valid))
+      scores |= _with_mean('category_iiou', self._category_iious(valid))
     else:
       scores['notes'] = [
-        f'no iIoU: instance maps (*_instanceIds.png) for {self.with_instances} of '
-        f'{self.pictures} pictures'
+        f'no iIoU: instance maps (*_instanceIds.png) for {self.images_with_instances} of '
+        f'{self.images} images'
       ]
     return scores
 
   def _iious(self, valid) -> dict:
-    wrong = valid.sum(axis=0) - np.diag(valid)
-    pixels, found, _ = self.instances
-    ious = metrics.safe_divide(found, pixels + wrong)
+    false_positives = valid.sum(axis=0) - np.diag(valid)
+    pixels, right, _ = self.instances
+    ious = metrics.safe_divide(right, pixels + false_positives)
     return {_NAMES[i]: ious[i] for i in np.flatnonzero(_SIZES)}
 
   def _category_iious(self, valid) -> dict:
     ious = {}
     for name in dict.fromkeys(_CATEGORIES[_SIZES > 0].tolist()):
       inside = np.equal(_CATEGORIES, name)  # Predicted caravans and trailers are vehicles here.
-      wrong = valid[np.ix_(~inside, inside)].sum()
-      pixels, _, found = self.instances[:, inside].sum(axis=1)
-      ious[name] = metrics.safe_divide(found, pixels + wrong)
+      false_positives = valid[np.ix_(~inside, inside)].sum()
+      pixels, _, right = self.instances[:, inside].sum(axis=1)
+      ious[name] = float(metrics.safe_divide(right, pixels + false_positives))
     return ious
 
 
@@ -220,18 +270,18 @@ def _category_ious(valid) -> dict:
     inside = np.equal(_CATEGORIES, name) & _EVALUATED
     right = valid[np.ix_(inside, inside)].sum()
     union = valid[inside].sum() + valid[:, inside].sum() - right
-    ious[name] = metrics.safe_divide(right, union)
+    ious[name] = float(metrics.safe_divide(right, union))
   return ious
 
 
-def _named(key: str, values: dict) -> dict:
-  """Scores by name, and their mean under the key with mean_ before it."""
+def _with_mean(key: str, values: dict) -> dict:
+  """Scores by name under the key, and their mean under the key with the prefix mean_."""
   named = metrics.by_name(values, values.values())
   return {key: named, f'mean_{key}': metrics.mean_or_none(list(values.values()))}
 
 
-def _weighted(labels, predictions, instances) -> np.ndarray:
-  """Pixels of instances, each weighted by the mean size of its class over its own size.
+def _weighted_pixels(labels, predictions, instances) -> np.ndarray:
+  """Counts pixels of instances, weighted by the mean size of the class over the instance's own.
 
   Args:
     labels: (H, W) official ids and 255.
@@ -239,11 +289,11 @@ def _weighted(labels, predictions, instances) -> np.ndarray:
     instances: (H, W) integers.
 
   Returns:
-    (3, 34) float64, sums by official id: all pixels of instances, those predicted as their class,
-    those predicted as any class of their category.
+    (3, 34) float64, sums by official id: all pixels of instances, those predicted as their label,
+    and those predicted as any label of their category.
 
   Raises:
-    InputError: the instances are not those of `labels`.
+    InputError: the instances do not match `labels`.
   """
   if instances.shape != labels.shape:
     raise InputError(
@@ -251,8 +301,8 @@ def _weighted(labels, predictions, instances) -> np.ndarray:
       'equal'
     )
   instances = instances.astype(np.int32)
-  single = instances >= _GROUP
-  owners = np.where(single, instances // _GROUP, instances)
+  single = instances >= _INSTANCES_PER_LABEL
+  owners = np.where(single, instances // _INSTANCES_PER_LABEL, instances)
   countable = (_SIZES > 0) | ~_EVALUATED
   wrong = (owners != labels) | (single & ~countable[np.minimum(labels, len(_LABELS) - 1)])
   wrong &= labels != IGNORE
@@ -265,11 +315,13 @@ def _weighted(labels, predictions, instances) -> np.ndarray:
   single &= labels != IGNORE
   instances, owners, predictions = instances[single], owners[single], predictions[single]
   counts = [
-    np.bincount(values, minlength=len(_LABELS) * _GROUP).reshape(len(_LABELS), _GROUP)
+    np.bincount(values, minlength=len(_LABELS) * _INSTANCES_PER_LABEL).reshape(
+      len(_LABELS), _INSTANCES_PER_LABEL
+    )
     for values in (
       instances,
       instances[owners == predictions],
-      instances[_TOGETHER[owners, predictions]],
+      instances[_SAME_CATEGORY[owners, predictions]],
     )
   ]
   weights = _SIZES[:, None] * np.nan_to_num(metrics.safe_divide(1, counts[0]))
@@ -280,17 +332,17 @@ PROTOCOLS = {'default': Default, 'voc': Voc, 'cityscapes': Cityscapes, 'segnet':
 NAMES = tuple(PROTOCOLS)
 
 
-def create(name: str, classes: LabelSpec):
-  """Starts counting by the rules of one protocol.
+def create(name: str, classes: LabelSpec) -> ScoringProtocol:
+  """Starts scoring by the rules of one protocol.
 
   Args:
     name: one of `NAMES`.
     classes: of the data set.
 
   Returns:
-    an object with `add(labels, predictions, instances=None)` and `scores()`.
+    The protocol, without images.
 
   Raises:
-    InputError: the protocol doesn't fit the data set.
+    InputError: the protocol does not fit the data set.
   """
   return PROTOCOLS[name](classes)

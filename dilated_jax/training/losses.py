@@ -1,26 +1,36 @@
-"""Softmax loss over valid pixels, as a sum and a count: the one who knows all devices divides."""
+"""Softmax loss over valid pixels, as a sum and a count, which the training step divides."""
 
+from collections.abc import Sequence
+
+import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Float32, Integer
 import optax
 
 from dilated_jax.label_spec import IGNORE
+from dilated_jax.typing import AnyArray
 
 
-def cross_entropy(logits, labels, class_weights=None):
+def cross_entropy(
+  logits: Float[AnyArray, '*pixels c'],
+  labels: Integer[AnyArray, '*pixels'],
+  class_weights: Float[AnyArray, ' c'] | Sequence[float] | None = None,
+) -> tuple[Float[jax.Array, ''], Float[jax.Array, '']]:
   """Sum of the softmax cross entropies over valid pixels, and the number of valid pixels.
 
-  The loss of a batch is sum / max(count, 1) (Caffe's VALID normalization), with both summed over
-  all devices, hosts and accumulated parts first: a mean of means would weigh pixels unequally.
+  The loss of a batch is sum / max(count, 1) (Caffe's VALID normalization), after both have been
+  summed over all devices, hosts and accumulated parts: a mean of means would weight pixels
+  unequally.
 
   Args:
-    logits: (..., C) float32.
-    labels: (...) integers in [0, C), or 255 for pixels that are ignored.
-    class_weights: (C,) weights of the classes, which then replace the ones in the count; None
-      weighs all alike.
+    logits: the class scores.
+    labels: 0 ... C - 1, or 255 for pixels to ignore.
+    class_weights: weights of the classes. With them, the count is the sum of the pixels' weights.
 
   Returns:
-    (sum, count), float32 scalars.
+    (sum, count), of the dtype of `logits`.
   """
+  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   valid = labels != IGNORE
   target = jnp.where(valid, labels, 0).astype(jnp.int32)
   weight = valid.astype(logits.dtype)
@@ -30,16 +40,19 @@ def cross_entropy(logits, labels, class_weights=None):
   return (each * weight).sum(), weight.sum()
 
 
-def count_correct(logits, labels):
+def count_correct(
+  logits: Float[AnyArray, '*pixels c'], labels: Integer[AnyArray, '*pixels']
+) -> tuple[Float32[jax.Array, ''], Float32[jax.Array, '']]:
   """Number of valid pixels whose best class is their label, and the number of valid pixels.
 
   Args:
-    logits: (..., C).
-    labels: (...) integers, 255 for pixels that are ignored.
+    logits: the class scores.
+    labels: 0 ... C - 1, or 255 for pixels to ignore.
 
   Returns:
-    (hits, count), float32 scalars.
+    (hits, count).
   """
+  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   valid = labels != IGNORE
   hits = (logits.argmax(-1) == labels.astype(jnp.int32)) & valid
   return hits.sum(dtype=jnp.float32), valid.sum(dtype=jnp.float32)

@@ -190,7 +190,7 @@ def test_perfect_is_perfect(labels, under_void):
     assert 1.0 in values
 
 
-def test_sizes_that_differ():
+def test_sizes_that_differ(without_type_checks):
   with pytest.raises(InputError, match='shape'):
     scored([(np.zeros((3, 4), np.uint8), np.zeros((3, 5), np.uint8))])
 

@@ -1,4 +1,4 @@
-"""label_pictures.py: every kind of folder is read right, or one line says what decides."""
+"""label_files.py: every kind of folder is read right, or one line says what decides."""
 
 import json
 
@@ -81,13 +81,13 @@ def fails(paths, classes, words, whose='predictions', **options):
 def test_gray_numbers(folder):
   a, b = ids(*range(11)), ids(0, 11, 255)
   ignored = np.where(b == 0, 0, 255)
-  check(folder(a=a, b=b), CAMVID, [a, ignored], 'class ids, as the pictures hold numbers')
+  check(folder(a=a, b=b), CAMVID, [a, ignored], 'class ids, as the images hold numbers')
 
 
 def test_colors_of_the_data_set(folder):
   a, b = ids(*range(11)), ids(3, 255)
   paths = folder(a=painted(a, KITTI), b=painted(b, KITTI))
-  check(paths, KITTI, [a, b], 'colors, as the pictures are RGB')
+  check(paths, KITTI, [a, b], 'colors, as the images are RGB')
   opaque = np.dstack([painted(a, KITTI), np.full_like(a, 255)])
   check(folder(a=opaque), KITTI, [a], 'RGB')
   opaque[0, 0, 3] = 0
@@ -148,7 +148,7 @@ def test_official_names(folder):
   )
   check(paths, CITYSCAPES, [a] * 3, 'official ids and train ids and colors, by their names')
   check(paths[:1], CITYSCAPES, [a], 'official ids, by their names', kind='ids')
-  fails(paths[:1], CITYSCAPES, 'its name says ids and --labels_are=train_ids contra', 'labels',
+  fails(paths[:1], CITYSCAPES, "its name says ids, which contradicts `kind='train_ids'`", 'labels',
         kind='train_ids')  # fmt: skip
   instances = folder(a_gtFine_instanceIds=np.full((4, 6), 26001, np.uint16))
   fails(instances, CITYSCAPES, 'is an instance map')
@@ -177,9 +177,9 @@ def test_values_that_are_no_evaluated_official_ids(folder):
 def test_values_that_are_both(folder):
   a = ids(8, 11, 13)
   paths = folder(a=a)
-  fails(paths, CITYSCAPES, r'\(8, 11, 13\) can be official ids or train ids: .*--labels_are=ids',
+  fails(paths, CITYSCAPES, r'\(8, 11, 13\) can be official ids or train ids: .*kind=.ids',
         'labels')  # fmt: skip
-  check(paths, CITYSCAPES, [a], 'train ids, as --predictions_are says', kind='train_ids')
+  check(paths, CITYSCAPES, [a], 'train ids, as requested', kind='train_ids')
   check(paths, CITYSCAPES, [CITYSCAPES.to_train_ids(a, 'a')], 'official ids', kind='ids')
 
 

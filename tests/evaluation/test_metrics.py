@@ -106,7 +106,7 @@ def test_sums_are_the_whole():
     ([0, 1], [0], 'shape'),
   ],
 )
-def test_wrong_values_are_named(labels, said, words):
+def test_wrong_values_are_named(labels, said, words, without_type_checks):
   with pytest.raises(InputError, match=words):
     metrics.confusion_matrix(np.array(labels), np.array(said), CLASSES)
 

@@ -184,7 +184,7 @@ def test_class_ids_are_official_ids_with_one_void():
   ours, theirs = by_classes.scores(), by_ids.scores()
   for key in ('per_class_iou', 'mean_iou', 'category_iou', 'mean_category_iou', 'pixel_accuracy'):
     assert ours[key] == theirs[key]
-  assert 'iiou' not in ours and 'for 0 of 1 pictures' in ours['notes'][0]
+  assert 'iiou' not in ours and 'for 0 of 1 images' in ours['notes'][0]
   with pytest.raises(InputError, match='outside the classes'):
     by_classes.add(np.array([[19]], np.uint8), np.array([[0]], np.uint8))
 
@@ -195,7 +195,7 @@ def test_instances_for_some_pictures_only():
   protocol.add_ids(labels, said, instances)
   protocol.add_ids(labels, said)
   scores = protocol.scores()
-  assert 'iiou' not in scores and 'for 1 of 2 pictures' in scores['notes'][0]
+  assert 'iiou' not in scores and 'for 1 of 2 images' in scores['notes'][0]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_instances_for_some_pictures_only():
     ([[26, 7]], [[26001]], 'instance map has shape'),
   ],
 )
-def test_instances_of_other_labels(labels, instances, words):
+def test_instances_of_other_labels(labels, instances, words, without_type_checks):
   protocol = protocols.create('cityscapes', CITYSCAPES)
   labels = np.array(labels, np.uint8)
   with pytest.raises(InputError, match=words):

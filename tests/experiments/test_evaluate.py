@@ -61,7 +61,7 @@ def test_pictures_against_pictures(folders, capsys):
   assert report['flags']['predictions'] == f'{folder}/said' and report['weights'] is None
   out = capsys.readouterr().out
   assert report['read_as'] == out.splitlines()[:2]
-  assert out.splitlines()[1] == 'predictions: class ids, as the pictures hold numbers'
+  assert out.splitlines()[1] == 'predictions: class ids, as the images hold numbers'
   assert 'bicyclist' in out and f'{100 * scores["mean_iou"]:.2f}' in out and '3 pictures' in out
 
   run(*arguments, '--limit=1', f'--output={folder}/scores.json')
@@ -132,7 +132,7 @@ def test_cityscapes_as_the_official_tool(tmp_path, monkeypatch, capsys):
   os.unlink(instances)
   report = scores_of(tmp_path, *common, '--protocol=cityscapes')
   assert 'iiou' not in report
-  assert 'note: no iIoU: instance maps (*_instanceIds.png) for 2 of 3 pictures' in (
+  assert 'note: no iIoU: instance maps (*_instanceIds.png) for 2 of 3 images' in (
     capsys.readouterr().out
   )
   Image.fromarray(np.full((40, 60), 26001, np.uint16)).save(truths[1])
@@ -146,9 +146,9 @@ def test_values_that_need_a_flag(tmp_path):
   save(tmp_path / 'labels', a=labels)
   save(tmp_path / 'said', a=labels)
   common = [f'--predictions={tmp_path}/said', f'--labels={tmp_path}/labels', '--dataset=cityscapes']
-  with pytest.raises(InputError, match='say which with --predictions_are=ids or'):
+  with pytest.raises(InputError, match="say which with `predictions_are='ids'` or"):
     run(*common)
-  with pytest.raises(InputError, match='say which with --labels_are=ids or'):
+  with pytest.raises(InputError, match="say which with `labels_are='ids'` or"):
     run(*common, '--predictions_are=ids')
   report = scores_of(tmp_path, *common, '--predictions_are=ids', '--labels_are=ids')
   assert report['per_class_iou']['road'] == 1 and report['mean_iou'] == 1
@@ -191,7 +191,7 @@ def test_segnet_protocol(folders):
     folder, f'--predictions={folder}/said', f'--labels={folder}/labels', '--dataset=camvid',
     '--protocol=segnet', '--boundaries',
   )  # fmt: skip
-  assert report['read_as'][0] == 'labels: colors, as the pictures are RGB'
+  assert report['read_as'][0] == 'labels: colors, as the images are RGB'
   valid = sum(np.sum(label < 11) for label, _ in kept)
   right = sum(np.sum((label < 11) & (label == said)) for label, said in kept)
   assert report['pixel_accuracy'] == pytest.approx(right / valid)

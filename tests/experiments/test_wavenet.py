@@ -133,5 +133,5 @@ def test_wrong_input_is_one_line_of_the_command(tmp_path):
     text=True,
   )
   assert done.returncode == 1 and done.stdout == ''
-  assert done.stderr.startswith(f'error: {tmp_path}/text.wav: is no wav file')
+  assert done.stderr.startswith(f'error: {tmp_path}/text.wav: is not a wav file')
   assert done.stderr.count('\n') == 1

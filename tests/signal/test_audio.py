@@ -63,14 +63,14 @@ def test_channels_are_averaged(tmp_path):
 def test_what_is_refused(tmp_path):
   good = stored(tmp_path / 'good.wav').read_bytes()
   for name, content, words in (
-    ('text.wav', b'hello, world of sound, how are you', 'is no wav file'),
-    ('empty.wav', b'', 'is no wav file'),
-    ('cut.wav', good[:30], 'is no wav file'),
+    ('text.wav', b'hello, world of sound, how are you', 'is not a wav file'),
+    ('empty.wav', b'', 'is not a wav file'),
+    ('cut.wav', good[:30], 'is not a wav file'),
   ):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f'{name}: {words}'):
       audio.read_wav(tmp_path / name)
-  with pytest.raises(InputError, match='8 bits a sample'):
+  with pytest.raises(InputError, match='8 bits per sample'):
     audio.read_wav(stored(tmp_path / 'byte.wav', width=1))
   with pytest.raises(InputError, match='holds no samples'):
     audio.read_wav(stored(tmp_path / 'silent.wav', content=b''))

@@ -212,7 +212,7 @@ def test_under_jit_vmap_and_grad():
     (lambda: wavelets.denoise(np.zeros(4), 1, -1), 'k is -1'),
   ],
 )
-def test_wrong_input_is_one_line(call, message):
+def test_wrong_input_is_one_line(call, message, without_type_checks):
   with pytest.raises(InputError, match=message) as caught:
     call()
   assert '\n' not in str(caught.value)

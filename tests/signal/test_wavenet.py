@@ -152,7 +152,7 @@ def test_wrong_options(classes, options, words):
     models.create('wavenet', classes, **options)
 
 
-def test_wrong_prompts():
+def test_wrong_prompts(without_type_checks):
   model = models.create('wavenet', 8, **SMALL)
   for function in (wavenet.generate, wavenet.generate_naive):
     with pytest.raises(InputError, match='P of 1 or more'):

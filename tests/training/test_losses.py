@@ -42,7 +42,9 @@ def test_sums_and_counts(seed, void):
 
   hits, count = losses.count_correct(logits, labels)
   best = logits.argmax(-1)
-  assert hits == sum(best[p] == labels[p] for p in np.ndindex(labels.shape) if labels[p] != 255)
+  assert float(hits) == sum(
+    best[p] == labels[p] for p in np.ndindex(labels.shape) if labels[p] != 255
+  )
   assert count == len(valid)
 
 
