@@ -23,6 +23,7 @@ from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import weights_folder
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.segmenter import select_parts
+from dilated_jax.training import parallel
 
 
 def cached_features(
@@ -121,7 +122,8 @@ def _compute(model, variables, mean, source, size, path, method, batch_size):
 
   padded = tuple(side + 2 * model.margin for side in size)
   one = jax.eval_shape(features_of, variables, jax.ShapeDtypeStruct((1, *padded, 3), 'uint8'))
-  variables = jax.device_put(variables)
+  # On a device of this process: the others are not computing.
+  variables = parallel.local(variables)
   # A name of its own: two runs may share the folder.
   handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
   os.close(handle)
