@@ -1,7 +1,7 @@
 """What XLA must be told for these networks to run fast; told when the package is imported.
 
-On CPUs, XLA's fusions by YNNPACK make a training step of the large context module two to four times
-slower (docs/performance.md has the times). `jax.jit` could be told to leave them out, but only one
+On CPUs, XLA's fusions by YNNPACK more than double the time of a training step of the large context
+module (docs/performance.md has the times). `jax.jit` could be told to leave them out, but only one
 function at a time, and neither `jax.pmap` nor what users compile themselves would be reached. So
 the whole process is told, by the environment variable XLA_FLAGS. This file must not import JAX.
 """
@@ -29,7 +29,7 @@ def set_defaults() -> None:
   if _started_on_cpu():
     warnings.warn(
       'JAX was in use before dilated_jax was imported, so XLA did not see the flag '
-      f'{_YNN_FUSIONS}=: large context modules will train two to four times slower; import '
+      f'{_YNN_FUSIONS}=: large context modules will take more than twice as long to train; import '
       'dilated_jax before the first array is made',
       stacklevel=3,
     )

@@ -5,6 +5,7 @@
 
 conv: `ops.dilated_conv` and its gradients against `lax.conv_general_dilated` as it is.
 pool: `ops.max_pool` and its gradient against `lax.reduce_window`.
+context: the context modules against the same with XLA's YNN fusions, on CPUs.
 train: one training step of the full-width front end against PyTorch, where that is installed.
 crf: the dense CRF against pydensecrf2 (pip install pydensecrf2; needs a C++ compiler), lattices
   built each time, compilation apart; and the peak memory of a process of each.
@@ -24,7 +25,7 @@ from dilated_jax import data, files
 
 from . import about, cli
 
-SUITES = ('conv', 'pool', 'train', 'crf', 'crf_rnn', 'input')
+SUITES = ('conv', 'pool', 'context', 'train', 'crf', 'crf_rnn', 'input')
 
 
 def define_flags(values=flags.FLAGS):
