@@ -83,12 +83,13 @@ def main(values=flags.FLAGS):
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
   options = networks.options(values)
-  if options.get('crf') == 'rnn' and values.loss_resolution == 'full':
-    options['crf_rnn_upsampling'] = 'deconvolution'
   load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
   classes = data.classes(values.dataset, **load)
   found = data.describe_folder(values.dataset, **load)
-  models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
+  network = models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
+  upsampling = models.upsampling.of_training(network, values.loss_resolution)
+  if options.get('crf') == 'rnn' and upsampling == 'deconvolution':
+    options['crf_rnn_upsampling'] = upsampling
   settings = run_settings(values)
   if found:
     settings['pictures'] = found['detected']['fingerprint']  # Others would make it another run.
@@ -118,7 +119,7 @@ def main(values=flags.FLAGS):
     palette=classes.palette,
     mean=classes.mean,
     image_scale=values.image_scale,
-    upsampling='deconvolution' if values.loss_resolution == 'full' else 'corner',
+    upsampling=upsampling,
     dataset=values.dataset,
   )
   variables = training.loop.init_variables(spec.create(), values.seed)

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dilated_jax.errors import InputError
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.nn import ops
+from dilated_jax.models.upsampling import upsample
 
 _ROWS_BYTES = 1 << 28  # Of probabilities that are made at a time.
 
@@ -20,8 +19,8 @@ def to_labels(model: SegmentationModel, method: str, logits, restore=None):
 
   Args:
     model: whose logits they are.
-    method: 'corner' interpolates probabilities, 'deconvolution' upsamples logits; neither where the
-      network itself upsamples.
+    method: 'corner' interpolates probabilities, 'corner_logits' and 'deconvolution' logits, see
+      `models.upsampling`; none of them where the network itself upsamples.
     logits: (N, h, w, C) float32.
     restore: None, or ((h, w), (H, W)): crop to the first size, then resize to the second.
 
@@ -34,11 +33,9 @@ def to_labels(model: SegmentationModel, method: str, logits, restore=None):
   if model.full_size:
     probabilities = jax.nn.softmax(logits)
   elif method == 'corner':
-    probabilities = ops.resize_corner(jax.nn.softmax(logits), model.stride)
-  elif method == 'deconvolution':
-    probabilities = jax.nn.softmax(ops.deconvolution(logits, model.stride))
+    probabilities = upsample(jax.nn.softmax(logits), model.stride, method)
   else:
-    raise InputError(f"upsampling is {method!r}: it must be 'corner' or 'deconvolution'")
+    probabilities = jax.nn.softmax(upsample(logits, model.stride, method))
   if restore:
     (height, width), size = restore
     probabilities = probabilities[:, :height, :width]

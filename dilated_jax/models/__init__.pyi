@@ -12,6 +12,7 @@ from . import (
   resnet as resnet,
   segmenter as segmenter,
   spec as spec,
+  upsampling as upsampling,
   weights_folder as weights_folder,
 )
 from .registry import NAMES as NAMES, create as create

@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from dilated_jax.crf import CrfRnn
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.nn import ops
+from dilated_jax.models.upsampling import upsample
 from dilated_jax.nn.table import Table
 
 
@@ -67,8 +67,7 @@ class CrfRnnModel(nn.Module):
       Logits as of `__call__`.
     """
     if self.grid == 'pixels' and not self.network.full_size:
-      up = {'corner': ops.resize_corner, 'deconvolution': ops.deconvolution}[self.upsampling]
-      logits = up(logits, self.stride)
+      logits = upsample(logits, self.stride, self.upsampling)
     # Networks that pad inside may have cells behind the image.
     step = 1 if self.full_size else self.stride
     rows, columns = (side // step for side in images.shape[1:3])

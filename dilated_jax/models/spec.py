@@ -6,7 +6,7 @@ import pathlib
 from typing import cast
 
 from dilated_jax.errors import InputError, first_line
-from dilated_jax.models import registry
+from dilated_jax.models import registry, upsampling
 from dilated_jax.models.protocol import SegmentationModel
 
 
@@ -22,7 +22,8 @@ class ModelSpec:
     mean: RGB mean that is subtracted from images, 0..255.
     channel_order: 'RGB'.
     image_scale: size at which the network sees images, relative to theirs.
-    upsampling: 'corner' or 'deconvolution', as the network was trained.
+    upsampling: 'corner', 'corner_logits' or 'deconvolution', as the network was trained; see
+      `models.upsampling`.
     dataset: what it was trained on; for people.
     input: (height, width) of the input that the published network is fed, tile by tile; None where
       it takes whole images.
@@ -96,8 +97,8 @@ def _check(spec) -> None:
   """Raises a ValueError or TypeError where a spec says what it can't."""
   if spec.channel_order != 'RGB':
     raise ValueError(f'channel_order is {spec.channel_order!r}, not RGB')
-  if spec.upsampling not in ('corner', 'deconvolution'):
-    raise ValueError(f'upsampling is {spec.upsampling!r}, not corner or deconvolution')
+  if spec.upsampling not in upsampling.METHODS:
+    raise ValueError(f'upsampling is {spec.upsampling!r}, none of {", ".join(upsampling.METHODS)}')
   if not 0 < spec.image_scale <= 1:
     raise ValueError(f'image_scale is {spec.image_scale}, not above 0 and at most 1')
   if not all(isinstance(name, str) for name in spec.classes):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from dilated_jax.errors import InputError
+from dilated_jax.models import upsampling
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.nn import ops
 from dilated_jax.training import losses
 from dilated_jax.training.stages import Stage
 
@@ -87,10 +87,10 @@ def make_step(
     optimizer: from `optimizers.create`.
     mean: RGB mean, 0..255, subtracted from the images.
     loss_resolution: 'grid' compares the logits of cell (i, j) with the label at pixel
-      (stride i, stride j), as the authors' training does; 'full' upsamples the logits by
-      `ops.deconvolution` and uses every label. A network that upsamples itself always uses every
-      label. An auxiliary answer of the network is compared likewise, and its loss counts 0.4
-      (Zhao et al., PSPNet, section 3.3).
+      (stride i, stride j), as the authors' training does; 'full' upsamples the logits as prediction
+      will, by `upsampling.of_training`, and uses every label. A network that upsamples itself
+      always uses every label. An auxiliary answer of the network is compared likewise, and its
+      loss counts 0.4 (Zhao et al., PSPNet, section 3.3).
     class_weights: (C,) weights of the classes in the loss, or None.
     grad_accum_steps: parts into which the batch is cut to save memory; divides the batch. Batch
       normalization sees each part alone.
@@ -184,7 +184,8 @@ def _accumulated(gradient, state: TrainState, batch, key, count: int):
 def _same_places(model, logits, labels, loss_resolution: str):
   """Logits and the labels of the same places; cells of logits behind the labels are cut off."""
   if not model.full_size and loss_resolution == 'full':
-    logits = ops.deconvolution(logits, model.stride)
+    method = upsampling.of_training(model, loss_resolution)
+    logits = upsampling.upsample(logits, model.stride, method)
   elif not model.full_size:
     labels = labels[:, :: model.stride, :: model.stride]
   return logits[:, : labels.shape[1], : labels.shape[2]], labels

@@ -197,7 +197,7 @@ def test_wrong_pictures_and_cards_are_named():
   for image in (picture(4, 4)[..., 0], picture(4, 4).astype(np.float32), picture(4, 4)[None]):
     with pytest.raises(InputError, match='uint8'):
       inference.predict(Segmenter(model, variables, spec_of()), image)
-  with pytest.raises(InputError, match="'corner' or 'deconvolution'"):
+  with pytest.raises(InputError, match='choose corner, corner_logits or deconvolution'):
     inference.predict(Segmenter(model, variables, spec_of('nearest')), picture(4, 4))
 
 

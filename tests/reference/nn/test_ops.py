@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from dilated_jax.models import upsampling
 from dilated_jax.nn import geometry, ops, table as tables
 
 
@@ -40,3 +41,19 @@ def test_means_over_bins_and_resizing(height, width):
       options = dict(mode='bilinear', align_corners=corners)
       expected = as_torch(functional.interpolate, x, size, **options)
       np.testing.assert_allclose(ops.resize(x, size, align_corners=corners), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('stride', [2, 8, 16])
+def test_cells_at_corners_are_aligned_as_in_pytorch(stride):
+  """8 n + 1 pixels for n + 1 cells, as DeepLab and PSPNet interpolate."""
+  x = np.random.default_rng(0).standard_normal((1, 5, 4, 3)).astype(np.float32)
+  size = [stride * (side - 1) + 1 for side in x.shape[1:3]]
+  expected = as_torch(functional.interpolate, x, size, mode='bilinear', align_corners=True)
+  found = upsampling.upsample(x, stride, 'corner_logits')
+  np.testing.assert_allclose(found[:, : size[0], : size[1]], expected, atol=1e-6)
+  # Half a cell further, inside, it is PyTorch's other way.
+  size = [stride * side for side in x.shape[1:3]]
+  expected = as_torch(functional.interpolate, x, size, mode='bilinear', align_corners=False)
+  found = upsampling.upsample(x, stride, 'deconvolution')
+  inside = slice(stride // 2, -(stride // 2))
+  np.testing.assert_allclose(found[:, inside, inside], expected[:, inside, inside], atol=1e-6)
