@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
+from fractions import Fraction
 import functools
 import math
 import pathlib
@@ -215,8 +216,9 @@ def _examples(config, stage, model, variables, mean, source, folder):
       method=stage.frozen.method,
       with_images=stage.frozen.with_images,
     )
-    flip = feature_cache.random_flip if config.augmentation.random_flip else feature_cache.unchanged
-    return features, flip
+    if not config.augmentation.random_flip:
+      return features, feature_cache.unchanged
+    return features, _random_flip(stage, model, config.loss_resolution)
   crop = config.crop
   if not any(crop):  # The whole image: the next multiple of the stride.
     crop = tuple(-(-side // model.stride) * model.stride for side in source[0]['label'].shape)
@@ -224,6 +226,22 @@ def _examples(config, stage, model, variables, mean, source, folder):
     augmentation.augment, crop=crop, margin=model.margin, options=config.augmentation
   )
   return source, transform
+
+
+def _random_flip(stage: Stage, model, loss_resolution: str) -> Callable:
+  """Mirrors features, and labels and images by the pixels that belong to their cells."""
+  frozen = stage.frozen.network(model)
+  if stage.frozen.method == '__call__' and frozen.full_size:
+    return feature_cache.random_flip  # Features of pixels.
+  label_offset = train_step.label_offset(model, loss_resolution)
+  # A CRF-RNN on pixels upsamples the features as the loss does; one on cells averages their colors.
+  image_offset = label_offset if model.full_size else Fraction(model.stride - 1, 2)
+  return functools.partial(
+    feature_cache.random_flip,
+    stride=model.stride,
+    label_offset=label_offset,
+    image_offset=image_offset,
+  )
 
 
 def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:

@@ -87,6 +87,27 @@ def test_set_up(name, variables, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, made.variables, run.variables)
 
 
+@pytest.mark.parametrize('stage', ['context', 'crf'])
+@pytest.mark.parametrize('resolution', ['grid', 'full'])
+def test_mirrored_features_meet_their_labels(stage, resolution, variables, tmp_path):
+  """Cell j of the mirrored features meets the label that cell W - 1 - j met."""
+  config = StageConfig(stage, 3, loss_resolution=resolution, batch_size=2, threads=1)
+  run = stage_run.set_up(config, SPEC, variables, examples(2), CLASSES, tmp_path)
+  example, mirrored = run.source[0], None
+  for seed in range(20):
+    found = run.transform(run.source[0], np.random.default_rng(seed))
+    if (found['features'] != example['features']).any():
+      mirrored = found
+  assert mirrored is not None
+  np.testing.assert_array_equal(mirrored['features'], example['features'][:, ::-1])
+  # On the grid, labels are those of pixels 0, stride, ...; at full size, all of them.
+  stride = run.spec.create().stride if resolution == 'grid' else 1
+  wanted = example['label'][:, ::stride][:, ::-1]
+  np.testing.assert_array_equal(mirrored['label'][:, ::stride], wanted)
+  if stage == 'crf':  # The CRF-RNN averages the colors of the pixels of each cell.
+    np.testing.assert_array_equal(mirrored['image'], example['image'][:, ::-1])
+
+
 def test_class_weights_and_learning_rate_are_the_configs(variables, tmp_path):
   config = StageConfig('front_end', 4, class_weights='median', **COMMON)
   run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
