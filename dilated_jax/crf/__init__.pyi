@@ -1,4 +1,5 @@
 from . import (
+  checks as checks,
   dense as dense,
   exact as exact,
   kernels as kernels,

@@ -15,14 +15,13 @@ Potentials".
 from collections.abc import Sequence
 import dataclasses
 import functools
-import math
 from typing import Any, TypeAlias
 
 import jax
 from jaxtyping import Float, Float32, Real
 import numpy as np
 
-from dilated_jax.crf import mean_field
+from dilated_jax.crf import checks, mean_field
 from dilated_jax.crf.kernels import (
   METHODS,
   Method,
@@ -68,7 +67,7 @@ def dense_crf(
   Args:
     unary: energies, -log p; any real dtype and memory order. With a leading axis, those of several
       images.
-    image: uint8 RGB (H, W, 3); or any features in place of colors, (H, W, F).
+    image: RGB (H, W, 3) of 0..255, uint8 or float; or any features in place of colors, (H, W, F).
     gaussian: (sxy, compat): standard deviation in pixels, and compatibility (see
       `compatibility_matrix`). None leaves the term out.
     bilateral: (sxy, srgb, compat): the same, and the standard deviation of colors, 0..255. None
@@ -85,7 +84,8 @@ def dense_crf(
     The marginals, which add up to 1 at each pixel.
 
   Raises:
-    InputError: shapes that do not fit, values that are not finite, a standard deviation of 0 or
+    InputError: shapes that do not fit, values that are not finite, probabilities in place of
+      energies, colors of 0..1 beside a standard deviation for 0..255, a standard deviation of 0 or
       less, or a compatibility that would reward different labels.
 
   >>> import numpy as np
@@ -138,7 +138,12 @@ class DenseCrf:
   def __call__(
     self, probabilities: Float[np.ndarray, 'h w c'], image: Real[np.ndarray, 'h w f']
   ) -> Float32[np.ndarray, 'h w c']:
-    """Refines the probabilities of an image; those below 1e-5 are raised to it."""
+    """Refines the probabilities of an image; those below 1e-5 are raised to it.
+
+    Raises:
+      InputError: the probabilities do not lie in 0..1, or as `dense_crf` does.
+    """
+    checks.check_probabilities(np.asarray(probabilities))
     refined = dense_crf(unary_energies(probabilities), image, **dataclasses.asdict(self))
     return np.asarray(refined)
 
@@ -178,19 +183,22 @@ def build_problem(
   traced = is_traced(unary, image, *(features for features, _ in kernels))
   if not traced:
     unary, image = np.asarray(unary), np.asarray(image)
-    _check_numbers('unary energies', unary)
-    _check_numbers('pixels of the image', image)
-  _check_shapes(unary, image)
-  _check_choice('normalization', normalization, NORMALIZATIONS)
-  _check_choice('method', method, METHODS)
+  checks.check_shapes(unary, image)
+  checks.check_choice('normalization', normalization, NORMALIZATIONS)
+  checks.check_choice('method', method, METHODS)
+  if not traced:
+    checks.check_energies(unary)
+    checks.check_numbers('pixels of the image', image)
   height, width, classes = unary.shape
   built, matrices = [], []
   if gaussian is not None:
-    _check_term('gaussian', gaussian, '(sxy, compat)')
+    checks.check_term('gaussian', gaussian, '(sxy, compat)')
     built.append(smoothness_kernel(height, width, float(gaussian[0]), method, traced))
     matrices.append(compatibility_matrix(gaussian[-1], classes))
   if bilateral is not None:
-    _check_term('bilateral', bilateral, '(sxy, srgb, compat)')
+    checks.check_term('bilateral', bilateral, '(sxy, srgb, compat)')
+    if not traced:
+      checks.check_color_scale(image, bilateral[1])
     colors = image.reshape(height * width, -1).astype(np.float32) / np.float32(bilateral[1])
     scaled = positions(height, width) / np.float32(bilateral[0])
     built.append(build_kernel((scaled, colors), method, traced))
@@ -256,42 +264,3 @@ def compatibility_matrix(
       f'{differ:g} for others, on average: it would reward labels that differ; turn its sign'
     )
   return (given + given.T) / 2
-
-
-def _check_shapes(unary, image) -> None:
-  if unary.ndim != 3 or unary.shape[2] < 2 or not unary.size:
-    raise InputError(
-      f'unary energies have shape {unary.shape}; they are (H, W, classes), of 2 classes or more'
-    )
-  if image.ndim == 2:
-    raise InputError(f'the image has shape {image.shape}, without an axis of colors')
-  if image.ndim != 3 or image.shape[:2] != unary.shape[:2]:
-    raise InputError(
-      f'the image has shape {image.shape} and the unary energies {unary.shape}: height and width '
-      'must be equal, (H, W, 3) and (H, W, classes)'
-    )
-
-
-def _check_term(name: str, term, form: str) -> None:
-  try:
-    # Not infinite, and not so small that float32 can't tell colors of 255 apart.
-    fits = len(term) == form.count(',') + 1 and all(1e-4 <= s < math.inf for s in term[:-1])
-  except (TypeError, ValueError):
-    fits = False
-  if not fits:
-    raise InputError(
-      f'{name} is {term}; it is {form} with standard deviations above 0 (1e-4 or more)'
-    )
-
-
-def _check_numbers(name: str, array: np.ndarray) -> None:
-  if array.dtype.kind not in 'fiub' or not np.isfinite(array).all():
-    raise InputError(
-      f'{name} hold NaN, infinity or what is no real number ({array.dtype}); clip probabilities '
-      'before the logarithm'
-    )
-
-
-def _check_choice(name: str, value, choices: Sequence[str]) -> None:
-  if value not in choices:
-    raise InputError(f'{name} is {value!r}; choose {", ".join(choices)}')

@@ -10,11 +10,13 @@ from jaxtyping import Float, Real
 import numpy as np
 
 from dilated_jax.crf import lattice, mean_field
+from dilated_jax.crf.checks import check_color_scale, check_scores
 from dilated_jax.crf.exact import ExactKernel
 from dilated_jax.crf.kernels import (
   METHODS,
   Kernel,
   Method,
+  is_traced,
   positions,
   smoothness_kernel,
   smoothness_lattice,
@@ -81,7 +83,8 @@ class CrfRnn(nn.Module):
       Logits, whose softmax are the marginals, in float32 or the dtype of `logits` if that is wider.
 
     Raises:
-      InputError: shapes or attributes that do not fit.
+      InputError: shapes or attributes that do not fit; outside of compiled programs also
+        probabilities in place of scores, and colors of 0..1.
     """
     self._check(logits, images)
 
@@ -124,6 +127,7 @@ class CrfRnn(nn.Module):
     Returns:
       The `kernels` of `__call__`, for the method 'lattice' and fixed standard deviations.
     """
+    check_color_scale(np.asarray(images), self.bilateral[1])
     means = np.asarray(self._cell_means(images))
     ones = np.ones(2, np.float32)
     built = [lattice.build(np.asarray(self._features(image, ones))) for image in means]
@@ -167,3 +171,7 @@ class CrfRnn(nn.Module):
       )
     if min(self.iterations, self.test_iterations) < 0:
       raise InputError('iterations are 0 or more')
+    if not is_traced(logits):
+      check_scores(np.asarray(logits))
+    if not is_traced(images):
+      check_color_scale(np.asarray(images), self.bilateral[1])

@@ -12,6 +12,7 @@ from scipy import ndimage, spatial
 
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
+from dilated_jax.images.checks import as_class_ids
 from dilated_jax.label_spec import IGNORE, LabelSpec
 
 TRIMAP_WIDTHS = (1, 2, 4, 8, 16, 32)  # In pixels.
@@ -65,10 +66,11 @@ class BoundaryMetrics:
       instances: not used.
 
     Raises:
-      InputError: the sizes differ.
+      InputError: the sizes differ, or ids are no whole numbers.
     """
     del instances
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    labels = as_class_ids(labels, 'the truth')
+    predictions = as_class_ids(predictions, 'a prediction')
     if labels.shape != predictions.shape or labels.ndim != 2:
       raise InputError(f'labels have shape {labels.shape} and predictions {predictions.shape}')
     predictions = np.where(labels == IGNORE, IGNORE, predictions)

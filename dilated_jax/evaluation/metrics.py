@@ -7,6 +7,7 @@ from jaxtyping import Float, Int64, Integer, Real, Shaped
 import numpy as np
 
 from dilated_jax.errors import InputError
+from dilated_jax.images.checks import as_class_ids
 
 
 def confusion_matrix(
@@ -31,12 +32,14 @@ def confusion_matrix(
     A matrix whose element [i, j] is the number of pixels of class i that were predicted as j.
 
   Raises:
-    InputError: the shapes differ, or a pixel that counts has a value outside 0..C-1.
+    InputError: the shapes differ, ids are no whole numbers, or a pixel that counts has a value
+      outside 0..C-1.
 
   Source: VOC devkit, VOCevalseg: one matrix for all images, rows are the truth, and a prediction
   outside the classes is an error instead of being left out.
   """
-  labels, predictions = np.asarray(labels), np.asarray(predictions)
+  labels = as_class_ids(labels, 'the truth')
+  predictions = as_class_ids(predictions, 'a prediction')
   if labels.shape != predictions.shape:
     raise InputError(
       f'labels have shape {labels.shape} and predictions {predictions.shape}: they must be equal'

@@ -1,4 +1,5 @@
 from . import (
+  checks as checks,
   files as files,
   matching as matching,
   preprocessing as preprocessing,

@@ -3,6 +3,8 @@
 import numpy as np
 import PIL.Image
 
+from dilated_jax.images.checks import as_images
+
 
 def reflect_pad(images: np.ndarray, margin: int, stride: int) -> np.ndarray:
   """Pads images by reflection, so that a network of valid convolutions predicts every pixel.
@@ -73,7 +75,11 @@ def downscale_image(image: np.ndarray, image_scale: float) -> np.ndarray:
 
   Returns:
     (round(H * s), round(W * s), 3) uint8.
+
+  Raises:
+    InputError: the image is not uint8 RGB.
   """
+  image = as_images(image)
   height, width = scaled_size(image.shape, image_scale)
   if (height, width) == image.shape[:2]:
     return image

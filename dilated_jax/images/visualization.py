@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dilated_jax.errors import InputError
+from dilated_jax.images.checks import as_class_ids, as_images
 from dilated_jax.label_spec import IGNORE
 
 
@@ -18,9 +19,9 @@ def colorize(ids, palette) -> np.ndarray:
     (H, W, 3) uint8.
 
   Raises:
-    InputError: an id has no color in the palette.
+    InputError: an id has no color in the palette, or ids are no whole numbers.
   """
-  ids = np.asarray(ids)
+  ids = as_class_ids(ids)
   colors = np.zeros((256, 3), np.uint8)
   colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
   colors[IGNORE] = 0
@@ -43,9 +44,10 @@ def overlay(image, ids, palette, alpha: float = 0.5) -> np.ndarray:
     (H, W, 3) uint8.
 
   Raises:
-    InputError: the image and the label map differ in size, or an id has no color.
+    InputError: the image is not uint8 RGB, it and the label map differ in size, or an id has no
+      color.
   """
-  image, colors = np.asarray(image), colorize(ids, palette)
+  image, colors = as_images(image), colorize(ids, palette)
   if image.shape != colors.shape:
     raise InputError(
       f'the image has height and width {image.shape[:2]} and its label map {colors.shape[:2]}; '
@@ -99,6 +101,7 @@ def with_legend(image, ids, names, palette) -> np.ndarray:
     (H + height of the legend, W or more, 3) uint8: the image at the top left on white, and below it
     the legend, which gives the share of each class, largest first.
   """
+  image, ids = as_images(image), as_class_ids(ids)
   counts = np.bincount(np.ravel(ids), minlength=256)[: len(names)]
   present = [int(index) for index in np.argsort(-counts, kind='stable') if counts[index]]
   shares = 100 * counts / np.size(ids)

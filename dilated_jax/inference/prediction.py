@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dilated_jax.errors import InputError
+from dilated_jax.images.checks import as_images
 from dilated_jax.images.files import read_image
 from dilated_jax.images.preprocessing import downscale_image, reflect_pad
 from dilated_jax.inference import tiling, upsampling
@@ -91,9 +92,7 @@ def predict(
   """
   if isinstance(image, str | os.PathLike):
     image = read_image(image)
-  image = np.asarray(image)
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-    raise InputError(f'an image is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}')
+  image = as_images(image)
   batch = _averaged(segmenter, image[None], scales, flip, tile, refine)
   return Prediction(*(array[0] for array in batch))
 
@@ -119,8 +118,11 @@ def label_maps(
 
   Returns:
     (N, H, W) uint8 class ids.
+
+  Raises:
+    InputError: as `predict`.
   """
-  images = np.asarray(images)
+  images = as_images(images, 'a batch of images', ndim=4)
   if tuple(scales) == (1.0,) and not flip and refine is None:
     labels = np.asarray(_apply(segmenter, images, tile=tile).labels)
     return labels[:, : images.shape[1], : images.shape[2]]

@@ -26,7 +26,11 @@ def mu_law_encode(
 
   Returns:
     Codes, 0 ... num_classes - 1.
+
+  Raises:
+    InputError: the samples are whole numbers, or (outside of compiled programs) far beyond -1..1.
   """
+  _check_samples(x)
   mu = num_classes - 1
   x = jnp.clip(x, -1, 1)
   compressed = jnp.sign(x) * jnp.log1p(mu * jnp.abs(x)) / float(np.log1p(mu))
@@ -91,7 +95,11 @@ def encode_wav(x: Float[np.ndarray, ' t'], rate: int) -> bytes:
 
   Returns:
     The content of the file.
+
+  Raises:
+    InputError: the samples are whole numbers, or far beyond -1..1.
   """
+  _check_samples(x)
   content = io.BytesIO()
   with wave.open(content, 'wb') as file:
     file.setnchannels(1)
@@ -99,3 +107,14 @@ def encode_wav(x: Float[np.ndarray, ' t'], rate: int) -> bytes:
     file.setframerate(rate)
     file.writeframes(np.rint(np.clip(x, -1, 1) * 32767).astype('<i2').tobytes())
   return content.getvalue()
+
+
+def _check_samples(x) -> None:
+  """Raises InputError for samples that are not on the scale of -1..1, which clipping would ruin."""
+  dtype = jnp.result_type(x)
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise InputError(f'samples are floats of -1..1, not {dtype}: divide 16-bit samples by 32768')
+  if not isinstance(x, jax.core.Tracer):
+    peak = np.abs(np.asarray(x)).max(initial=0)
+    if peak > 10:
+      raise InputError(f'samples reach {peak:g} and lie in -1..1: divide 16-bit samples by 32768')

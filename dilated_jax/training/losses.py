@@ -5,8 +5,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32, Integer
+import numpy as np
 import optax
 
+from dilated_jax.crf.checks import check_scores
+from dilated_jax.crf.kernels import is_traced
+from dilated_jax.errors import InputError
 from dilated_jax.label_spec import IGNORE
 from dilated_jax.typing import AnyArray
 
@@ -29,7 +33,14 @@ def cross_entropy(
 
   Returns:
     (sum, count), of the dtype of `logits`.
+
+  Raises:
+    InputError: outside of compiled programs, the logits are probabilities, or a label is neither a
+      class nor 255.
   """
+  if not is_traced(logits, labels):
+    check_scores(np.asarray(logits))
+    _check_labels(np.asarray(labels), np.shape(logits)[-1])
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   valid = labels != IGNORE
   target = jnp.where(valid, labels, 0).astype(jnp.int32)
@@ -56,3 +67,11 @@ def count_correct(
   valid = labels != IGNORE
   hits = (logits.argmax(-1) == labels.astype(jnp.int32)) & valid
   return hits.sum(dtype=jnp.float32), valid.sum(dtype=jnp.float32)
+
+
+def _check_labels(labels: np.ndarray, num_classes: int) -> None:
+  wrong = np.unique(labels[(labels != IGNORE) & ((labels < 0) | (labels >= num_classes))])
+  if wrong.size:
+    raise InputError(
+      f'label {wrong[0]} is neither a class, 0..{num_classes - 1}, nor {IGNORE} (ignore)'
+    )

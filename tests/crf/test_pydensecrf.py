@@ -1,5 +1,7 @@
 """The module with pydensecrf's names, against its outputs."""
 
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -92,7 +94,7 @@ def test_unaries():
   'call, words',
   [
     (lambda crf: crf.setUnaryEnergy(np.zeros((6, 2))), r'they are \(2, 6\)'),
-    (lambda crf: crf.setUnaryEnergy(np.full((2, 6), np.inf)), 'NaN or infinity'),
+    (lambda crf: crf.setUnaryEnergy(np.full((2, 6), np.inf)), 'hold NaN, infinity'),
     (lambda crf: crf.inference(1), 'call setUnaryEnergy first'),
     (lambda crf: crf.addPairwiseEnergy(np.zeros((6, 2)), 1), r'they are \(d, 6\)'),
     (lambda crf: crf.addPairwiseGaussian((3, 0), 1), 'give 2 above 0'),
@@ -104,3 +106,39 @@ def test_unaries():
 def test_wrong_input(call, words, without_type_checks):
   with pytest.raises(InputError, match=words):
     call(dcrf.DenseCRF2D(3, 2, 2))
+
+
+def test_programs_for_pydensecrf_run_with_other_imports(reference):
+  program = """
+    import pydensecrf.densecrf as dcrf
+    from pydensecrf.utils import compute_unary, create_pairwise_bilateral
+    from pydensecrf.utils import create_pairwise_gaussian, softmax_to_unary
+    d = dcrf.DenseCRF(image.shape[0] * image.shape[1], len(softmax))
+    d.setUnaryEnergy(softmax_to_unary(softmax))
+    d.addPairwiseEnergy(create_pairwise_gaussian(sdims=(3, 3), shape=image.shape[:2]), compat=3,
+                        kernel=dcrf.DIAG_KERNEL, normalization=dcrf.NORMALIZE_SYMMETRIC)
+    feats = create_pairwise_bilateral(sdims=(80, 80), schan=(13, 13, 13), img=image, chdim=2)
+    d.addPairwiseEnergy(feats, compat=10)
+    marginals = d.inference(5)
+    certain = compute_unary(labels, 2, 0.7)
+  """
+  softmax = np.exp(-np.moveaxis(reference['unary'].astype(np.float64), -1, 0))
+  softmax /= softmax.sum(0)
+  names = {'image': reference['image'], 'softmax': softmax, 'labels': np.array([0, 1, 2])}
+  program = textwrap.dedent(program).replace('pydensecrf.', 'dilated_jax.crf.pydensecrf.')
+  with pytest.warns(DeprecationWarning, match='is deprecated; use unary_from'):
+    exec(program, names)
+  assert abs(maps(names['marginals'], reference) - reference['Q_kk_sym_5']).mean() < 5e-3
+  np.testing.assert_array_equal(names['certain'], dcrf.unary_from_labels(names['labels'], 2, 0.7))
+
+
+def test_energies_held_by_objects():
+  weights, features = np.array([[1.0, 2], [0.5, 4]]), np.arange(12.0).reshape(2, 6)
+  for unary, energies in (
+    (dcrf.ConstUnary(features), features),
+    (dcrf.LogisticUnary(weights, features), weights @ features),
+  ):
+    crf = dcrf.DenseCRF(6, 2)
+    crf.setUnary(unary)
+    exponentials = np.exp(-energies)
+    np.testing.assert_allclose(crf.inference(0), exponentials / exponentials.sum(0), rtol=1e-5)

@@ -76,3 +76,13 @@ def test_what_is_refused(tmp_path):
     audio.read_wav(stored(tmp_path / 'silent.wav', content=b''))
   with pytest.raises(InputError, match='no such file'):
     audio.read_wav(tmp_path / 'none.wav')
+
+
+def test_samples_of_another_scale(without_type_checks):
+  sixteen_bit = np.array([0, 3000, -32768], np.int16)
+  for call in (audio.mu_law_encode, lambda x: audio.encode_wav(x, 8000)):
+    with pytest.raises(InputError, match=r'floats of -1\.\.1, not int16: divide'):
+      call(sixteen_bit)
+    with pytest.raises(InputError, match=r'reach 32768 and lie in -1\.\.1: divide'):
+      call(sixteen_bit.astype(np.float32))
+  np.testing.assert_array_equal(audio.mu_law_encode(np.float32([1.5, -1.5])), [255, 0])  # Clipped.

@@ -4,8 +4,10 @@ from hypothesis import given, settings, strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.special
 
+from dilated_jax.errors import InputError
 from dilated_jax.training import losses
 
 C = 4
@@ -73,3 +75,12 @@ def test_void_pixels_never_count_however_wild():
   assert losses.cross_entropy(wild, labels)[0] == losses.cross_entropy(logits, labels)[0]
   # A label 0 in the void's place must not be taken for a hit.
   assert losses.count_correct(np.zeros_like(logits), np.full_like(labels, 255)) == (0, 0)
+
+
+def test_probabilities_and_labels_outside_the_classes_are_refused():
+  probabilities = np.full((2, 3, 4), 0.25, np.float32)
+  with pytest.raises(InputError, match='before the softmax'):
+    losses.cross_entropy(probabilities, np.zeros((2, 3), np.uint8))
+  for wrong in (4, -1, 254):
+    with pytest.raises(InputError, match=f'label {wrong} is neither a class, 0..3, nor 255'):
+      losses.cross_entropy(probabilities * 8, np.full((2, 3), wrong))

@@ -1,20 +1,7 @@
-"""The names, argument order and conventions of pydensecrf, for programs written for it.
-
-  from dilated_jax.crf import pydensecrf as dcrf
-
-  crf = dcrf.DenseCRF2D(width, height, classes)
-  crf.setUnaryEnergy(dcrf.unary_from_softmax(probabilities))  # (classes, height, width)
-  crf.addPairwiseGaussian(sxy=3, compat=3)
-  crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image, compat=10)
-  marginals = crf.inference(5)  # (classes, height * width)
-
-As in pydensecrf, a scalar compat rewards equal labels, whereas the entries of a vector or a matrix
-are costs. New programs better use `dense_crf`, which catches wrong signs. Arrays may have any dtype
-and memory order.
-"""
+"""The classes and constants of pydensecrf.densecrf."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +9,7 @@ from jaxtyping import Float32, Integer, Real
 import numpy as np
 
 from dilated_jax.crf import lattice, mean_field
+from dilated_jax.crf.checks import check_color_scale, check_energies
 from dilated_jax.crf.kernels import Kernel, positions
 from dilated_jax.errors import InputError
 
@@ -32,6 +20,19 @@ Deviations: TypeAlias = float | Sequence | Real[np.ndarray, '...']
 # How pydensecrf learns the parameters of a kernel, which is not done here: all three filter alike.
 CONST_KERNEL, DIAG_KERNEL, FULL_KERNEL = range(3)
 NO_NORMALIZATION, NORMALIZE_BEFORE, NORMALIZE_AFTER, NORMALIZE_SYMMETRIC = range(4)
+
+
+class ConstUnary(NamedTuple):
+  """Energies (labels, variables), for `setUnary`."""
+
+  u: np.ndarray
+
+
+class LogisticUnary(NamedTuple):
+  """Energies L f of weights (labels, d) and features (d, variables), for `setUnary`."""
+
+  L: np.ndarray
+  f: np.ndarray
 
 
 class DenseCRF:
@@ -48,15 +49,27 @@ class DenseCRF:
     self._normalizations: list[mean_field.Normalization] = []
     self._assembled = None  # Cleared when anything is set or added.
 
-  def setUnaryEnergy(self, u: Real[np.ndarray, 'labels variables']) -> None:
-    """Sets the energies, -log p."""
+  def setUnaryEnergy(
+    self,
+    u: Real[np.ndarray, 'labels columns'],
+    f: Real[np.ndarray, 'columns variables'] | None = None,
+  ) -> None:
+    """Sets the energies: -log p, or the matrix product of `u` with the features `f`."""
     u = np.asarray(u)
+    if f is not None:
+      f = np.asarray(f)
+      if u.ndim != 2 or f.ndim != 2 or u.shape[1] != len(f):
+        raise InputError(f'a product of matrices {u.shape} and {f.shape} is not defined')
+      u = u @ f
     if u.shape != self._shape:
       raise InputError(f'unary energies have shape {u.shape}; they are {self._shape}')
-    if not np.isfinite(u).all():
-      raise InputError('unary energies hold NaN or infinity')
+    check_energies(u.T)
     self._unary = jnp.asarray(u.T, jnp.float32)
     self._assembled = None
+
+  def setUnary(self, unary: 'ConstUnary | LogisticUnary') -> None:
+    """Sets the energies of an object that holds them."""
+    self.setUnaryEnergy(*unary)
 
   def addPairwiseEnergy(
     self,
@@ -156,7 +169,7 @@ class DenseCRF2D(DenseCRF):
   ) -> None:
     """Adds the smoothness kernel, with standard deviation `sxy` in pixels: one, or (x, y)."""
     del kernel
-    features = positions(*self._size) / _deviations(sxy, 2)
+    features = positions(*self._size) / deviations(sxy, 2)
     self._add(lattice.build(features), compat, normalization)
 
   def addPairwiseBilateral(
@@ -173,82 +186,18 @@ class DenseCRF2D(DenseCRF):
     image = np.asarray(rgbim)
     if image.shape != (*self._size, 3):
       raise InputError(f'the image has shape {image.shape}; it is {(*self._size, 3)}')
-    scaled = positions(*self._size) / _deviations(sxy, 2)
-    colors = image.reshape(-1, 3).astype(np.float32) / _deviations(srgb, 3)
+    check_color_scale(image, srgb)
+    scaled = positions(*self._size) / deviations(sxy, 2)
+    colors = image.reshape(-1, 3).astype(np.float32) / deviations(srgb, 3)
     self._add(lattice.build(np.concatenate([scaled, colors], 1)), compat, normalization)
 
 
-def unary_from_labels(
-  labels: Integer[np.ndarray, '...'], n_labels: int, gt_prob: float, zero_unsure: bool = True
-) -> Float32[np.ndarray, '{n_labels} variables']:
-  """Energies of a label map that is right with probability `gt_prob`.
-
-  Mind `zero_unsure`, the default of pydensecrf: label 0 then means 'could be anything', and the
-  labels are 1 .. n_labels.
-  """
-  labels = np.asarray(labels).ravel().astype(np.int64)
-  first = 1 if zero_unsure else 0
-  if n_labels < 2:
-    raise InputError(f'n_labels is {n_labels}; it is 2 or more')
-  if not 0 < gt_prob < 1:
-    raise InputError(f'gt_prob is {gt_prob}; it is between 0 and 1')
-  if labels.size and not 0 <= labels.min() <= labels.max() < n_labels + first:
-    raise InputError(f'labels are {labels.min()} to {labels.max()}, of {n_labels} labels')
-  others = (1 - gt_prob) / (n_labels - 1)
-  energies = np.where(labels - first == np.arange(n_labels)[:, None], gt_prob, others)
-  if zero_unsure:
-    energies[:, labels == 0] = 1 / n_labels
-  return -np.log(energies).astype(np.float32)
-
-
-def unary_from_softmax(
-  sm: Real[np.ndarray, 'classes ...'], scale: float | None = None, clip: float | None = 1e-5
-) -> Float32[np.ndarray, 'classes variables']:
-  """Energies of probabilities.
-
-  With `scale` they become scale p + (1 - scale) / classes. Those below `clip` are raised to it.
-  """
-  sm = np.asarray(sm)
-  if scale is not None:
-    if not 0 < scale <= 1:
-      raise InputError(f'scale is {scale}; it is above 0 and at most 1')
-    sm = scale * sm + (1 - scale) / len(sm)
-  if clip is not None:
-    sm = np.clip(sm, clip, 1.0)
-  return -np.log(sm).reshape(len(sm), -1).astype(np.float32)
-
-
-def create_pairwise_gaussian(
-  sdims: Deviations, shape: Sequence[int]
-) -> Float32[np.ndarray, 'dimensions variables']:
-  """Features of the positions in an array of any shape, with standard deviations `sdims`."""
-  mesh = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij')).astype(np.float32)
-  return (mesh.reshape(len(shape), -1).T / _deviations(sdims, len(shape))).T
-
-
-def create_pairwise_bilateral(
-  sdims: Deviations, schan: Deviations, img: Real[np.ndarray, '...'], chdim: int = -1
-) -> Float32[np.ndarray, 'features variables']:
-  """Features of the positions and of the values in an array: one per dimension and per channel.
-
-  Args:
-    sdims: standard deviations of the positions, one per dimension.
-    schan: standard deviations of the values, one number or one per channel.
-    img: the array.
-    chdim: the axis of its channels; -1 if it has none.
-  """
-  img = np.asarray(img)
-  channels = img[None] if chdim == -1 else np.moveaxis(img, chdim, 0)
-  values = channels.reshape(len(channels), -1).astype(np.float32)
-  values = (values.T / _deviations(schan, len(channels))).T
-  return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), values])
-
-
-_update = jax.jit(mean_field.update)
-
-
-def _deviations(given: Deviations, count: int) -> np.ndarray:
+def deviations(given: Deviations, count: int) -> np.ndarray:
+  """Returns `count` standard deviations above 0, given as one number or as many."""
   values = np.full(count, given) if np.ndim(given) == 0 else np.asarray(given)
   if values.shape != (count,) or not (values > 0).all():
     raise InputError(f'standard deviations are {values.tolist()}; give {count} above 0')
   return values.astype(np.float32)
+
+
+_update = jax.jit(mean_field.update)
