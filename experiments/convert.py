@@ -37,10 +37,13 @@ def define_flags(values=flags.FLAGS):
     '(a .caffemodel) behind it.', **string,
   )  # fmt: skip
   flags.DEFINE_enum(
-    'dataset', None, data.ORDERS,
+    'dataset', None, [*data.ORDERS, 'folder'],
     'Data set whose classes the network tells apart; as published if not given. A VGG gets an '
     'untrained layer for them.', **string,
   )  # fmt: skip
+  flags.DEFINE_string(
+    'data_dir', None, 'Your own images and labels, for --dataset=folder.', **string
+  )
   flags.DEFINE_enum(
     'fc', 'auto', ['auto', 'random'],
     'random: start fc6 and fc7 of a VGG afresh, for files without them.', **string,
@@ -59,7 +62,7 @@ def main(values=flags.FLAGS):
   output = pathlib.Path(values.output).expanduser()
   models.weights_folder.check_weights_folder(output)
   if values.attach_crf_to:
-    for name in ('dataset', 'mean', 'normalization', 'fc'):
+    for name in ('dataset', 'data_dir', 'mean', 'normalization', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --attach_crf_to the network is as it was')
     segmenter = models.weights_folder.load_weights(values.attach_crf_to)
@@ -70,10 +73,13 @@ def main(values=flags.FLAGS):
     print(f'{spec.model} with a CRF-RNN: spatial, bilateral, compatibility of {size} x {size}')
     print(f'weights: {output}')
     return
+  if values.data_dir and values.dataset != 'folder':
+    raise InputError('--data_dir is for --dataset=folder')
   result = weights.convert.convert(
     pathlib.Path(values.source).expanduser(),
     fc=values.fc,
     dataset=values.dataset,
+    data_dir=values.data_dir,
     mean=_mean(values.mean),
     normalization=values.normalization,
   )

@@ -123,8 +123,7 @@ def main(values=flags.FLAGS):
     dataset=values.dataset,
   )
   variables = training.loop.init_variables(spec.create(), values.seed)
-  for folder in starting_points(values, workdir):
-    variables = models.load_pretrained(variables, folder)
+  variables = start_from(starting_points(values, workdir), spec, variables, values.stage)
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
     values.model,
@@ -182,6 +181,35 @@ def starting_points(values, workdir) -> list:
       f'--stage={first} needs a trained front end: give --init=FOLDER, or --stage=front_end,{first}'
     )
   return found
+
+
+def start_from(folders, spec, variables, stages):
+  """The variables with what weights folders have of them, the last one counting most.
+
+  Raises:
+    InputError: nothing of a folder fits, or a stage would learn from layers that nothing trains.
+  """
+  fresh = None
+  for folder in folders:
+    variables, now = models.load_pretrained(spec, variables, folder)
+    fresh = now if fresh is None else fresh & now
+  trained = set()
+  for stage in map(STAGES.get, stages):
+    trained |= set(stage.trains)
+    frozen = stage.frozen.network(spec.create()) if stage.frozen and folders else None
+    names = {layer.name for layer in frozen.table} if frozen else ()
+    untrained = sorted(
+      layer for layer in fresh or ()
+      if layer.partition('/')[0] not in trained and layer.partition('/')[2] in names
+    )  # fmt: skip
+    if untrained:
+      part = untrained[0].partition('/')[0]
+      raise InputError(
+        f'--stage={stage.name} learns from a trained {part}, and of that of {folders[-1]} '
+        f'{", ".join(untrained)} would start afresh (the log says why): train it first, '
+        f'--stage={part},{",".join(stages)}'
+      )
+  return variables
 
 
 def stage_configs(values) -> list[StageConfig]:

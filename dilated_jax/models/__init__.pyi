@@ -6,6 +6,7 @@ from . import (
   fcn as fcn,
   front_end as front_end,
   options as options,
+  pretrained as pretrained,
   protocol as protocol,
   pspnet as pspnet,
   registry as registry,
@@ -15,11 +16,11 @@ from . import (
   upsampling as upsampling,
   weights_folder as weights_folder,
 )
+from .pretrained import load_pretrained as load_pretrained
 from .registry import NAMES as NAMES, create as create
 from .segmenter import Segmenter as Segmenter
 from .spec import ModelSpec as ModelSpec, load_spec as load_spec
 from .weights_folder import (
-  load_pretrained as load_pretrained,
   load_weights as load_weights,
   save_weights as save_weights,
 )

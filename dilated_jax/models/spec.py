@@ -28,6 +28,7 @@ class ModelSpec:
     input: (height, width) of the input that the published network is fed, tile by tile; None where
       it takes whole images.
     source: the file that the weights were converted from; for people.
+    untrained: layers that the file did not have and that `convert` has started afresh.
   """
 
   model: str
@@ -41,6 +42,7 @@ class ModelSpec:
   dataset: str = ''
   input: tuple[int, int] | None = None
   source: str = ''
+  untrained: tuple[str, ...] = ()
 
   def create(self) -> SegmentationModel:
     """The network, from `models.create`."""
@@ -84,6 +86,7 @@ def load_spec(folder) -> ModelSpec:
     content['classes'] = tuple(content['classes'])
     content['palette'] = tuple(tuple(color) for color in content['palette'])
     content['mean'] = tuple(content['mean'])
+    content['untrained'] = tuple(content.get('untrained', ()))
     if content.get('input') is not None:
       content['input'] = tuple(content['input'])
     spec = ModelSpec(**content)
@@ -103,6 +106,8 @@ def _check(spec) -> None:
     raise ValueError(f'image_scale is {spec.image_scale}, not above 0 and at most 1')
   if not all(isinstance(name, str) for name in spec.classes):
     raise ValueError('a class has no name')
+  if not all(isinstance(name, str) for name in spec.untrained):
+    raise ValueError(f'untrained is {spec.untrained}, not names of layers')
   if len(spec.palette) != len(spec.classes):
     raise ValueError(f'{len(spec.classes)} classes and {len(spec.palette)} colors')
   for color in spec.palette:

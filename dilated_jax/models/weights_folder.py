@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import tempfile
 
-from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -14,6 +13,7 @@ import tensorstore as ts
 
 from dilated_jax.errors import InputError, first_line
 from dilated_jax.files import defer_signals, replace_folder, write_atomic
+from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec, load_spec
 
@@ -78,12 +78,10 @@ def load_weights(folder) -> Segmenter:
   folder = pathlib.Path(folder).absolute()
   spec = load_spec(folder)
   model = spec.create()
-  side = 2 * model.margin + model.stride
-  like = jax.eval_shape(
-    model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  )
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), abstract_variables(model)
+  )
   try:
     with _reader() as reader:
       return Segmenter(model, reader.restore(folder / 'checkpoint', like), spec)
@@ -92,6 +90,13 @@ def load_weights(folder) -> Segmenter:
       f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
       f'({first_line(error)})'
     ) from error
+
+
+def abstract_variables(model: SegmentationModel):
+  """The shapes and dtypes of a network's variables; nothing is computed."""
+  side = 2 * model.margin + model.stride
+  image = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
+  return jax.eval_shape(model.init, jax.random.key(0), image)
 
 
 _PIECE = 8 << 20  # Bytes.
@@ -169,40 +174,3 @@ def fingerprint(variables, about: str = ''):
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
   return digest
-
-
-def load_pretrained(variables, folder):
-  """Puts the parts of a weights folder (front end, context module) in place of a network's own.
-
-  Where a part has other layers than the network's, as that of FCN-32s has for FCN-16s or VGG's for
-  DeepLab, layers of the same name and shapes are taken; the log says which stay as they are.
-
-  Args:
-    variables: of the whole network.
-    folder: a weights folder; its network may have fewer parts.
-
-  Returns:
-    Variables of the same structure.
-
-  Raises:
-    InputError: nothing fits, or a part of the same layers has other shapes; says which array.
-  """
-  _, given, spec = load_weights(folder)
-  result, taken = dict(variables), 0
-  for kind in variables:
-    for part in variables[kind].keys() & given.get(kind, {}).keys():
-      old, new = variables[kind][part], given[kind][part]
-      shapes = [jax.tree.map(jax.numpy.shape, tree) for tree in (old, new)]
-      fitting = {name for name in old.keys() & new.keys() if shapes[0][name] == shapes[1][name]}
-      for name in sorted(old.keys() - fitting):
-        if old.keys() == new.keys():
-          raise InputError(
-            f'{folder}: {part}/{name} of this {spec.model} has shapes {shapes[1][name]} and the '
-            f'network wants {shapes[0][name]}; start from weights of the same classes and options'
-          )
-        logging.info('%s: %s/%s is not in these weights and stays as it is', folder, part, name)
-      result[kind] = {**result[kind], part: {**old, **{name: new[name] for name in fitting}}}
-      taken += len(fitting)
-  if not taken:
-    raise InputError(f'{folder}: nothing of this {spec.model} fits into the network')
-  return result

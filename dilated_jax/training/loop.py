@@ -19,7 +19,7 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
-from dilated_jax.models import weights_folder
+from dilated_jax.models.pretrained import load_pretrained
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints
 from dilated_jax.training.config import StageConfig
@@ -89,7 +89,7 @@ def train(
     folder = workdir / config.stage
     if (folder / 'weights' / 'model.json').exists():
       logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
-      variables = weights_folder.load_pretrained(variables, folder / 'weights')
+      variables = load_pretrained(spec, variables, folder / 'weights').variables
     else:
       trained = train_stage(config, spec, variables, source, validation, workdir)
       variables = _with_parts(variables, trained)

@@ -48,6 +48,7 @@ def convert(
   *,
   fc: str = 'auto',
   dataset: str | None = None,
+  data_dir: str | None = None,
   mean: tuple[float, float, float] | None = None,
   normalization: str | None = None,
 ) -> Conversion:
@@ -59,8 +60,9 @@ def convert(
       network of torchvision (fcn_resnet50, 101, deeplabv3_resnet50, 101). Told by content, not by
       name.
     fc: 'random' starts fc6 and fc7 of a VGG afresh, for files without them; 'auto' wants them.
-    dataset: one of `datasets.ORDERS`, whose classes the network tells apart; None: as published. A
-      VGG gets an untrained last layer for them (None: voc).
+    dataset: one of `datasets.ORDERS`, or 'folder', whose classes the network tells apart; None: as
+      published. A VGG gets an untrained last layer for them (None: voc).
+    data_dir: of the data set 'folder', see `datasets.classes`.
     mean: RGB mean, 0..255, that the network wants subtracted from pictures; None: as published.
     normalization: of a VGG file, a key of `published.NORMALIZATIONS`; None: by checksum, else by
       format.
@@ -72,6 +74,7 @@ def convert(
     InputError: the file is none of these or is damaged; an array is missing, left over, of another
       shape than the others ask for, or not finite.
   """
+  table = datasets.classes(dataset, data_dir) if dataset else None
   file = MappedFile(path)
   contents = layouts.read(file)
   sha256 = _checksum(file, hashlib.sha256())
@@ -87,17 +90,17 @@ def convert(
       if fc != 'auto':
         raise file.fail('is a whole network; fc is for VGG files')
       normalization = normalization or 'torchvision'
-      spec, fresh = _residual(file, kernels, dataset, normalization, notes), ()
+      spec, fresh = _residual(file, kernels, table, normalization, notes), ()
     elif 'score_fr' in kernels:
       if fc != 'auto' or normalization:
         raise file.fail('is a whole network; fc and normalization are for VGG files')
-      spec, fresh = _fcn(file, contents, kernels, dataset, notes), ()
+      spec, fresh = _fcn(file, contents, kernels, table, notes), ()
     elif 'final' in kernels:
       if fc != 'auto' or normalization:
         raise file.fail('is a whole network; fc and normalization are for VGG files')
-      spec, fresh = _network(file, contents, kernels, dataset, notes), ()
+      spec, fresh = _network(file, contents, kernels, table, notes), ()
     else:
-      spec, fresh = _vgg(file, kernels, fc, dataset, notes)
+      spec, fresh = _vgg(file, kernels, fc, table, notes)
       normalization = normalization or trained_with or _usual(contents, notes)
       spec = dataclasses.replace(spec, mean=_mean(normalization))
     model = spec.create()
@@ -109,6 +112,7 @@ def convert(
     notes.append('mean: as told')
   spec = dataclasses.replace(spec, source=f'{file.path.name}, SHA-256 {sha256}')
   parts = {key: blob for key, blob in parts.items() if key[0] not in fresh}
+  spec = dataclasses.replace(spec, untrained=tuple(fresh))
   variables = {}
   for number, (key, shape) in enumerate(_checked(file, spec.model, model, parts, fresh).items()):
     kind, module, layer, part = _path(*key)
@@ -162,7 +166,7 @@ def _kernels(file, parts) -> dict[str, np.ndarray]:
 # What kind of network.
 
 
-def _network(file, contents, kernels, dataset, notes) -> ModelSpec:
+def _network(file, contents, kernels, chosen, notes) -> ModelSpec:
   """The spec of a network of the paper."""
   num_classes = kernels['final'].shape[-1]
   model, options = 'front_end', structure.front_end_options(file, kernels)
@@ -177,7 +181,7 @@ def _network(file, contents, kernels, dataset, notes) -> ModelSpec:
     options=options,
     upsampling='deconvolution' if upsampling or model == 'dilation10' else 'corner',
     input=size,
-    **_classes(file, num_classes, dataset, table, notes),
+    **_classes(file, num_classes, chosen, table, notes),
   )
   network = spec.create()
   shape, least = contents.input_shape or (), 2 * network.margin + network.stride
@@ -197,17 +201,20 @@ def _network(file, contents, kernels, dataset, notes) -> ModelSpec:
 
 
 def _classes(file, num_classes, chosen, published_table, notes) -> dict:
-  """What a spec says of classes and mean."""
-  table = datasets.classes(chosen) if chosen else published_table
+  """What a spec says of classes and mean; of own data, what the network was not trained with."""
+  table = chosen or published_table
   known = _described(table)
   if num_classes == table.num_classes:
     if not chosen:
       notes.append(f'classes and mean: those of the published network for {known["dataset"]}')
+    elif chosen.name == 'folder':
+      known['mean'] = published_table.mean
     return known
   if chosen:
     raise file.fail(
-      f'tells {num_classes} classes apart, and {chosen} has {table.num_classes}; '
-      'name the data set that the network was trained for'
+      f'tells {num_classes} classes apart, and {chosen.name} has {table.num_classes}; `dataset` is '
+      'what the network was trained for. To train it for other classes, convert it without, and '
+      'start training from that'
     )
   notes.append(
     f'{num_classes} classes without names; mean: that of the published one for {known["dataset"]}'
@@ -225,7 +232,7 @@ def _described(table) -> dict:
   return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=data)
 
 
-def _vgg(file, kernels, fc, dataset, notes) -> tuple[ModelSpec, list[str]]:
+def _vgg(file, kernels, fc, chosen, notes) -> tuple[ModelSpec, list[str]]:
   """The spec of a front end made of VGG, and which of its layers are to be started afresh."""
   fresh = ['fc6', 'fc7', 'final'] if fc == 'random' else ['final']
   if fc != 'random' and (not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any()):
@@ -233,7 +240,7 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[ModelSpec, list[str]]:
   last = max((layer for layer in kernels if layer.startswith('conv')), default=None)
   # fc6 and fc7 are eight times as wide as conv5 in VGG.
   width = kernels[last].shape[-1] if last else 1
-  table = datasets.classes(dataset or 'voc')
+  table = chosen or VOC
   notes.append(f'untrained: {", ".join(fresh)}, for the classes of {table.name}')
   spec = ModelSpec(
     model='front_end',
@@ -243,7 +250,7 @@ def _vgg(file, kernels, fc, dataset, notes) -> tuple[ModelSpec, list[str]]:
   return spec, fresh
 
 
-def _fcn(file, contents, kernels, dataset, notes) -> ModelSpec:
+def _fcn(file, contents, kernels, chosen, notes) -> ModelSpec:
   """The spec of FCN-32s, 16s or 8s as Caffe files have them."""
   skips = ['score_pool4' in kernels, 'score_pool3' in kernels]
   options = structure.front_end_options(file, kernels)
@@ -257,7 +264,7 @@ def _fcn(file, contents, kernels, dataset, notes) -> ModelSpec:
     model=('fcn32s', 'fcn16s', 'fcn8s')[sum(skips)],
     options=options,
     upsampling='deconvolution',
-    **_classes(file, kernels['score_fr'].shape[-1], dataset, VOC, notes) | {'mean': _FCN_MEAN},
+    **_classes(file, kernels['score_fr'].shape[-1], chosen, VOC, notes) | {'mean': _FCN_MEAN},
   )
   notes.append('mean: that of the reference repository of FCN')
   table = spec.create().table
@@ -272,12 +279,12 @@ def _fcn(file, contents, kernels, dataset, notes) -> ModelSpec:
 _FCN_MEAN = (122.67892, 116.66877, 104.00699)
 
 
-def _residual(file, kernels, dataset, normalization, notes) -> ModelSpec:
+def _residual(file, kernels, chosen, normalization, notes) -> ModelSpec:
   """The spec of a segmentation network of torchvision."""
   model, options = structure.residual_options(file, kernels)
   if 'final' not in kernels:
     raise file.fail('has no classifier.4, the layer of the scores')
-  about = _classes(file, kernels['final'].shape[-1], dataset, VOC, notes)
+  about = _classes(file, kernels['final'].shape[-1], chosen, VOC, notes)
   notes.append('mean and upsampling: those of torchvision')
   if model == 'deeplab_v3':
     notes.append('dilations of the pyramid: 12, 24, 36, as in torchvision; the file has none')

@@ -91,6 +91,7 @@ def test_other_folders_are_not_touched(source, tmp_path):
     ('--fc=random', 'fc and normalization are for VGG files'),
     ('--normalization=caffe', 'fc and normalization are for VGG files'),
     ('--dataset=voc', 'tells 19 classes apart, and voc has 21'),
+    ('--data_dir=own', '--data_dir is for --dataset=folder'),
   ],
 )
 def test_wrong_flags(flag, message, source, tmp_path):

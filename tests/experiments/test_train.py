@@ -10,6 +10,7 @@ import sys
 from absl import flags
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
 import dilated_jax
@@ -198,6 +199,39 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
   assert {(c.optimizer.name, c.mesh_height) for c in configs} == {('sgd', 2)}
   settings = files.pathlib.Path(tmp_path / 'run/joint/config.json').read_text()
   assert json.loads(settings)['optimizer']['momentum'] == 0.99
+
+
+def test_fine_tuning_on_other_classes(tmp_path, monkeypatch, caplog):
+  """The usual job: weights of one data set, three classes of one's own, any stage."""
+  monkeypatch.setattr(loop, 'init_variables', zeros)
+  monkeypatch.setattr(loop, 'train', lambda *arguments, **options: None)
+  own = folder_of(tmp_path / 'own', classes=3)
+  options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
+  classes = data.classes('voc')
+  spec = ModelSpec('front_end', options, classes.names, classes.palette, classes.mean)
+  weights_folder.save_weights(tmp_path / 'given', spec, zeros(spec.create(), 0))
+  settings = dict(
+    workdir=str(tmp_path / 'run'), dataset='folder', data_dir=str(own), val_split='',
+    init=[str(tmp_path / 'given')], model='dilation8', blocks=['1'], width=0.0625, stride=2,
+    fc_kernel=3, fc_channels=4, crop=['16x32'],
+  )  # fmt: skip
+  train.main(values_of(**settings, stage=['front_end', 'context']))
+  assert any('given: front_end/final: start afresh: they depend on the classes' in text
+             for text in caplog.messages)  # fmt: skip
+  message = r'learns from a trained front_end, and of that of .*given front_end/final would start'
+  with pytest.raises(InputError, match=message):
+    train.main(values_of(**settings, stage=['context']))
+
+
+def folder_of(root, classes, count=4):
+  """Images and labels of one's own."""
+  rng = np.random.default_rng(0)
+  for index in range(count):
+    ids = rng.integers(0, classes, (4, 8), np.uint8).repeat(8, 0).repeat(8, 1)
+    for kind, array in (('images', np.stack([ids * 50] * 3, -1)), ('labels', ids)):
+      (root / kind).mkdir(parents=True, exist_ok=True)
+      PIL.Image.fromarray(array).save(root / kind / f'p{index}.png')
+  return root
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import cv2
 import h5py
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import safetensors.numpy
 
@@ -440,6 +441,20 @@ def test_vgg_for_a_data_set(tmp_path):
   assert final['kernel'].shape == (1, 1, 16, 11)
   assert 0 < final['kernel'].std() < 0.002 and not final['bias'].any()
   assert any('untrained: final' in note for note in result.notes)
+  assert result.spec.untrained == ('final',)
+
+
+def test_vgg_for_own_classes(tmp_path):
+  write_pth(tmp_path / 'vgg', vgg_arrays())
+  for kind in ('images', 'labels'):
+    (tmp_path / 'own' / kind).mkdir(parents=True)
+    for index in range(3):
+      picture = np.full((32, 32), index, np.uint8)
+      PIL.Image.fromarray(picture).save(tmp_path / 'own' / kind / f'{index}.png')
+  result = convert(tmp_path / 'vgg', dataset='folder', data_dir=str(tmp_path / 'own'))
+  assert result.spec.classes == ('class 0', 'class 1', 'class 2')
+  assert result.variables['params']['front_end']['final']['kernel'].shape == (1, 1, 16, 3)
+  assert result.spec.mean == pytest.approx(255 * MEAN)
 
 
 def without_fc(arrays):

@@ -1,0 +1,189 @@
+"""pretrained.py: what of other weights a network starts from, for any network and any classes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from dilated_jax.models import pretrained, weights_folder
+from dilated_jax.models.spec import ModelSpec
+
+NARROW = {'blocks': [1, 1, 1, 1, 1], 'width': 1 / 32, 'fc_channels': 4, 'fc_kernel': 3}
+RESIDUAL = {'blocks': [1, 1, 1, 1], 'width': 1 / 32}
+
+
+def spec_of(model, classes, **options):
+  classes = tuple(classes)
+  colors = tuple((index, 0, 0) for index in range(len(classes)))
+  return ModelSpec(model, options, classes, colors, (1.0, 2.0, 3.0))
+
+
+def drawn(spec, seed):
+  rng = np.random.default_rng(seed)
+  shapes = weights_folder.abstract_variables(spec.create())
+  return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
+
+
+def saved(folder, spec, seed=1, **about):
+  variables = drawn(spec, seed)
+  weights_folder.save_weights(folder, dataclasses.replace(spec, **about), variables)
+  return variables
+
+
+def start(own, folder, seed=2):
+  before = drawn(own, seed)
+  found, fresh = models.load_pretrained(own, before, folder)
+  return before, found, fresh
+
+
+def told(caplog):
+  return [record.getMessage() for record in caplog.records if record.name == 'absl']
+
+
+def assert_equal(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(
+  'model, options, of_class',
+  [
+    ('front_end', NARROW, {'final'}),
+    ('dilation8', {**NARROW, 'dilations': [1, 2, 1]},
+     {'final', 'ctx_conv1_1', 'ctx_conv1_2', 'ctx_fc1', 'ctx_final'}),
+    ('dilation8', {**NARROW, 'dilations': [1, 2, 1], 'context': 'large'},
+     {'final', 'ctx_conv1_1', 'ctx_conv1_2', 'ctx_fc1', 'ctx_final'}),
+    ('dilation8', {**NARROW, 'dilations': [1, 2, 1], 'context_channels': [8, 8, 8]},
+     {'final', 'ctx_conv1_1', 'ctx_final'}),
+    ('front_end', {**NARROW, 'crf': 'rnn'}, {'final', 'spatial', 'bilateral', 'compatibility'}),
+    ('fcn8s', {**NARROW, 'fc_kernel': 7}, {'score_fr', 'score_pool4', 'score_pool3'}),
+    ('deeplab_msc', NARROW, {'fc8'}),
+    ('deeplab_v2', {key: NARROW[key] for key in ('blocks', 'width', 'fc_channels')},
+     {'fc8_1', 'fc8_2', 'fc8_3', 'fc8_4'}),
+    ('deeplab_v3', RESIDUAL, {'final'}),
+    ('pspnet', RESIDUAL, {'final', 'aux_final'}),
+    ('fcn_resnet', {**RESIDUAL, 'auxiliary': True}, {'final', 'aux_final'}),
+  ],
+)  # fmt: skip
+def test_another_number_of_classes(model, options, of_class, tmp_path, caplog):
+  """What depends on it starts afresh, the log says which, and all else is taken."""
+  given = saved(tmp_path / 'given', spec_of(model, 'abcd', **options))
+  caplog.clear()
+  before, found, fresh = start(spec_of(model, ['x', 'y', 'z'], **options), tmp_path / 'given')
+  assert {layer.partition('/')[2] for layer in fresh} == of_class
+  for kind, parts in found.items():
+    for part, layers in parts.items():
+      for name, layer in layers.items():
+        assert_equal(layer, (before if name in of_class else given)[kind][part][name])
+  (line,) = [text for text in told(caplog) if 'start afresh: they depend on the classes' in text]
+  assert {name.rpartition('/')[2] for name in line.split(': ')[1].split(', ')} == of_class
+
+
+@pytest.mark.parametrize('kind', ['basic', 'large'])
+def test_the_same_classes_in_another_order(kind, tmp_path, caplog):
+  """Every logit is that of the class of the same name."""
+  options = {**NARROW, 'blocks': [1], 'stride': 2, 'dilations': [1, 2, 1], 'context': kind}
+  given = spec_of('dilation8', ['sky', 'road', 'traffic light', 'car'], **options)
+  variables = saved(tmp_path / 'given', given)
+  own = spec_of('dilation8', ['Car', 'sky', 'Traffic_Light', 'road'], **options)
+  _, found, fresh = start(own, tmp_path / 'given')
+  assert not fresh
+  image = np.random.default_rng(0).normal(0, 1, (1, 40, 40, 3)).astype(np.float32)
+  logits, expected = own.create().apply(found, image), given.create().apply(variables, image)
+  np.testing.assert_allclose(logits, expected[..., [3, 0, 2, 1]], 1e-4, 1e-4)
+  assert any('by name' in text for text in told(caplog))
+
+
+def test_classes_of_the_same_name(tmp_path, caplog):
+  """Their rows are taken, in kernels of classes by classes too; other classes start afresh."""
+  options = {**NARROW, 'crf': 'rnn'}
+  given = saved(tmp_path / 'given', spec_of('front_end', ['sky', 'road', 'car', 'tree'], **options))
+  own = spec_of('front_end', ['car', 'dog', 'sky'], **options)
+  before, found, fresh = start(own, tmp_path / 'given')
+  assert fresh == {'front_end/final', 'crf/spatial', 'crf/bilateral', 'crf/compatibility'}
+  before, found, given = (tree['params'] for tree in (before, found, given))
+  old, new, theirs = (tree['front_end']['final']['bias'] for tree in (before, found, given))
+  np.testing.assert_array_equal(new, [theirs[2], old[1], theirs[0]])
+  old, new, theirs = (tree['crf']['spatial'] for tree in (before, found, given))
+  expected = old.copy()
+  for i, j in ((0, 2), (2, 0)):  # car and sky there.
+    expected[i, i], expected[i, 2 - i] = theirs[j, j], theirs[j, 2 - j]
+  np.testing.assert_array_equal(new, expected)
+  assert any('classes that these weights know: car, sky; others: dog' in text
+             for text in told(caplog))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'own, given, expected',
+  [
+    (['a', 'b'], ['b', 'a'], {0: 1, 1: 0}),
+    (['a', 'b'], ['c', 'd'], {}),
+    (['class 0', 'class 255'], ['background', 'cat'], {0: 0, 1: 1}),
+    (['background', 'cat'], ['class 0', 'class 1'], {0: 0, 1: 1}),
+    (['class 0', 'class 1', 'class 2'], ['class 1', 'class 0'], {0: 1, 1: 0}),
+    (['class 0', 'class 1'], ['a', 'b', 'c'], {}),
+  ],
+)
+def test_matching_of_classes(own, given, expected):
+  assert pretrained.match_classes(own, given) == expected
+
+
+def test_untrained_layers_are_none_to_start_from(tmp_path, caplog):
+  spec = spec_of('front_end', ['a', 'b'], **NARROW)
+  saved(tmp_path / 'vgg', spec, untrained=('fc6', 'final'))
+  before, found, fresh = start(spec, tmp_path / 'vgg')
+  assert fresh == {'front_end/fc6', 'front_end/final'}
+  for name in ('fc6', 'final'):
+    assert_equal(found['params']['front_end'][name], before['params']['front_end'][name])
+  assert any('fc6, front_end/final: start afresh: they are untrained' in text
+             for text in told(caplog))  # fmt: skip
+
+
+def test_parts(tmp_path):
+  own = spec_of('dilation8', 'abc', **NARROW, dilations=[1, 2, 1])
+  given = saved(tmp_path / 'given', own)
+  _, both, fresh = start(own, tmp_path / 'given')
+  assert_equal(both, given)
+  assert not fresh
+  before = drawn(own, 2)
+  front_end = {'params': {'front_end': before['params']['front_end']}}
+  part = models.load_pretrained(own, front_end, tmp_path / 'given').variables
+  assert_equal(part, {'params': {'front_end': given['params']['front_end']}})
+  assert_equal(front_end['params']['front_end'], drawn(own, 2)['params']['front_end'])
+  alone = own.without_context()
+  saved(tmp_path / 'alone', alone)
+  _, _, fresh = start(own, tmp_path / 'alone')
+  assert fresh == {f'context/ctx_{name}' for name in ('conv1_1', 'conv1_2', 'fc1', 'final')}
+
+
+def test_layers_of_another_network_that_fit(tmp_path, caplog):
+  options = {**NARROW, 'fc_kernel': 7}
+  given = saved(tmp_path / 'fcn32s', spec_of('fcn32s', 'abc', **options))
+  for model, kernel, others in (
+    ('fcn8s', 7, {'score_pool4', 'score_pool3'}),
+    ('deeplab_largefov', 3, {'fc6', 'fc8'}),
+  ):
+    caplog.clear()
+    own = spec_of(model, 'abc', **{**options, 'fc_kernel': kernel})
+    before, found, fresh = start(own, tmp_path / 'fcn32s')
+    for name, layer in found['params']['front_end'].items():
+      assert_equal(layer, (before if name in others else given)['params']['front_end'][name])
+    assert {layer.partition('/')[2] for layer in fresh} == others
+    assert all(any(name in text for text in told(caplog)) for name in others)
+
+
+def test_other_shapes_for_another_reason(tmp_path):
+  spec = spec_of('dilation8', 'abc', **NARROW, dilations=[1, 2, 1])
+  saved(tmp_path / 'given', spec)
+  for number in (3, 5):  # Of as many classes, or of others too.
+    for changed, layer in (
+      ({'fc_channels': 5}, 'front_end/fc6'), ({'context': 'large'}, 'context/ctx_conv1_1')
+    ):  # fmt: skip
+      own = spec_of('dilation8', 'abcde'[:number], **{**spec.options, **changed})
+      with pytest.raises(InputError, match=f'{layer} of this dilation8 has shapes .* wants'):
+        start(own, tmp_path / 'given')
+  with pytest.raises(InputError, match='nothing of this dilation8 fits'):
+    models.load_pretrained(spec, {'params': {'crf': {}}}, tmp_path / 'given')
