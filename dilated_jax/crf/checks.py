@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from dilated_jax.errors import InputError
+from dilated_jax.typing import AnyArray
 
 
 def check_shapes(unary, image) -> None:
@@ -27,12 +28,13 @@ def check_shapes(unary, image) -> None:
     )
 
 
-def check_energies(unary: np.ndarray) -> None:
+def check_energies(unary: AnyArray) -> None:
   """Raises InputError if unary energies (..., classes) are not finite, or are probabilities.
 
   Energies -log p of C classes add up to C log C or more: those that add up to 1 everywhere are
   probabilities, and would turn the labels around.
   """
+  unary = np.asarray(unary)
   check_numbers('unary energies', unary)
   if _add_up_to_1(unary):
     raise InputError(
@@ -53,7 +55,7 @@ def check_probabilities(probabilities: np.ndarray) -> None:
     )
 
 
-def check_color_scale(image: np.ndarray, deviations) -> None:
+def check_color_scale(image: AnyArray, deviations) -> None:
   """Raises InputError if an image is on another scale than the deviations of its colors.
 
   Colors of 0..1, or normalized to about -2..3, are all alike beside a standard deviation of 13.
@@ -63,6 +65,7 @@ def check_color_scale(image: np.ndarray, deviations) -> None:
     image: (..., channels), colors or other values.
     deviations: standard deviations of the values, one or one per channel.
   """
+  image = np.asarray(image)
   check_numbers('pixels of the image', image)
   if image.dtype.kind != 'f' or not image.size:
     return
@@ -101,7 +104,7 @@ def check_term(name: str, term, form: str) -> None:
     )
 
 
-def check_numbers(name: str, array: np.ndarray) -> None:
+def check_numbers(name: str, array: AnyArray) -> None:
   """Raises InputError unless all are finite real numbers."""
   real = array.dtype.kind in 'fiub' or array.dtype.name == 'bfloat16'
   if not real or not np.isfinite(array).all():

@@ -127,7 +127,7 @@ class CrfRnn(nn.Module):
     Returns:
       The `kernels` of `__call__`, for the method 'lattice' and fixed standard deviations.
     """
-    check_color_scale(np.asarray(images), self.bilateral[1])
+    check_color_scale(images, self.bilateral[1])
     means = np.asarray(self._cell_means(images))
     ones = np.ones(2, np.float32)
     built = [lattice.build(np.asarray(self._features(image, ones))) for image in means]
@@ -174,4 +174,4 @@ class CrfRnn(nn.Module):
     if not is_traced(logits):
       check_scores(np.asarray(logits))
     if not is_traced(images):
-      check_color_scale(np.asarray(images), self.bilateral[1])
+      check_color_scale(images, self.bilateral[1])
