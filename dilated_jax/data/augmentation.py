@@ -1,10 +1,13 @@
-"""Random zoom, crop, flip and color jitter of one training example."""
+"""Random rotation, zoom, crop, flip, color jitter and blur of one training example."""
 
+from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Literal
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFilter
 
 from dilated_jax.errors import InputError
 from dilated_jax.images.preprocessing import reflect_indices
@@ -20,6 +23,13 @@ class Augmentation(Options):
     random_flip: whether every other image is turned left to right.
     random_scale: smallest and largest zoom; drawn evenly in its logarithm.
     color_jitter: strength of the jitter of brightness, contrast and saturation, 0 (none) to 1.
+    random_rotation: largest angle of the rotation about the middle of the image, in degrees; drawn
+      evenly in both directions.
+    random_blur: largest standard deviation of the Gaussian by which every other image is blurred,
+      in pixels; drawn evenly from 0 on.
+    border: what lies beyond an image: 'reflect', its reflection, with an image that is smaller than
+      the crop in its middle; 'mean', the mean color, with the image at the top left (as FCN,
+      DeepLab and PSPNet are trained).
   """
 
   random_flip: bool = option(True, 'Mirror every other image.')
@@ -27,6 +37,15 @@ class Augmentation(Options):
     (1.0, 1.0), 'Smallest and largest factor of the random zoom.', above=0
   )
   color_jitter: float = option(0.0, 'Strength of the color jitter.', low=0, high=1)
+  random_rotation: float = option(
+    0.0, 'Largest angle of the random rotation, in degrees.', low=0, high=180
+  )
+  random_blur: float = option(
+    0.0, 'Largest standard deviation of the random Gaussian blur, in pixels.', low=0, high=100
+  )
+  border: Literal['reflect', 'mean'] = option(
+    'reflect', 'What lies beyond a training image: its reflection, or the mean color.'
+  )
 
   def __post_init__(self):
     super().__post_init__()
@@ -41,19 +60,22 @@ def augment(
   *,
   crop: tuple[int, int],
   margin: int = 0,
+  mean: Sequence[float] = (0.0, 0.0, 0.0),
   options: Augmentation = Augmentation(),
 ) -> dict:
-  """Zooms, crops, flips and colors one image at random, and reflects it beyond its borders.
+  """Turns, zooms, crops, flips, colors and blurs one image at random, and extends its borders.
 
   As in the paper's data layer (image_label_data_layer of the authors' Caffe), what the network sees
   outside the image is its reflection without the border pixel (reflection-101), repeated as often
-  as needed; labels there are 255. An image smaller than the crop is centered in it.
+  as needed; labels there are 255. An image smaller than the crop is centered in it. See
+  `Augmentation` for the other `border`, the mean.
 
   Args:
     example: 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
     rng: source of all random numbers.
     crop: height h and width w of the label area, in pixels.
     margin: m, pixels of context on every side of it that the network consumes.
+    mean: RGB of the border 'mean', 0..255; rounded, since images are bytes.
     options: what is left to chance.
 
   Returns:
@@ -65,10 +87,15 @@ def augment(
   if min(crop) < 1 or margin < 0:
     raise InputError(f'crop {crop} must be 1x1 or more, margin {margin} 0 or more')
   image, label = example['image'], example['label']
+  fill = np.rint(mean).astype(np.uint8) if options.border == 'mean' else None
+  if options.random_rotation:
+    angle = rng.uniform(-options.random_rotation, options.random_rotation)
+    image, label = _rotated(image, label, angle, fill)
   zoom = math.exp(rng.uniform(*np.log(options.random_scale)))
   height, width = (max(1, round(side * zoom)) for side in label.shape)
-  rows = _window(rng, height, crop[0])
-  columns = _window(rng, width, crop[1])
+  centered = options.border == 'reflect'
+  rows = _window(rng, height, crop[0], centered)
+  columns = _window(rng, width, crop[1], centered)
   if options.random_flip and rng.random() < 0.5:
     columns = columns[::-1]
 
@@ -86,9 +113,14 @@ def augment(
     part = part.resize(size, PIL.Image.Resampling.BILINEAR, box)
   if options.color_jitter:
     part = _jitter_color(part, rng, options.color_jitter)
+  if options.random_blur and rng.random() < 0.5:
+    part = part.filter(PIL.ImageFilter.GaussianBlur(rng.uniform(0, options.random_blur)))
   image = _gather(np.asarray(part), image_rows - top, image_columns - left)
+  if fill is not None:
+    seen = _inside(_extend(rows, margin), _extend(columns, margin), height, width)
+    image = np.where(seen[..., None], image, fill)
 
-  inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+  inside = _inside(rows, columns, height, width)
   # Nearest neighbor: pixel centers (i + 1/2) are mapped, as Pillow does.
   rows = np.clip((2 * rows + 1) * label.shape[0] // (2 * height), 0, label.shape[0] - 1)
   columns = np.clip((2 * columns + 1) * label.shape[1] // (2 * width), 0, label.shape[1] - 1)
@@ -96,10 +128,37 @@ def augment(
   return {'image': image, 'label': label}
 
 
-def _window(rng, length, crop):
-  """Returns the coordinates of a random crop, or of a centered one if the image is smaller."""
-  start = rng.integers(length - crop + 1) if length >= crop else -((crop - length) // 2)
+def _window(rng, length, crop, centered):
+  """The coordinates of a random crop; if the image is smaller, of one around or behind it."""
+  beyond = -((crop - length) // 2) if centered else 0
+  start = rng.integers(length - crop + 1) if length >= crop else beyond
   return start + np.arange(crop)
+
+
+def _inside(rows, columns, height, width):
+  """(rows, columns) whether the image has the pixel."""
+  return ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+
+
+def _rotated(image, label, angle, fill):
+  """Image and label turned about their middle, at their size.
+
+  Args:
+    image: (H, W, 3) uint8.
+    label: (H, W) uint8.
+    angle: in degrees, counterclockwise.
+    fill: color of what was outside; None: reflected.
+  """
+  height, width = label.shape
+  turned = PIL.Image.fromarray(label).rotate(angle, fillcolor=IGNORE)
+  pad = 0
+  if fill is None:  # As far as a corner moves.
+    pad = math.ceil(math.radians(abs(angle)) * math.hypot(height, width) / 2) + 1
+    rows, columns = (reflect_indices(np.arange(-pad, n + pad), n) for n in (height, width))
+    image = image[rows[:, None], columns]
+  color = None if fill is None else tuple(fill.tolist())
+  whole = PIL.Image.fromarray(image).rotate(angle, PIL.Image.Resampling.BILINEAR, fillcolor=color)
+  return np.asarray(whole)[pad : pad + height, pad : pad + width], np.asarray(turned)
 
 
 def _extend(coordinates, margin):

@@ -223,7 +223,7 @@ def _examples(config, stage, model, variables, mean, source, folder):
   if not any(crop):  # The whole image: the next multiple of the stride.
     crop = tuple(-(-side // model.stride) * model.stride for side in source[0]['label'].shape)
   transform = functools.partial(
-    augmentation.augment, crop=crop, margin=model.margin, options=config.augmentation
+    augmentation.augment, crop=crop, margin=model.margin, mean=mean, options=config.augmentation
   )
   return source, transform
 

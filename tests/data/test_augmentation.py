@@ -4,6 +4,7 @@ from hypothesis import given, settings, strategies as st
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.ndimage
 
 from dilated_jax.data import augmentation
 from dilated_jax.errors import InputError
@@ -184,3 +185,86 @@ def test_senseless_options_are_refused(options):
 def test_senseless_windows_are_refused(window):
   with pytest.raises(InputError, match=r'crop .* must be 1x1 or more, margin'):
     augmentation.augment(coded(4, 4), np.random.default_rng(0), **window)
+
+
+@given(
+  size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+  crop=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+  margin=st.integers(0, 9),
+  seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_the_mean_beyond_the_bottom_and_the_right(size, crop, margin, seed):
+  """DeepLab's and FCN's way; NumPy's padding of the whole image by constants, cropped."""
+  example, mean = coded(*size), (122.68, 116.67, 104.01)
+  options = augmentation.Augmentation(random_flip=False, border='mean')
+  found = augmentation.augment(
+    example, np.random.default_rng(seed), crop=crop, margin=margin, mean=mean, options=options
+  )
+  rest = [(margin, max(0, c - n) + margin) for n, c in zip(size, crop)]
+  channels = [
+    np.pad(example['image'][..., i], rest, constant_values=value)
+    for i, value in enumerate((123, 117, 104))
+  ]
+  image = np.stack(channels, -1)
+  label = np.pad(example['label'], [(0, after - margin) for _, after in rest], constant_values=255)
+  rng = np.random.default_rng(seed)
+  rng.uniform(0, 0)  # The zoom.
+  top, left = (int(rng.integers(n - c + 1)) if n >= c else 0 for n, c in zip(size, crop))
+  np.testing.assert_array_equal(found['label'], label[top : top + crop[0], left : left + crop[1]])
+  expected = image[top : top + crop[0] + 2 * margin, left : left + crop[1] + 2 * margin]
+  np.testing.assert_array_equal(found['image'], expected)
+
+
+@pytest.mark.parametrize('border', ['reflect', 'mean'])
+def test_rotation_turns_image_and_label_together(border):
+  example = coded(64, 80)
+  example['image'][:] = np.kron(example['label'][::8, ::8], np.ones((8, 8), int))[..., None] * 20
+  options = augmentation.Augmentation(False, random_rotation=10, border=border)
+  outside = []
+  for seed in range(6):
+    found = augmentation.augment(
+      example, np.random.default_rng(seed), crop=(64, 80), mean=(9, 9, 9), options=options
+    )
+    known = found['label'] != 255
+    inner = found['image'][..., 0] == 20 * found['label'].astype(int)
+    assert known.mean() > 0.8 and inner[known].mean() > 0.6  # Others lie at borders of patches.
+    outside.append(found['image'][~known])
+  # Corners go out of the picture, and what comes in is the mean or the picture's reflection.
+  outside = np.concatenate(outside)
+  assert len(outside) > 100 and ((outside == 9).mean() > 0.8) == (border == 'mean')
+
+
+def test_a_rotation_by_hand():
+  """SciPy's, by the angle that the generator gives: counterclockwise, about the middle."""
+  example = coded(40, 40)
+  options = augmentation.Augmentation(False, random_rotation=30, border='mean')
+  found = augmentation.augment(example, np.random.default_rng(5), crop=(40, 40), options=options)
+  angle = np.random.default_rng(5).uniform(-30, 30)
+  expected = scipy.ndimage.rotate(example['image'], angle, reshape=False, order=1)
+  inside = slice(8, -8)
+  difference = np.abs(expected.astype(int) - found['image'])[inside, inside]
+  assert difference.max() <= 2
+
+
+def test_every_other_image_is_blurred():
+  example = coded(60, 60)
+  options = augmentation.Augmentation(False, random_blur=2)
+  blurred = 0
+  for seed in range(40):
+    found = augmentation.augment(
+      example, np.random.default_rng(seed), crop=(60, 60), options=options
+    )['image'].astype(float)
+    if (found == example['image']).all():
+      continue
+    blurred += 1
+    rng = np.random.default_rng(seed)
+    _ = rng.uniform(0, 0), rng.integers(1), rng.integers(1), rng.random()
+    deviation = rng.uniform(0, 2)
+    image = example['image'].astype(float)
+    expected = scipy.ndimage.gaussian_filter(image, (deviation, deviation, 0))
+    inner = (slice(12, -12),) * 2
+    if deviation > 0.7:  # Pillow approximates Gaussians by boxes.
+      left = np.abs(found - expected)[inner].mean()
+      assert left < 0.1 * np.abs(image - expected)[inner].mean()
+  assert 10 < blurred < 30
