@@ -66,9 +66,10 @@ def augment(
   """Turns, zooms, crops, flips, colors and blurs one image at random, and extends its borders.
 
   As in the paper's data layer (image_label_data_layer of the authors' Caffe), what the network sees
-  outside the image is its reflection without the border pixel (reflection-101), repeated as often
-  as needed; labels there are 255. An image smaller than the crop is centered in it. See
-  `Augmentation` for the other `border`, the mean.
+  outside the image is its reflection without the border pixel (reflection-101), `margin` pixels of
+  it on each side; labels there are 255. An image smaller than the crop is centered in it, and what
+  is still missing is a reflection of the image with its margins. See `Augmentation` for the other
+  `border`, the mean.
 
   Args:
     example: 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
@@ -93,14 +94,16 @@ def augment(
     image, label = _rotated(image, label, angle, fill)
   zoom = math.exp(rng.uniform(*np.log(options.random_scale)))
   height, width = (max(1, round(side * zoom)) for side in label.shape)
-  centered = options.border == 'reflect'
-  rows = _window(rng, height, crop[0], centered)
-  columns = _window(rng, width, crop[1], centered)
+  before = [0, 0]  # The image at the top left, if it is smaller than the crop.
+  if options.border == 'reflect':  # In the middle; an odd pixel is below, and on the left (sic).
+    before = (crop[0] - height) // 2, (crop[1] - width + 1) // 2
+  rows = _window(rng, height, crop[0], before[0])
+  columns = _window(rng, width, crop[1], before[1])
   if options.random_flip and rng.random() < 0.5:
     columns = columns[::-1]
 
-  image_rows = reflect_indices(_extend(rows, margin), height)
-  image_columns = reflect_indices(_extend(columns, margin), width)
+  image_rows = _reflect(_extend(rows, margin), height, margin)
+  image_columns = _reflect(_extend(columns, margin), width, margin)
   # Only the part of the zoomed image that the crop shows is computed.
   top, bottom = image_rows.min(), image_rows.max() + 1
   left, right = image_columns.min(), image_columns.max() + 1
@@ -128,11 +131,16 @@ def augment(
   return {'image': image, 'label': label}
 
 
-def _window(rng, length, crop, centered):
-  """The coordinates of a random crop; if the image is smaller, of one around or behind it."""
-  beyond = -((crop - length) // 2) if centered else 0
-  start = rng.integers(length - crop + 1) if length >= crop else beyond
+def _window(rng, length, crop, before):
+  """The coordinates of a random crop; if the image is smaller, of one with `before` before it."""
+  start = rng.integers(length - crop + 1) if length >= crop else -before
   return start + np.arange(crop)
+
+
+def _reflect(coordinates, length, margin):
+  """Maps coordinates into the image, which is reflected by `margin`, and with that once more."""
+  extended = reflect_indices(coordinates + margin, length + 2 * margin)
+  return reflect_indices(extended - margin, length)
 
 
 def _inside(rows, columns, height, width):

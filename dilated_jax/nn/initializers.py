@@ -32,8 +32,8 @@ def identity(groups: int, std: float = 0.01) -> jax.nn.initializers.Initializer:
 
   Args:
     groups: number of classes C; it must divide the numbers of input and output channels.
-    std: standard deviation of the noise; 0.01 in the authors' code for the basic module. It is
-      divided by outputs / groups, because wider layers start from smaller weights.
+    std: standard deviation of the noise, which the paper does not state. The authors' network.py
+      has 0.01, in wider layers less, see `Layer.noise`.
 
   Returns:
     A function (key, shape (kh, kw, in, out), dtype) -> kernel, for odd kh and kw. It raises
@@ -50,7 +50,7 @@ def identity(groups: int, std: float = 0.01) -> jax.nn.initializers.Initializer:
         f'identity initialization of {groups} classes; it must divide the {inputs} input '
         f'and {outputs} output channels'
       )
-    kernel = std * groups / outputs * jax.random.normal(key, shape, dtype)
+    kernel = std * jax.random.normal(key, shape, dtype)
     group_in = jnp.arange(inputs) * groups // inputs
     group_out = jnp.arange(outputs) * groups // outputs
     # Replaces the noise, as in the authors' filler, instead of adding to it: the channels of all

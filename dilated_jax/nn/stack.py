@@ -15,7 +15,7 @@ _INITIALIZERS = {
   'he_image': lambda layer: initializers.he_image,
   'classifier': lambda layer: initializers.classifier,
   'zeros': lambda layer: nn.initializers.zeros,
-  'identity': lambda layer: initializers.identity(layer.groups),
+  'identity': lambda layer: initializers.identity(layer.groups, layer.noise),
 }
 
 

@@ -45,6 +45,7 @@ class Layer:
     init: of the kernel: 'he', 'he_image' (for a first layer), 'classifier' (Gaussian of 0.001),
       'zeros' or 'identity' (equations 4 and 5 of the paper).
     groups: channel groups of the identity initialization, one per class.
+    noise: standard deviation of what the identity initialization puts beside the identity.
     inputs: names of the rows that this one reads; 'input' is the input of the network. Empty: the
       row before it.
     bias: whether a convolution adds one.
@@ -64,6 +65,7 @@ class Layer:
   dropout: float = 0.0
   init: Init = 'he'
   groups: int = 1
+  noise: float = 0.01
   inputs: tuple[str, ...] = ()
   bias: bool = True
   round_up: bool = True
@@ -290,8 +292,14 @@ def context(
   inputs = [num_classes, *context_channels]
   outputs = [*context_channels, num_classes]
 
-  def init(i: int) -> Init:
-    return 'he' if inputs[i] % num_classes or outputs[i] % num_classes else 'identity'
+  def start(i: int) -> dict[str, Any]:
+    """How the kernel of layer i starts."""
+    fits = inputs[i] % num_classes == outputs[i] % num_classes == 0
+    # The authors' network.py: 0.01 in the first two layers, less in later ones by their width, and
+    # in the last, which has C channels again, by that of the layer before.
+    widths = [num_classes, num_classes, *context_channels[2:], context_channels[-1]]
+    init: Init = 'identity' if fits else 'he'
+    return dict(init=init, groups=num_classes, noise=0.01 * num_classes / widths[i])
 
   table = []
   for i, (name, dilation) in enumerate(zip(names, dilations, strict=True)):
@@ -303,11 +311,10 @@ def context(
         padding=pad,
         channels=outputs[i],
         activation='relu',
-        init=init(i),
-        groups=num_classes,
+        **start(i),
       )
     )
-  last = Layer('ctx_final', kernel=1, channels=num_classes, init=init(-1), groups=num_classes)
+  last = Layer('ctx_final', kernel=1, channels=num_classes, **start(len(dilations)))
   return (*table, last)
 
 

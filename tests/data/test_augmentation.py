@@ -85,14 +85,17 @@ def test_labels_stay_on_their_pixels_and_255_fills_the_rest(size, crop, margin, 
   assert abs(columns.argmax() - columns[::-1].argmax()) <= 1
 
 
-def test_a_small_picture_is_padded_half_above():
+def test_a_small_picture_is_reflected_by_the_margin_and_then_once_more():
   example = coded(5, 6)
   options = augmentation.Augmentation(random_flip=False)
   result = augmentation.augment(
     example, np.random.default_rng(0), crop=(8, 11), margin=2, options=options
   )
-  np.testing.assert_array_equal(result['image'], reflected(example['image'], 3, 4, 4, 5))
-  expected = np.pad(example['label'], ((1, 2), (2, 3)), constant_values=255)
+  # 3 rows are missing, of which 1 is above; of 5 columns 3 are on the left.
+  expected = reflected(reflected(example['image'], 2, 2, 2, 2), 1, 2, 3, 2)
+  np.testing.assert_array_equal(result['image'], expected)
+  assert (result['image'] != reflected(example['image'], 3, 4, 5, 4)).any()
+  expected = np.pad(example['label'], ((1, 2), (3, 2)), constant_values=255)
   np.testing.assert_array_equal(result['label'], expected)
 
 
