@@ -20,6 +20,7 @@ import numpy as np
 from dilated_jax import progress
 from dilated_jax.files import write_atomic
 from dilated_jax.images.preprocessing import reflect_pad
+from dilated_jax.inference import tiling
 from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import weights_folder
 from dilated_jax.models.protocol import SegmentationModel
@@ -153,11 +154,11 @@ def unchanged(example: dict, rng: np.random.Generator) -> dict:
 
 def _compute(model, variables, mean, source, size, path, method, batch_size):
   """Writes the features to `path`, under another name until all are there."""
-  mean = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3)
+  mean = jnp.asarray(mean, jnp.float32)
 
   @jax.jit
   def features_of(variables, images):
-    return model.apply(variables, images.astype(jnp.float32) - mean, method=method)
+    return tiling.applied(model, variables, mean, images, method)  # As precisely as in prediction.
 
   padded = tuple(side + 2 * model.margin for side in size)
   one = jax.eval_shape(features_of, variables, jax.ShapeDtypeStruct((1, *padded, 3), 'uint8'))

@@ -2,7 +2,8 @@
 
 A workdir holds `metrics.jsonl` (a line a report), and for each stage a folder with `config.json`
 (what it is), `checkpoints` and `weights`; `weights` of the workdir itself are those of the last
-stage.
+stage. Where `weights` are the best on the validation images, `weights_last` beside them are those of
+the last step.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ def train(
       trained = train_stage(config, spec, variables, source, validation, workdir)
       variables = _with_parts(variables, trained)
     if jax.process_index() == 0:
-      copy_weights(folder / 'weights', workdir / 'weights')
+      for name in ('weights_last', 'weights'):
+        if (folder / name).exists():
+          copy_weights(folder / name, workdir / name)
   return variables
 
 

@@ -183,25 +183,29 @@ def run_steps(
 
 
 def finish(stage_run: StageRun, manager, state: train_step.TrainState, *, by_score: bool) -> dict:
-  """Writes the weights of a stage.
+  """Writes the weights of a stage: `weights`, and if they were chosen, `weights_last` beside them.
 
   Args:
     stage_run: from `set_up`.
     manager: from `checkpoints.manager`.
     state: of the same structure as those saved.
-    by_score: whether the checkpoint of the best score is taken, or the latest.
+    by_score: whether `weights` are those of the best score, or of the last step.
 
   Returns:
-    The variables of the network that the stage has made.
+    The variables of the network that the stage has made, those of `weights`.
   """
-  best = manager.best_step() if by_score else manager.latest_step()
-  state = checkpoints.restore(manager, best, jax.device_get(state))
-  name, steps = stage_run.config.stage, stage_run.config.num_steps
-  logging.info('%s: weights of step %d of %d', name, best, steps)
-  made = stage_run.segmenter(state)
-  if jax.process_index() == 0:
-    weights_folder.save_weights(stage_run.folder / 'weights', made.spec, made.variables)
-  return made.variables
+  last = manager.latest_step()
+  chosen = {'weights_last': last, 'weights': manager.best_step()} if by_score else {'weights': last}
+  made = {}
+  for name, step in chosen.items():  # `weights` last: a stage that has them is finished.
+    found = checkpoints.restore(manager, step, jax.device_get(state))
+    made[name] = stage_run.segmenter(found)
+    folder = stage_run.folder / name
+    score = f', mean IoU {100 * manager.metrics(step)["mean_iou"]:.1f} on val' if by_score else ''
+    logging.info('%s: step %d of %d%s', folder, step, stage_run.config.num_steps, score)
+    if jax.process_index() == 0:
+      weights_folder.save_weights(folder, made[name].spec, made[name].variables)
+  return made['weights'].variables
 
 
 def _examples(config, stage, model, variables, mean, source, folder):

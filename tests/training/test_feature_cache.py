@@ -79,6 +79,18 @@ def test_maps_are_reused_until_something_changes(tmp_path, monkeypatch):
   assert len(calls) == 5
 
 
+def test_features_are_as_precise_as_predictions(tmp_path, monkeypatch):
+  seen, apply = set(), type(MODEL).apply
+
+  def watched(model, *arguments, **options):
+    seen.add(jax.config.jax_default_matmul_precision)
+    return apply(model, *arguments, **options)
+
+  monkeypatch.setattr(type(MODEL), 'apply', watched)
+  feature_cache.cached_features(MODEL, variables_of(), MEAN, pictures(), tmp_path)
+  assert seen == {'float32'}
+
+
 def test_interrupted_work_leaves_no_maps(tmp_path):
   class Torn(list):
     reads = 0

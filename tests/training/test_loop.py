@@ -163,6 +163,9 @@ def test_what_a_run_leaves(unbroken):
   # The weights are those of the best step, and the front end is the context stage's.
   scores = Validation(VAL, CLASSES).scores(Segmenter.from_spec(SPEC, variables))
   assert scores['mean_iou'] == max(val['context', k] for k in (2, 4, 5))
+  # Beside them, those of the last step.
+  _, last, _ = weights_folder.load_weights(folder / 'weights_last')
+  assert_equal(last['params']['context'], latest(folder / 'context')[2]['params']['context'])
   # A stage leaves what it has made: the first one the front end alone.
   _, front_end, spec = weights_folder.load_weights(folder / 'front_end/weights')
   assert spec == SPEC.without_context() and list(front_end['params']) == ['front_end']
@@ -181,6 +184,7 @@ def test_without_pictures_to_validate_the_latest_weights_are_taken(tmp_path):
   _, _, state = latest(tmp_path / 'front_end')
   assert_equal(variables['params']['front_end'], state['params']['front_end'])
   assert not any('val_mean_iou' in entry for entry in lines(tmp_path))
+  assert not (tmp_path / 'weights_last').exists()
 
 
 def test_a_signal_in_the_last_step_ends_the_run_before_the_next_stage(tmp_path, monkeypatch):

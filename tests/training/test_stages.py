@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, stage_run
@@ -162,19 +164,31 @@ def test_run_steps_alone(variables, tmp_path, in_memory):
   jax.tree.map(np.testing.assert_array_equal, continued.params, state.params)
 
 
-def test_finish_alone(variables, tmp_path, in_memory):
+def test_finish_alone(variables, tmp_path, in_memory, caplog):
+  logging.set_verbosity(logging.INFO)
   config = StageConfig('context', 2, **COMMON)
   run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   better = run.state.replace(params=jax.tree.map(lambda x: x + 1, run.state.params))
   in_memory.saved = {1: (better, 0.9), 2: (run.state, 0.1)}
   in_memory.best_step = lambda: 1
-  for by_score, expected in ((True, better), (False, run.state)):
-    found = stage_run.finish(run, in_memory, run.state, by_score=by_score)
+  in_memory.metrics = lambda step: {'mean_iou': in_memory.saved[step][1]}
+  folder = pathlib.Path(tmp_path) / 'context'
+
+  def check(found, expected):
     jax.tree.map(
       np.testing.assert_array_equal, found['params']['context'], expected.params['context']
     )
     assert set(found['params']) == {'front_end', 'context'}
-  assert (pathlib.Path(tmp_path) / 'context/weights/model.json').exists()
+
+  # Without validation images there is nothing to choose by.
+  check(stage_run.finish(run, in_memory, run.state, by_score=False), run.state)
+  assert not (folder / 'weights_last').exists()
+  with caplog.at_level('INFO', logger='absl'):
+    check(stage_run.finish(run, in_memory, run.state, by_score=True), better)
+  check(weights_folder.load_weights(folder / 'weights').variables, better)
+  check(weights_folder.load_weights(folder / 'weights_last').variables, run.state)
+  assert f'{folder}/weights: step 1 of 2, mean IoU 90.0 on val' in caplog.text
+  assert f'{folder}/weights_last: step 2 of 2, mean IoU 10.0 on val' in caplog.text
 
 
 @pytest.mark.parametrize('val', [[], examples(3)])
