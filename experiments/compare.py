@@ -6,10 +6,11 @@
 A recipe is a folder of flag files: common.flags (data and loop, of every training), one for each
 network (front_end.flags, fcn8s.flags, ...) and context module (basic.flags, large.flags), where a
 pair needs its own, front_end_basic.flags, rnn.flags (the stage of the CRF-RNN), tune.flags (the
-search for the dense CRF, on val). published_SPLIT.json has figures to stand beside: `columns`
-(classes and mean) and `rows`, by 'network context crf'. A network is trained first, then each
-context module on its maps, then each CRF behind; every step is a command that is printed and can be
-run by itself. What is finished is not done again, and a run that was interrupted goes on.
+search for the dense CRF, on val), evaluate.flags (how to score, where that is said).
+published_SPLIT.json has figures to stand beside: `columns` (classes and mean) and `rows`, by
+'network context crf'. A network is trained first, then each context module on its maps, then each
+CRF behind; every step is a command that is printed and can be run by itself. What is finished is
+not done again, and a run that was interrupted goes on.
 
 Leaves table.md, classes.md, results.json, grid.png (pictures) and bars.png (classes) in the
 workdir.
@@ -105,6 +106,8 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
     extra = [f'--flagfile={tuned(recipe, workdir, model, context, seed, weights, places)}']
   scores = folder / f'scores_{result.name}'
   options = [f'--weights={weights}', f'--split={values.split}', '--boundaries', *extra, *places]
+  if (recipe / 'evaluate.flags').exists():
+    options.append(f'--flagfile={recipe / "evaluate.flags"}')
   run('evaluate', *options, f'--output={scores}')
   found = json.loads(scores.read_text())
   kept = ('mean_iou', 'per_class_iou', 'pixel_accuracy', 'dataset', 'split', 'pictures')

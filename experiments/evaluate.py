@@ -3,8 +3,9 @@
   dilated-jax evaluate --weights=DIR --dataset=camvid --split=test --output=scores.json
   dilated-jax evaluate --predictions=DIR --labels=DIR --dataset=camvid
 
-Counts are summed over all pictures at the full size of their labels; pixels to ignore (255 and the
-data set's void values) don't count. --protocol makes the numbers of an official tool: voc (devkit),
+Counts are summed over all pictures at the full size of their labels (--score_size=network: at that
+at which the network sees pictures, as the paper's on CamVid); pixels to ignore (255 and the data
+set's void values) don't count. --protocol makes the numbers of an official tool: voc (devkit),
 cityscapes (19 classes, 7 categories, and iIoU where there are instance maps: *_instanceIds.png
 beside the labels, or prepared with the split), segnet. --boundaries adds boundary IoU, boundary F1
 and the mean IoU of bands along boundaries.
@@ -61,6 +62,10 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_integer(
     'batch_size', 8, 'Pictures of one size that are labeled together.', lower_bound=1, **string
   )
+  flags.DEFINE_enum(
+    'score_size', 'labels', ('labels', 'network'),
+    'Size of the scores: of the labels, or at which the network sees pictures.', **string,
+  )  # fmt: skip
   prediction_flags.define_flags(values)
 
 
@@ -113,6 +118,7 @@ def from_weights(values) -> dict:
     classes,
     measures=measures,
     batch_size=values.batch_size,
+    score_size=values.score_size,
     **prediction_flags.options(values),
   )
   logging.info('%.2f pictures/s', len(source) / (time.monotonic() - start))
@@ -121,7 +127,8 @@ def from_weights(values) -> dict:
 
 def from_pictures(values) -> dict:
   """Scores label pictures against label pictures."""
-  for flag in ('split', 'data_dir', 'manual_dir', 'batch_size', *prediction_flags.NAMES):
+  about_weights = ('split', 'data_dir', 'manual_dir', 'batch_size', 'score_size')
+  for flag in (*about_weights, *prediction_flags.NAMES):
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --predictions: the pictures say it all')
   if not values.dataset:
@@ -203,7 +210,7 @@ def report(values, scores, dataset, split, count) -> dict:
 OF_FOLDERS = ('predictions_are', 'labels_are', 'prediction_order')
 FLAGS_OF_A_REPORT = (
   'weights', 'dataset', 'data_dir', 'manual_dir', 'split', 'predictions', 'labels', *OF_FOLDERS,
-  'protocol', 'boundaries', 'limit', 'batch_size', *prediction_flags.NAMES,
+  'protocol', 'boundaries', 'limit', 'batch_size', 'score_size', *prediction_flags.NAMES,
 )  # fmt: skip
 
 

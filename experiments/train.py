@@ -49,6 +49,13 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_float(
     'image_scale', 1.0, 'Size at which the network sees images.', 0.01, 1.0, **into
   )
+  flags.DEFINE_enum(
+    'score_size',
+    'labels',
+    ('labels', 'network'),
+    'Size of the scores on --val_split: of the labels, or at which the network sees images.',
+    **into,
+  )
   networks.define_flags(values)
   option_flags.define_flags(StageConfig, values)
 
@@ -133,7 +140,9 @@ def main(values=flags.FLAGS):
   )
 
   try:
-    training.loop.train(configs, spec, variables, train, val, classes, workdir)
+    training.loop.train(
+      configs, spec, variables, train, val, classes, workdir, score_size=values.score_size
+    )
   except training.Preempted as reason:
     logging.info('%s; the same command goes on from there', reason)
     return

@@ -94,7 +94,7 @@ def augment(
     image, label = _rotated(image, label, angle, fill)
   zoom = math.exp(rng.uniform(*np.log(options.random_scale)))
   height, width = (max(1, round(side * zoom)) for side in label.shape)
-  before = [0, 0]  # The image at the top left, if it is smaller than the crop.
+  before = 0, 0  # The image at the top left, if it is smaller than the crop.
   if options.border == 'reflect':  # In the middle; an odd pixel is below, and on the left (sic).
     before = (crop[0] - height) // 2, (crop[1] - width + 1) // 2
   rows = _window(rng, height, crop[0], before[0])

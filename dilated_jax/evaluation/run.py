@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Literal
 
 import numpy as np
 
 from dilated_jax import progress
-from dilated_jax.data.sequences import prefetch
+from dilated_jax.data.sequences import downscale, prefetch
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import protocols
 from dilated_jax.inference.prediction import Tile, label_maps
@@ -26,9 +28,10 @@ def evaluate(
   flip: bool = False,
   tile: Tile = None,
   refine: Callable | None = None,
+  score_size: Literal['labels', 'network'] = 'labels',
   show_progress: bool = True,
 ) -> dict:
-  """Scores a network on a whole split, at the full size of the labels.
+  """Scores a network on a whole split, at the full size of the labels unless told otherwise.
 
   Args:
     segmenter: from `dilated_jax.load`.
@@ -42,6 +45,9 @@ def evaluate(
     flip: as for `predict`.
     tile: as for `predict`.
     refine: as for `predict`.
+    score_size: 'labels' scores at their full size; 'network' at that at which the network sees
+      images (`spec.image_scale`), to which labels are reduced by nearest neighbor. The paper's
+      scores on CamVid are at 640x480 (Appendix A.1), of labels of 960x720.
     show_progress: whether to show how far it is.
 
   Returns:
@@ -54,6 +60,9 @@ def evaluate(
   measures = measures or [protocols.create('default', classes)]
   if not len(source):
     raise InputError(f'{classes.name}: the split has no images')
+  if score_size == 'network':
+    source = downscale(source, segmenter.spec.image_scale)
+    segmenter = segmenter._replace(spec=dataclasses.replace(segmenter.spec, image_scale=1.0))
   items = prefetch(source)
   if show_progress:
     items = progress.track(items, total=len(source), unit='images')

@@ -1,6 +1,5 @@
 """Any network of ours with a CRF-RNN behind it, trained in a stage of its own or end to end."""
 
-from fractions import Fraction
 from typing import Literal, cast
 
 import flax.linen as nn
@@ -140,11 +139,6 @@ class CrfRnnModel(nn.Module):
   @property
   def margin(self) -> int:
     return self.network.margin
-
-  @property
-  def cell_offset(self) -> Fraction:
-    corner = self.grid == 'pixels' and self.upsampling == 'corner'
-    return Fraction(0) if corner and not self.network.full_size else self.network.cell_offset
 
   @property
   def full_size(self) -> bool:

@@ -4,7 +4,6 @@ And those of others, whose scores the same context module refines: their tables 
 file.
 """
 
-from fractions import Fraction
 from typing import Any
 
 import flax.linen as nn
@@ -142,14 +141,6 @@ class Dilation(nn.Module):
   def margin(self) -> int:
     """Input pixels lost on each side: 186 for the published front end."""
     return geometry.margin(self.table)
-
-  @property
-  def cell_offset(self) -> Fraction:
-    """Pixel of the image at which cell 0 of the grid lies: the middle of what it sees.
-
-    3.5 for the published front end; 0 for networks that pad all layers alike, as DeepLab's.
-    """
-    return geometry.offset(self.table) - self.margin
 
   @property
   def full_size(self) -> bool:

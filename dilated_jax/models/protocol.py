@@ -7,7 +7,6 @@ has these members can be trained, evaluated, tiled and explored like them.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
 from dilated_jax.nn.table import Table
@@ -83,15 +82,6 @@ class SegmentationModel(Network, Protocol):
   @property
   def margin(self) -> int:
     """Input pixels lost on each side; 0 for networks that pad inside."""
-    ...
-
-  @property
-  def cell_offset(self) -> Fraction:
-    """Pixel of the image, counted without the margin, at which cell 0 of the grid lies.
-
-    Cell j lies at `cell_offset + stride j`, and so does an upsampling of all logits put it. (The
-    authors' loss on the grid compares cell j with the label at `stride j` nevertheless.)
-    """
     ...
 
   @property

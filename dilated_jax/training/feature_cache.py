@@ -120,7 +120,7 @@ def random_flip(
     example: of `cached_features`.
     rng: decides.
     stride: pixels between cells of the features.
-    label_offset: p of the labels, see `step.label_offset`.
+    label_offset: p of the labels, see `models.upsampling.cell_offset`.
     image_offset: p of the images.
 
   Returns:

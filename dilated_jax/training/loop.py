@@ -2,8 +2,8 @@
 
 A workdir holds `metrics.jsonl` (a line a report), and for each stage a folder with `config.json`
 (what it is), `checkpoints` and `weights`; `weights` of the workdir itself are those of the last
-stage. Where `weights` are the best on the validation images, `weights_last` beside them are those of
-the last step.
+stage. Where `weights` are the best on the validation images, `weights_last` beside them are of the
+last step.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 import contextlib
 import pathlib
+import shutil
 import signal
 import threading
+from typing import Literal
 
 from absl import logging
 import jax
@@ -58,6 +60,8 @@ def train(
   validation_source: Sequence,
   classes: LabelSpec,
   workdir,
+  *,
+  score_size: Literal['labels', 'network'] = 'labels',
 ) -> dict:
   """Trains the stages one after the other; stages that are finished already are skipped.
 
@@ -69,6 +73,7 @@ def train(
     validation_source: examples to choose the best checkpoint by, at their own size; may be empty.
     classes: of the data set.
     workdir: path of the folder of the run.
+    score_size: of the validation images, as for `evaluation.evaluate`.
 
   Returns:
     The variables of the network, with the best checkpoint of each stage.
@@ -85,7 +90,7 @@ def train(
     raise InputError('there is no image to learn from')
   for config in configs:
     check(config, spec)
-  validation = Validation(validation_source, classes)
+  validation = Validation(validation_source, classes, score_size)
   for config in configs:
     folder = workdir / config.stage
     if (folder / 'weights' / 'model.json').exists():
@@ -95,9 +100,11 @@ def train(
       trained = train_stage(config, spec, variables, source, validation, workdir)
       variables = _with_parts(variables, trained)
     if jax.process_index() == 0:
-      for name in ('weights_last', 'weights'):
-        if (folder / name).exists():
-          copy_weights(folder / name, workdir / name)
+      copy_weights(folder / 'weights', workdir / 'weights')
+      if (folder / 'weights_last').exists():
+        copy_weights(folder / 'weights_last', workdir / 'weights_last')
+      else:
+        shutil.rmtree(workdir / 'weights_last', ignore_errors=True)  # Of an earlier stage.
   return variables
 
 

@@ -17,7 +17,7 @@ import jax
 from dilated_jax.data import augmentation, pipeline, statistics
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
-from dilated_jax.models import weights_folder
+from dilated_jax.models import upsampling, weights_folder
 from dilated_jax.models.segmenter import Segmenter, select_parts
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.progress import Meter
@@ -237,7 +237,8 @@ def _random_flip(stage: Stage, model, loss_resolution: str) -> Callable:
   frozen = stage.frozen.network(model)
   if stage.frozen.method == '__call__' and frozen.full_size:
     return feature_cache.random_flip  # Features of pixels.
-  label_offset = train_step.label_offset(model, loss_resolution)
+  method = upsampling.of_training(model, loss_resolution)
+  label_offset = upsampling.cell_offset(model, method)
   # A CRF-RNN on pixels upsamples the features as the loss does; one on cells averages their colors.
   image_offset = label_offset if model.full_size else Fraction(model.stride - 1, 2)
   return functools.partial(

@@ -1,7 +1,6 @@
 """One training step, a pure function. Who runs it on which devices is `parallel`'s business."""
 
 from collections.abc import Callable
-from fractions import Fraction
 import functools
 from typing import Any
 
@@ -190,16 +189,6 @@ def _same_places(model, logits, labels, loss_resolution: str):
   elif not model.full_size:
     labels = labels[:, :: model.stride, :: model.stride]
   return logits[:, : labels.shape[1], : labels.shape[2]], labels
-
-
-def label_offset(model: SegmentationModel, loss_resolution: str) -> Fraction:
-  """The pixel of the labels that the loss compares with cell 0 of the network's grid.
-
-  Cell j is compared with pixel label_offset + stride j: on the grid, with the label that is sampled
-  there, at full size with those around it.
-  """
-  on_grid = not model.full_size and loss_resolution == 'grid'
-  return Fraction(0) if on_grid else model.cell_offset
 
 
 def _add(a, b):

@@ -1,6 +1,7 @@
 """Scores of a network while it is trained, every process taking its share of the images."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import numpy as np
@@ -22,10 +23,21 @@ class Validation:
     classes: of the data set.
   """
 
-  def __init__(self, source: Sequence, classes: LabelSpec):
-    """Takes examples with 'image', 'label' and 'name' at their own size, and their classes."""
+  def __init__(
+    self,
+    source: Sequence,
+    classes: LabelSpec,
+    score_size: Literal['labels', 'network'] = 'labels',
+  ):
+    """Takes the examples and their classes.
+
+    Args:
+      source: examples with 'image', 'label' and 'name' at their own size.
+      classes: of the data set.
+      score_size: as for `evaluation.evaluate`.
+    """
     self.classes = classes
-    self._source = source
+    self._source, self._score_size = source, score_size
 
   def __bool__(self):
     return len(self._source) > 0
@@ -40,7 +52,9 @@ class Validation:
     share = Subset(self._source, range(jax.process_index(), len(self._source), jax.process_count()))
     total = np.zeros((count, count), np.int64)
     if len(share):
-      found = evaluation.evaluate(segmenter, share, self.classes, show_progress=False)
+      found = evaluation.evaluate(
+        segmenter, share, self.classes, score_size=self._score_size, show_progress=False
+      )
       total += np.array(found['confusion'], np.int64)
     scores = metrics.scores(parallel.gather_sum(total), self.classes.names)
     if scores['mean_iou'] is None:

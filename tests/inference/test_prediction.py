@@ -14,7 +14,9 @@ from dilated_jax.evaluation import metrics, run
 from dilated_jax.inference import prediction
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models.segmenter import Segmenter
+from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn.table import Layer
+from dilated_jax.training.validation import Validation
 
 MEAN = (100.0, 110.0, 120.0)
 CLASSES = LabelSpec('toys', ('a', 'b', 'c'), ((9, 0, 0), (0, 9, 0), (0, 0, 9)), MEAN)
@@ -274,6 +276,26 @@ def test_evaluate_counts_every_picture_once(batch_size):
     show_progress=batch_size == 2,
   )
   assert result == metrics.scores(total, CLASSES.names)
+
+
+def test_scores_at_the_size_that_the_network_sees():
+  model, source = Tiny(), source_of([(12, 16)] * 2 + [(18, 12)])
+  spec = ModelSpec('front_end', {}, CLASSES.names, CLASSES.palette, MEAN, image_scale=0.5)
+  segmenter, total = Segmenter(model, variables_of(model), spec), 0
+  for item in source:
+    height, width = (n // 2 for n in item['label'].shape)
+    blocks = item['image'].reshape(height, 2, width, 2, 3).mean((1, 3))
+    image = np.floor(blocks + 0.5).astype(np.uint8)
+    seen = Segmenter(model, segmenter.variables, spec_of())
+    labels = inference.predict(seen, image).labels
+    total = total + metrics.confusion_matrix(item['label'][1::2, 1::2], labels, 3)
+  options = {'show_progress': False}
+  result = evaluation.evaluate(segmenter, source, CLASSES, score_size='network', **options)
+  assert result == metrics.scores(total, CLASSES.names)
+  assert result != evaluation.evaluate(segmenter, source, CLASSES, **options)
+  # The same in training.
+  validation = Validation(source, CLASSES, 'network')
+  assert validation.scores(segmenter) == result
 
 
 def test_groups_are_bounded_and_whole():

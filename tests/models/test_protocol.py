@@ -6,11 +6,9 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.models.protocol import Network, SegmentationModel
-from dilated_jax.nn.stack import Stack
 
 MEMBERS = (
   'parts', 'front_end_table', 'context_table', 'auxiliary_table', 'stride', 'margin', 'full_size',
-  'cell_offset',
   'num_classes', 'table', 'dtype', 'scales', 'apply_front_end', 'apply_context', 'apply_crf',
   'without_context', 'without_crf', 'with_axis_name',
 )  # fmt: skip
@@ -37,36 +35,6 @@ def test_networks_of_images_fulfil_it(name, crf):
   assert model.without_context().parts == ('front_end',)
   assert model.with_axis_name('data').with_axis_name(None) == model
   assert model.with_axis_name('data') != model
-
-
-PIXELS = {'crf': 'rnn', 'crf_rnn_grid': 'pixels'}
-
-
-@pytest.mark.parametrize(
-  'name, offset, options',
-  [
-    ('front_end', 3.5, {}),  # (380 - 1) / 2 - 186.
-    ('dilation8', 3.5, {'crf': 'rnn'}),
-    ('dilation8', 3.5, PIXELS | {'crf_rnn_upsampling': 'deconvolution'}),
-    ('dilation8', 0, PIXELS | {'crf_rnn_upsampling': 'corner'}),
-    ('dilation10', 3.5, PIXELS),
-    ('deeplab_largefov', 0, {}),
-    ('pspnet', 0, {}),
-  ],
-)  # fmt: skip
-def test_cell_offset(name, offset, options):
-  assert models.create(name, 3, **options).cell_offset == offset
-
-
-@pytest.mark.parametrize('name', ['dilation10', 'fcn8s', 'fcn16s'])
-def test_cell_offset_is_where_the_networks_own_upsampling_puts_cell_0(name):
-  model = created(name)
-  table, stride = model.upsampling, model.stride
-  rows = np.zeros((1, 9, 9, 3), np.float32)
-  rows[0, 5, 5] = 1
-  bump = np.asarray(Stack(table).apply({}, rows))[0, :, :, 0].sum(1)
-  center = (bump * np.arange(len(bump))).sum() / bump.sum()
-  assert center == pytest.approx(float(model.cell_offset) + 5 * stride)
 
 
 def test_a_wavenet_is_a_network_that_labels_no_images():
