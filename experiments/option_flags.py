@@ -97,7 +97,7 @@ def read_flag(option: Option, values: flags.FlagValues, index: int = 0, count: i
   """
   name = flag_name(option)
   value = values[name].value
-  if value is None:
+  if value is None or (value == [] and option.optional):
     return None
   if not _is_list(option):
     return cli.parsed(name, value, option.check)

@@ -1,10 +1,14 @@
 """What a stage of training is told: frozen dataclasses of options."""
 
+from collections.abc import Iterable
 import dataclasses
+import fnmatch
+import math
 from typing import Literal
 
 from dilated_jax.data.augmentation import Augmentation
 from dilated_jax.data.statistics import CLASS_WEIGHTS
+from dilated_jax.errors import InputError
 from dilated_jax.options import Options, option
 from dilated_jax.training.stages import STAGES
 
@@ -23,7 +27,11 @@ class OptimizerOptions(Options):
     warmup_steps: steps in which the rate rises from 0.
     momentum: of 'sgd' and 'caffe'.
     weight_decay: L2 on kernels (not on biases and normalization); the authors take 5e-4.
-    bias_lr_multiplier: factor on the rate of biases; the authors take 2.
+    bias_lr_multiplier: factor on the rate of biases of convolutions; the authors take 2.
+    lr_multipliers: factors on the rate of layers, 'LAYER:FACTOR' each, beside that of biases. LAYER
+      is a name of `layer_names` or its last part, or a pattern of these, as in 'fc8:10',
+      'pyramid*:10' or 'front_end/conv*:0', which trains no convolution of VGG. Of several that fit
+      a layer the last one counts.
     gamma, step_size: of the schedule 'step'.
     power: of the schedule 'poly'.
     grad_clip_norm: largest norm of the whole gradient; 0 leaves it alone.
@@ -42,10 +50,65 @@ class OptimizerOptions(Options):
   momentum: float = option(0.9, 'Momentum of sgd and caffe.', low=0, below=1, per_stage=True)
   weight_decay: float = option(5e-4, 'Weight decay of kernels.', low=0)
   bias_lr_multiplier: float = option(2.0, 'Factor on the learning rate of biases.', low=0)
+  lr_multipliers: tuple[str, ...] | None = option(
+    None, 'Factors on the learning rate of layers, as in fc8:10,pyramid*:10.'
+  )
   gamma: float = option(0.1, 'Factor at each drop of the schedule step.', low=0)
   step_size: int = option(100_000, 'Steps between the drops of the schedule step.', low=1)
   power: float = option(0.9, 'Exponent of the schedule poly.', low=0)
   grad_clip_norm: float = option(0.0, 'Largest norm of the gradient; 0: no limit.', low=0)
+
+  def __post_init__(self):
+    super().__post_init__()
+    self.multiplier_of('')  # Refuses what is no factor.
+
+  def multiplier_of(self, layer: str) -> float:
+    """The factor on the learning rate of a layer, of its kernel and its bias alike.
+
+    Args:
+      layer: as `front_end/fc8`.
+
+    Raises:
+      InputError: one of `lr_multipliers` is not a layer and a factor.
+    """
+    factor = 1.0
+    for text in self.lr_multipliers or ():
+      pattern, number = _split(text)
+      if fits(pattern, layer):
+        factor = number
+    return factor
+
+  def unused_multipliers(self, layers: Iterable[str]) -> list[str]:
+    """Those of `lr_multipliers` that fit none of the layers."""
+    layers = list(layers)
+    return [
+      text
+      for text in self.lr_multipliers or ()
+      if not any(fits(_split(text)[0], layer) for layer in layers)
+    ]
+
+
+def fits(pattern: str, layer: str) -> bool:
+  """Whether a pattern of `lr_multipliers` means a layer.
+
+  >>> [fits(pattern, 'front_end/fc8') for pattern in ('fc8', 'front_end/fc?', '*8', 'fc')]
+  [True, True, True, False]
+  """
+  return any(fnmatch.fnmatchcase(name, pattern) for name in (layer, layer.rpartition('/')[2]))
+
+
+def _split(text: str) -> tuple[str, float]:
+  """Pattern and factor of one of `lr_multipliers`."""
+  pattern, _, number = text.rpartition(':')
+  try:
+    factor = float(number)
+  except ValueError:
+    factor = math.nan
+  if not pattern or not 0 <= factor < math.inf:
+    raise InputError(
+      f'`lr_multipliers` has {text!r}; give a layer and a factor of 0 or more each, as in fc8:10'
+    )
+  return pattern, factor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,9 +22,12 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
+from dilated_jax.models import upsampling
 from dilated_jax.models.pretrained import load_pretrained
+from dilated_jax.models.segmenter import select_parts
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.training import checkpoints
+from dilated_jax.models.weights_folder import abstract_variables
+from dilated_jax.training import checkpoints, optimizers
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stage_run import Preempted, finish, run_steps, set_up
@@ -90,6 +93,7 @@ def train(
     raise InputError('there is no image to learn from')
   for config in configs:
     check(config, spec)
+  check_multipliers(configs, spec)
   validation = Validation(validation_source, classes, score_size)
   for config in configs:
     folder = workdir / config.stage
@@ -144,8 +148,10 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
     raise InputError(f'stage {stage.name} trains a {what}; {spec.model} has none: give {option}')
   height, width = config.crop
   on_images = stage.frozen is None
-  if on_images and (height % model.stride or width % model.stride):
-    raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}')
+  rest = max(height % model.stride, width % model.stride)
+  if on_images and rest > (more := _one_more(config, model)):
+    also = ', or one pixel more' if more else ''
+    raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}{also}')
   bands = config.mesh_height if config.parallelism == 'mesh' else 1
   if on_images and 0 < height < 2 * bands * model.stride and bands > 1:
     # XLA's partitioner returns wrong gradients for some maps of which a device holds one row.
@@ -156,6 +162,31 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
     raise InputError(
       f'batch_size {config.batch_size} can not be cut into {config.grad_accum_steps} equal parts'
     )
+
+
+def _one_more(config: StageConfig, model) -> int:
+  """1 where crops of 8 n + 1 pixels fit: cells lie at pixels 0, 8, ..., 8 n; else 0."""
+  method = upsampling.of_training(model, config.loss_resolution)
+  fits = method == 'corner_logits' and 'crf' not in model.parts and config.parallelism == 'pmap'
+  return int(fits)
+
+
+def check_multipliers(configs: Sequence[StageConfig], spec: ModelSpec) -> None:
+  """Refuses factors on the learning rate of layers that no stage trains.
+
+  Raises:
+    InputError: there is one; names the layers that are trained.
+  """
+  trained = {part for config in configs for part in STAGES[config.stage].trains}
+  parameters = select_parts(abstract_variables(spec.create()), trained)['params']
+  layers = optimizers.layer_names(parameters)
+  for unused in (config.optimizer.unused_multipliers(layers) for config in configs):
+    if unused:
+      listed = layers if len(layers) < 40 else [*layers[:12], '...', *layers[-24:]]
+      raise InputError(
+        f'`lr_multipliers` has {unused[0]!r}, which fits none of the layers that are trained: '
+        f'{", ".join(listed)}'
+      )
 
 
 def _with_parts(variables, trained):

@@ -44,19 +44,46 @@ def create(options: OptimizerOptions, num_steps: int) -> optax.GradientTransform
   """
   rate = schedule(options, num_steps)
   decay = optax.add_decayed_weights(options.weight_decay, mask=_named('kernel'))
-  bias = optax.masked(optax.scale(options.bias_lr_multiplier), _named('bias'))
+  # As groups of parameters with rates of their own: behind the decay, whose rate they are too.
+  local = optax.stateless(lambda updates, _: _scale_locally(options, updates))
   scale = optax.scale_by_schedule(rate)
   momentum = optax.trace(options.momentum)
   chains = {
     # Caffe, sgd_solver.cpp: v <- m v + local_rate (g + decay w); w <- w - v.
-    'caffe': (decay, bias, scale, momentum),
-    'sgd': (decay, bias, momentum, scale),
-    'adamw': (optax.scale_by_adam(), decay, bias, scale),
+    'caffe': (decay, local, scale, momentum),
+    'sgd': (decay, local, momentum, scale),
+    'adamw': (optax.scale_by_adam(), decay, local, scale),
   }
   grad_clip_norm = (
     (optax.clip_by_global_norm(options.grad_clip_norm),) if options.grad_clip_norm else ()
   )
   return optax.chain(*grad_clip_norm, *chains[options.name], optax.scale(-1.0))
+
+
+def layer_names(params) -> list[str]:
+  """The layers that parameters belong to, as 'front_end/fc8' or 'crf/compatibility', in order.
+
+  The normalization of a layer belongs to it.
+  """
+  paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+  return list(dict.fromkeys(map(_layer_of, paths)))
+
+
+def _layer_of(path) -> str:
+  return jax.tree_util.keystr(path[:2], simple=True, separator='/').removesuffix('_norm')
+
+
+def _scale_locally(options: OptimizerOptions, updates):
+  """Updates times the factors on the rates of their layers, and of biases."""
+
+  def scaled(path, update):
+    factor = options.multiplier_of(_layer_of(path))
+    *_, module, name = (jax.tree_util.keystr([key], simple=True) for key in (path[0], *path))
+    if name == 'bias' and not module.endswith('_norm'):
+      factor *= options.bias_lr_multiplier
+    return update * factor
+
+  return jax.tree_util.tree_map_with_path(scaled, updates)
 
 
 def _named(name):

@@ -35,6 +35,8 @@ def text_and_value(found):
     return (found.choices[-1],) * 2
   if found.type is bool:
     return str(not found.default), not found.default
+  if found.name == 'lr_multipliers':
+    return 'fc8:10,fc*:0.5', ('fc8:10', 'fc*:0.5')
   if found.type is str:
     return '/tmp/x', '/tmp/x'
   value = found.type(found.default / 2 or 0.5) if found.type is float else found.default + 1

@@ -3,13 +3,14 @@
 import jax
 import numpy as np
 import pytest
+import scipy.special
 
 from dilated_jax import inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.models import upsampling
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.nn import geometry
+from dilated_jax.nn import geometry, ops
 from dilated_jax.training import optimizers, stages, step as train_step
 from dilated_jax.training.config import OptimizerOptions
 from tests.models.random_inputs import variables_of
@@ -95,6 +96,23 @@ def test_training_sees_the_labels_as_prediction_gives_them(name):
   padded = np.pad(image, (*[(model.margin, model.margin)] * 2, (0, 0)), mode='reflect')
   state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
   _, metrics = jax.jit(step)(state, {'image': padded[None], 'label': label[None]})
+  assert float(metrics['loss']) == pytest.approx(expected, rel=1e-4)
+
+
+def test_crops_of_one_pixel_more():
+  """Of 17 x 25 pixels, 3 x 4 cells lie on the corners of their squares: all labels count."""
+  options = {**VGG, 'dropout': 0.0}
+  model, rng = models.create('deeplab_largefov', 3, **options), np.random.default_rng(1)
+  image = rng.integers(0, 256, (1, 17, 25, 3), np.uint8)
+  label = rng.integers(0, 3, (1, 17, 25)).astype(np.uint8)
+  variables = variables_of(model)
+  logits = model.apply(variables, image - np.array(MEAN, np.float32))
+  logits = np.asarray(ops.resize(logits[:, :3, :4], (17, 25), align_corners=True), np.float64)
+  expected = -scipy.special.log_softmax(logits, -1)[(*np.indices(label.shape), label)].mean()
+  stage, optimizer = stages.STAGES['front_end'], optimizers.create(OptimizerOptions(), 1)
+  step = train_step.make_step(model, stage, optimizer, MEAN, loss_resolution='full')
+  state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
+  _, metrics = jax.jit(step)(state, {'image': image, 'label': label})
   assert float(metrics['loss']) == pytest.approx(expected, rel=1e-4)
 
 

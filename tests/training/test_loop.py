@@ -243,6 +243,28 @@ def test_a_wrong_stage_is_refused_before_the_first_begins(tmp_path, config, word
   assert not list(tmp_path.iterdir())
 
 
+def test_factors_on_the_rate_of_layers_that_nothing_trains(tmp_path):
+  wrong = OptimizerOptions(lr_multipliers=('conv1_1:2', 'ctx_*:0.5', 'fc8:10'))
+  two = [StageConfig(stage, 5, optimizer=wrong, **COMMON) for stage in ('front_end', 'context')]
+  listed = 'context/ctx_conv1_1, .*front_end/conv1_1, front_end/fc6'
+  with pytest.raises(InputError, match=f"^`lr_multipliers` has 'fc8:10', which fits .*: {listed}"):
+    run(tmp_path, two)
+  with pytest.raises(InputError, match=r"has 'ctx_.:0.5', which"):  # The context module stays.
+    run(tmp_path, two[:1])
+  assert not list(tmp_path.iterdir())
+
+
+def test_crops_of_cells_at_corners():
+  """DeepLab's 321 and PSPNet's 473 pixels: one more than a multiple of the stride."""
+  deeplab = ModelSpec('deeplab_largefov', {'width': 1 / 16}, CLASSES.names, CLASSES.palette, MEAN)
+  loop.check(StageConfig('front_end', 5, crop=(321, 473)), deeplab)
+  with pytest.raises(InputError, match='321x322; both must be multiples of 8, or one pixel more'):
+    loop.check(StageConfig('front_end', 5, crop=(321, 322)), deeplab)
+  mesh = StageConfig('front_end', 5, crop=(321, 320), parallelism='mesh')
+  with pytest.raises(InputError, match=r'321x320; both must be multiples of 8$'):
+    loop.check(mesh, deeplab)
+
+
 def test_a_context_stage_needs_a_context_module(tmp_path):
   options = {name: value for name, value in OPTIONS.items() if name != 'dilations'}
   spec = ModelSpec('front_end', options, CLASSES.names, CLASSES.palette, MEAN)

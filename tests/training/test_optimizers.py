@@ -69,6 +69,65 @@ def test_caffe_and_sgd_differ_only_after_a_drop():
   assert max(apart[:3]) < 1e-6 and apart[3] > 1e-3
 
 
+GROUPS = {
+  'front_end': {
+    'conv1': {'kernel': jnp.array([1.0, -2.0]), 'bias': jnp.array([0.5])},
+    'fc8': {'kernel': jnp.array([3.0]), 'bias': jnp.array([-1.0])},
+    'fc8_norm': {'scale': jnp.array([1.0]), 'bias': jnp.array([0.25])},
+  },
+  'crf': {'compatibility': jnp.array([2.0]), 'spatial': jnp.array([4.0])},
+}
+
+
+@pytest.mark.parametrize('name', ['caffe', 'sgd'])
+def test_rates_of_layers(name):
+  """Caffe's lr_mult of each blob: 10 and 20 for fc8, 0.1 for compatibility, 1 and 2 elsewhere."""
+  options = Options(
+    name, 0.1, schedule='step', step_size=3, weight_decay=0.03,
+    lr_multipliers=('front_end/*:7', 'conv?:1', 'fc8:10', 'crf/comp*:0.1'),
+  )  # fmt: skip
+  assert options.multiplier_of('crf/spatial') == 1
+  optimizer = optimizers.create(options, 8)
+  params, state = GROUPS, optimizer.init(GROUPS)
+  for k in range(8):
+    grads = jax.tree.map(lambda x, g=GRADIENTS[k]: jnp.full_like(x, g), params)
+    updates, state = optimizer.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+  times = {
+    ('conv1', 'kernel'): 1, ('conv1', 'bias'): 2, ('fc8', 'kernel'): 10, ('fc8', 'bias'): 20,
+    ('fc8_norm', 'scale'): 10, ('fc8_norm', 'bias'): 10, ('crf', 'compatibility'): 0.1,
+    ('crf', 'spatial'): 1,
+  }  # fmt: skip
+  for (module, leaf), factor in times.items():
+    w, found = (
+      np.asarray((tree['crf'] if module == 'crf' else tree['front_end'][module])[leaf], np.float64)
+      for tree in (GROUPS, params)
+    )
+    v = np.zeros_like(w)
+    for k in range(8):
+      rate = factor * 0.1 * 0.1 ** (k // 3)
+      g = GRADIENTS[k] + (0.03 * w if leaf == 'kernel' else 0)
+      v = 0.9 * v + (rate * g if name == 'caffe' else g)
+      w = w - (v if name == 'caffe' else rate * v)
+    np.testing.assert_allclose(found, w, rtol=1e-5)
+
+
+def test_layers_that_factors_may_name():
+  assert optimizers.layer_names(GROUPS) == [
+    'crf/compatibility', 'crf/spatial', 'front_end/conv1', 'front_end/fc8',
+  ]  # fmt: skip
+  options = Options(lr_multipliers=('fc8:10', 'fc:2', 'fc8_norm:3', 'front_end:1'))
+  assert options.unused_multipliers(optimizers.layer_names(GROUPS)) == [
+    'fc:2', 'fc8_norm:3', 'front_end:1',
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize('text', ['fc8', 'fc8:', ':10', 'fc8:-1', 'fc8:nan', 'fc8:inf', 'fc8=10'])
+def test_what_is_no_factor_of_a_layer(text):
+  with pytest.raises(InputError, match=f"lr_multipliers` has '{text}'; give a layer and a factor"):
+    Options(lr_multipliers=('fc7:1', text))
+
+
 @jax.numpy_dtype_promotion('standard')  # optax.scale_by_adam needs it.
 def test_adamw_decays_kernels_alone():
   options = Options('adamw', 0.01, weight_decay=0.5, bias_lr_multiplier=3.0)
