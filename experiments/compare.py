@@ -140,7 +140,6 @@ def trained(recipe, workdir, model, context, crf, seed, places) -> pathlib.Path:
     options, below = ['--stage=crf', '--crf=rnn'], (model, context, 'none')
   elif context != 'none':
     options, below = ['--stage=context'], (model, 'none', 'none')
-    options += [f'--feature_dir={workdir / f"{model}_none_none_{seed}" / "features"}']
   else:
     options = ['--stage=front_end']
   with_context = context != 'none' and model == 'front_end'
@@ -150,6 +149,10 @@ def trained(recipe, workdir, model, context, crf, seed, places) -> pathlib.Path:
   files = [name for name in ('common', model, context, crf) if name != 'none']
   if context != 'none' and (recipe / f'{model}_{context}.flags').exists():
     files.insert(3, f'{model}_{context}')
+  said = [line for name in files for line in (recipe / f'{name}.flags').read_text().splitlines()]
+  if crf == 'none' and context != 'none' and '--stage=joint' not in said:
+    # Context modules share the maps of their network; one that is trained with it has none.
+    options += [f'--feature_dir={workdir / f"{model}_none_none_{seed}" / "features"}']
   options += [f'--flagfile={recipe / name}.flags' for name in files]
   if below:
     options += [f'--init={trained(recipe, workdir, *below, seed, places)}']

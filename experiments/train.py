@@ -231,10 +231,26 @@ def stage_configs(values) -> list[StageConfig]:
     raise InputError(f'--stage={",".join(names)}: a stage can be run once')
   if not names:
     raise InputError(f'--stage names none; choose among {", ".join(STAGES)}')
-  return [
+  configs = [
     option_flags.from_flags(StageConfig, values, index=index, count=len(names), stage=name)
     for index, name in enumerate(names)
   ]
+  return _read_somewhere(configs, values)
+
+
+def _read_somewhere(configs, values) -> list[StageConfig]:
+  """The stages without what they do not read of flags that are given for all of them.
+
+  Raises:
+    InputError: a flag is read by no stage, or a stage does not read the value that it was given.
+  """
+  about = {option.name: option for option in option_flags.options_of(StageConfig)}
+  unread = [training.unread.unread_options(config) for config in configs]
+  for name, why in [item for options in unread for item in options.items()]:
+    one_each = about[name].per_stage and len(values[name].value) > 1
+    if one_each or all(name in options for options in unread):
+      raise InputError(f'--{name} is not read: {why}')
+  return [training.unread.without_unread(config) for config in configs]
 
 
 def _own_flags(values):

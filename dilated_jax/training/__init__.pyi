@@ -10,6 +10,7 @@ from . import (
   stage_run as stage_run,
   stages as stages,
   step as step,
+  unread as unread,
   validation as validation,
   workdir as workdir,
 )

@@ -113,19 +113,19 @@ def _split(text: str) -> tuple[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig(Options):
-  """One stage of training.
+  """One stage of training. `unread` tells which options a stage does not read.
 
   Attributes:
     stage: 'front_end', 'context', 'crf' or 'joint', see `stages.STAGES`.
     num_steps: optimizer steps.
     batch_size: images a step, over all devices and processes.
     crop: height and width of the label area of a training image; the network sees its margin on
-      every side besides. (0, 0) takes the size of the first image. Not used on feature maps.
+      every side besides. (0, 0) takes the size of the first image.
     optimizer: see `OptimizerOptions`.
     loss_resolution: 'grid' or 'full', see `step.make_step`.
     class_weights: 'none', or a kind of `statistics.class_weights`.
     grad_accum_steps: parts into which a batch is cut to save memory.
-    augmentation: of the images, see `Augmentation`; feature maps are only mirrored.
+    augmentation: of the images, see `Augmentation`; feature maps are mirrored, and no more.
     seed: of the weights, the order of the images, augmentation and dropout.
     parallelism: 'pmap' or 'mesh', see `parallel`.
     mesh_height: bands of rows into which 'mesh' divides an image.

@@ -32,6 +32,7 @@ from dilated_jax.training.config import StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stage_run import Preempted, finish, run_steps, set_up
 from dilated_jax.training.stages import STAGES
+from dilated_jax.training.unread import check_unread
 from dilated_jax.training.validation import Validation
 from dilated_jax.training.workdir import copy_weights
 
@@ -92,6 +93,7 @@ def train(
   if not len(source):
     raise InputError('there is no image to learn from')
   for config in configs:
+    check_unread(config)
     check(config, spec)
   check_multipliers(configs, spec)
   validation = Validation(validation_source, classes, score_size)

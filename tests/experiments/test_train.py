@@ -134,11 +134,19 @@ def test_wrong_flags_from_outside(tmp_path):
     ({'random_scale': ['2', '1']}, r'scale .* the smaller first'),
     ({'blocks': ['1', 'x']}, '--blocks=x: '),
     ({'stride': 3}, 'stride is 3; this network can have a power of two up to 2'),
-    ({'stage': ['context']}, 'needs a trained front end: give --init'),
+    ({'stage': ['context'], 'crop': ['0']}, 'needs a trained front end: give --init'),
     ({'model': 'front_end', 'dilations': None, 'padding': 'same'}, "has no option 'padding'"),
     ({'dilations': ['1']}, 'at least 3'),
     ({'init': ['/nowhere']}, '/nowhere: is not a weights folder'),
     ({'grad_accum_steps': 3}, 'batch_size 8 can not be cut into 3'),
+    ({'stage': ['context']}, '--crop is not read: stage context learns from maps'),
+    (
+      {'stage': ['front_end', 'context'], 'crop': ['16', '32']},
+      '--crop is not read: stage context learns from maps',
+    ),
+    ({'stage': ['crf'], 'crop': ['0'], 'random_scale': ['1', '2']}, '--random_scale is not read'),
+    ({'feature_dir': 'maps'}, '--feature_dir is not read: stage front_end learns from images'),
+    ({'step_size': 5}, r"--step_size is not read: it belongs to `schedule='step'`"),
     ({'val_split': 'tset'}, "no split 'tset'"),
     ({'dataset': 'camvid'}, 'camvid: neither prepared in'),
   ],
@@ -184,7 +192,8 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
     workdir=str(tmp_path / 'run'), data_dir=str(data_dir), init=[str(tmp_path / 'given')],
     model='dilation8', blocks=['1'], width=0.0625, stride=2, fc_kernel=3, fc_channels=4,
     stage=['context', 'joint'], num_steps=['5'], batch_size=['8', '2'], crop=['0', '16'],
-    random_scale=['0.5', '2'], optimizer='sgd', momentum=['0.9', '0.99'], mesh_height=2,
+    random_scale=['0.5', '2'], optimizer='sgd', momentum=['0.9', '0.99'], parallelism='mesh',
+    mesh_height=2,
   )  # fmt: skip
   train.main(values)
   assert capsys.readouterr().out == ''
@@ -195,7 +204,8 @@ def test_grafts_and_ends_quietly_when_preempted(data_dir, tmp_path, monkeypatch,
     ('context', 5, 8, (0, 0)), ('joint', 5, 2, (16, 16)),
   ]  # fmt: skip
   assert [c.optimizer.momentum for c in configs] == [0.9, 0.99]
-  assert {c.augmentation.random_scale for c in configs} == {(0.5, 2.0)}
+  # Given for both stages, of which one reads it.
+  assert [c.augmentation.random_scale for c in configs] == [(1.0, 1.0), (0.5, 2.0)]
   assert {(c.optimizer.name, c.mesh_height) for c in configs} == {('sgd', 2)}
   settings = files.pathlib.Path(tmp_path / 'run/joint/config.json').read_text()
   assert json.loads(settings)['optimizer']['momentum'] == 0.99
@@ -220,7 +230,7 @@ def test_fine_tuning_on_other_classes(tmp_path, monkeypatch, caplog):
              for text in caplog.messages)  # fmt: skip
   message = r'learns from a trained front_end, and of that of .*given front_end/final would start'
   with pytest.raises(InputError, match=message):
-    train.main(values_of(**settings, stage=['context']))
+    train.main(values_of(**{**settings, 'crop': ['0'], 'stage': ['context']}))
 
 
 def folder_of(root, classes, count=4):

@@ -43,8 +43,9 @@ def pictures(count, seed=0):
 
 TRAIN, VAL = pictures(6), pictures(2, seed=1)
 # Two of the eight devices share a batch.
-COMMON = dict(batch_size=2, crop=(4, 8), eval_every=2, log_every=1, threads=1)
-TWO = [StageConfig('front_end', 5, **COMMON), StageConfig('context', 5, **COMMON)]
+MAPS = dict(batch_size=2, eval_every=2, log_every=1, threads=1)
+COMMON = dict(crop=(4, 8), **MAPS)
+TWO = [StageConfig('front_end', 5, **COMMON), StageConfig('context', 5, **MAPS)]
 
 
 class Watched(list):
@@ -234,10 +235,11 @@ def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
       StageConfig('front_end', 5, crop=(6, 8), parallelism='mesh', mesh_height=2),
       'crop is 6 high: 2 bands of the mesh need 8 or more',
     ),
+    (StageConfig('crf', 5, crop=(4, 8)), '`crop` is not read: stage crf learns from maps'),
   ],
 )
 def test_a_wrong_stage_is_refused_before_the_first_begins(tmp_path, config, words):
-  first = StageConfig('context', 5, **COMMON)
+  first = StageConfig('context', 5, **MAPS)
   with pytest.raises(InputError, match=words):
     run(tmp_path, [first, config])
   assert not list(tmp_path.iterdir())
@@ -280,7 +282,7 @@ def test_no_pictures(tmp_path):
 
 
 def test_feature_folder_of_ones_own(tmp_path):
-  config = StageConfig('context', 1, feature_dir=str(tmp_path / 'maps'), **COMMON)
+  config = StageConfig('context', 1, feature_dir=str(tmp_path / 'maps'), **MAPS)
   run(tmp_path / 'run', [config], val=[])
   assert len(list((tmp_path / 'maps').glob('*.npy'))) == 1
   assert not (tmp_path / 'run/context/features').exists()
