@@ -10,6 +10,9 @@ them, and torchvision's `deeplabv3_resnet50` and 101.
 import dataclasses
 from typing import Any, Literal
 
+from jaxtyping import Float
+import numpy as np
+
 from dilated_jax.errors import InputError
 from dilated_jax.models import resnet
 from dilated_jax.models.architecture import Architecture
@@ -60,7 +63,7 @@ def large_fov(
   """DeepLab on VGG-16: pool4 and pool5 stay, with stride 1, and what follows is dilated.
 
   Every layer keeps the size, up to its stride; for an input of 8 n + 1 pixels cells lie at pixels
-  0, 8, ..., 8 n.
+  0, 8, ..., 8 n. fc8 starts from a Gaussian of 0.01; from VGG, fc6 and fc7 start by `decimate`.
 
   Args:
     num_classes: output channels.
@@ -99,6 +102,39 @@ def large_fov(
   return Architecture(tuple(table))
 
 
+def decimate(
+  weights: Float[np.ndarray, '...'], shape: tuple[int, ...]
+) -> Float[np.ndarray, '...'] | None:
+  """Takes a smaller layer out of a larger one: every n-th channel, and taps as evenly apart.
+
+  From VGG's fc6 of 7x7 taps and 4096 channels, LargeFOV's fc6 of 3x3 and 1024 has the taps 0, 3 and
+  6 along each axis and every fourth channel; its fc7 reads every fourth channel too.
+
+  Args:
+    weights: a kernel, HWIO, or a bias.
+    shape: of the smaller layer's.
+
+  Returns:
+    The smaller kernel or bias; None where no axis is a whole number of times as long.
+
+  Source: Chen et al. 2015, section 3.1 ("simple decimation"); the initial weights of their release.
+  """
+  if weights.ndim != len(shape):
+    return None
+  picked = []
+  for axis, (found, wanted) in enumerate(zip(weights.shape, shape, strict=True)):
+    taps = weights.ndim == 4 and axis < 2
+    rest = (found - 1) % max(wanted - 1, 1) if taps else found % wanted
+    if wanted > found or rest:
+      return None
+    if wanted == 1 and taps:
+      picked.append([found // 2])
+    else:
+      step = (found - 1) // (wanted - 1) if taps else found // wanted
+      picked.append(step * np.arange(wanted))
+  return weights[np.ix_(*picked)]
+
+
 def _body(options: VggOptions, average: bool) -> list[Layer]:
   """VGG-16 up to its last pooling, with 3x3 poolings."""
   arguments: dict[str, Any] = dict(width=options.width, norm=options.norm or 'none')
@@ -135,7 +171,7 @@ def _branch(
   rows = (
     Layer(f'fc6{suffix}', **spatial, **hidden),
     Layer(f'fc7{suffix}', kernel=1, **hidden),
-    Layer(f'fc8{suffix}', kernel=1, channels=num_classes, init='classifier'),
+    Layer(f'fc8{suffix}', kernel=1, channels=num_classes, init='gaussian', noise=0.01),
   )
   return list(tables.with_dropout(rows, options.dropout))
 
@@ -166,7 +202,8 @@ def v2(num_classes: int, options: DeepLabV2Options) -> Architecture:
       table += _branch(f'_{number}', num_classes, options, 1024, dilation, shared)
     else:
       spatial: dict[str, Any] = dict(dilation=dilation, padding=dilation, inputs=shared)
-      table.append(Layer(f'final_{number}', channels=num_classes, init='classifier', **spatial))
+      scoring = Layer(f'final_{number}', channels=num_classes, init='gaussian', **spatial)
+      table.append(scoring)
     scores.append(table[-1].name)
   table.append(tables.merge('scores', 'sum', *scores))
   return Architecture(tuple(table), scales=(1.0, 0.75, 0.5) if options.multi_scale else (1.0,))

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from dilated_jax.errors import InputError
+from dilated_jax.models import deeplab
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.models.weights_folder import abstract_variables, load_weights
 
@@ -36,6 +37,7 @@ class Pretrained(NamedTuple):
 # What becomes of a layer, as the log says it; of those that are wholly taken it says nothing.
 _TAKEN = ''
 _REORDERED = 'take the rows of their classes by name'
+_DECIMATED = 'start from every n-th tap and channel of larger ones in these weights'
 _SOME_CLASSES = 'start afresh for the other classes'
 _OTHER_CLASSES = 'start afresh: they depend on the classes, which are others'
 _MISSING = 'start afresh: they are not in these weights'
@@ -50,8 +52,8 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
   same classes in the same order. Otherwise classes are matched by name, see `match_classes`: what
   such a layer holds for the classes of both is taken, and what it holds for others starts afresh.
   So do layers that the weights lack (as those of FCN-32s lack the skips of FCN-16s), that are
-  untrained in them (as the last one of VGG), or that have other shapes in another network. The log
-  says which.
+  untrained in them (as the last one of VGG), or that have other shapes in another network. Of
+  DeepLab, fc6 and fc7 start from larger ones by `deeplab.decimate`. The log says which.
 
   Args:
     spec: of the network.
@@ -79,6 +81,9 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
         outcome = _UNTRAINED
       elif name in theirs:
         new, outcome = _start(layer, theirs[name], per_class[kind][part][name], classes)
+      if outcome in (_MISSING, _MISFIT):
+        smaller = _decimated(spec, source, name, layer, theirs)
+        new, outcome = (smaller, _DECIMATED) if smaller else (layer, outcome)
       if outcome == _MISFIT and own.keys() == theirs.keys():
         raise InputError(
           f'{folder}: {part}/{name} of this {source.model} has shapes {_shapes(theirs[name])} and '
@@ -86,10 +91,10 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
         )
       result[kind][part][name] = new
       outcomes.setdefault(outcome, []).append(f'{part}/{name}')
-  if not outcomes.keys() & {_TAKEN, _REORDERED, _SOME_CLASSES}:
+  if not outcomes.keys() & {_TAKEN, _REORDERED, _DECIMATED, _SOME_CLASSES}:
     raise InputError(f'{folder}: nothing of this {source.model} fits into the network')
   _log(folder, outcomes, classes)
-  afresh = outcomes.keys() - {_TAKEN, _REORDERED}
+  afresh = outcomes.keys() - {_TAKEN, _REORDERED, _DECIMATED}
   return Pretrained(result, frozenset(layer for outcome in afresh for layer in outcomes[outcome]))
 
 
@@ -192,6 +197,20 @@ def _start(own, given, per_class, classes: _Classes):
     lambda a, b, each: _with_rows(a, b, each, classes.matches), own, given, per_class
   )
   return new, _REORDERED if len(classes.matches) == count else _SOME_CLASSES
+
+
+def _decimated(spec: ModelSpec, source: ModelSpec, name: str, own, theirs):
+  """fc6 or fc7 of a DeepLab, or of a branch of it (fc6_1), out of a larger one; else None."""
+  larger = name.partition('_')[0]
+  if not spec.model.startswith('deeplab') or larger not in ('fc6', 'fc7'):
+    return None
+  given = theirs.get(larger)
+  if larger in source.untrained or jax.tree.structure(own) != jax.tree.structure(given):
+    return None
+  smaller = {
+    leaf: deeplab.decimate(np.asarray(given[leaf]), array.shape) for leaf, array in own.items()
+  }
+  return None if any(array is None for array in smaller.values()) else smaller
 
 
 def _with_rows(own, given, per_class, matches: dict[int, int]) -> np.ndarray:

@@ -27,7 +27,7 @@ def pspnet(num_classes: int, options: ResnetOptions) -> Architecture:
     The architecture.
   """
   norm = options.norm
-  body = resnet.backbone(options, strided='1x1', stem='3x3')
+  body = resnet.backbone(options, strided='kept 3x3', stem='3x3')
   given, quarter = body[-1].name, resnet.quarter(body[-2])
   table, maps = list(body), [given]
   for count in BINS:

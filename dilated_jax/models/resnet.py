@@ -28,7 +28,7 @@ class ResnetOptions(ContextOptions, NetworkOptions):
 def backbone(
   options: ResnetOptions,
   *,
-  strided: Literal['1x1', '3x3'],
+  strided: Literal['1x1', '3x3', 'kept 3x3'],
   stem: Literal['7x7', '3x3'] = '7x7',
   multi_grid: Sequence[int] = (1,),
 ) -> Table:
@@ -37,9 +37,10 @@ def backbone(
   Args:
     options: `blocks` are the residual units in each of the four groups, instead of those of
       `backbone`; strides beyond `stride` are taken out by the paper's rule (`nn.table.dilate`).
-    strided: which convolution of a unit has the stride, and so which are dilated behind it: the
-      first '1x1' (He et al.: all 3x3 convolutions of the group) or the '3x3' (torchvision: all but
-      the first).
+    strided: which convolution of a unit has the stride, and so which are dilated behind it where
+      the stride is taken out: the first '1x1' (He et al.: all 3x3 convolutions of the group), the
+      '3x3' (torchvision: all but the first), or in groups that keep their stride the 3x3, in others
+      the 1x1 ('kept 3x3', PSPNet: all are dilated there too).
     stem: '7x7', or three convolutions '3x3' (PSPNet).
     multi_grid: factors on the dilation of the units of the last group, in turn (DeepLab v3).
 
@@ -72,7 +73,9 @@ def backbone(
     for unit in range(units):
       name, given = f'layer{group}_{unit}', table[-1].name
       step = 2 if group > 1 and unit == 0 else 1
-      steps = (step, 1) if strided == '1x1' else (1, step)
+      kept = 4 * 2 ** (group - 1) <= options.stride
+      at_3x3 = strided == '3x3' or (strided == 'kept 3x3' and kept)
+      steps = (1, step) if at_3x3 else (step, 1)
       rate = multi_grid[unit % len(multi_grid)] if group == 4 else 1
       table += [
         conv(f'{name}_conv1', channels, stride=steps[0]),

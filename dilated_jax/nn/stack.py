@@ -14,6 +14,7 @@ _INITIALIZERS = {
   'he': lambda layer: initializers.he,
   'he_image': lambda layer: initializers.he_image,
   'classifier': lambda layer: initializers.classifier,
+  'gaussian': lambda layer: nn.initializers.normal(layer.noise),
   'zeros': lambda layer: nn.initializers.zeros,
   'identity': lambda layer: initializers.identity(layer.groups, layer.noise),
 }

@@ -20,7 +20,7 @@ Kind: TypeAlias = Literal[
   'conv', 'max_pool', 'avg_pool', 'adaptive_avg_pool', 'deconv', 'resize', 'crop', 'sum', 'concat'
 ]
 Norm: TypeAlias = Literal['none', 'group', 'batch']
-Init: TypeAlias = Literal['he', 'he_image', 'classifier', 'zeros', 'identity']
+Init: TypeAlias = Literal['he', 'he_image', 'classifier', 'gaussian', 'zeros', 'identity']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Layer:
     norm: normalization between convolution and activation; the paper has none.
     dropout: share of the outputs that is dropped in training.
     init: of the kernel: 'he', 'he_image' (for a first layer), 'classifier' (Gaussian of 0.001),
-      'zeros' or 'identity' (equations 4 and 5 of the paper).
+      'gaussian' (of `noise`), 'zeros' or 'identity' (equations 4 and 5 of the paper).
     groups: channel groups of the identity initialization, one per class.
-    noise: standard deviation of what the identity initialization puts beside the identity.
+    noise: standard deviation of 'gaussian', and of what 'identity' puts beside the identity.
     inputs: names of the rows that this one reads; 'input' is the input of the network. Empty: the
       row before it.
     bias: whether a convolution adds one.

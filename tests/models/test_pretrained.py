@@ -8,7 +8,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
-from dilated_jax.models import pretrained, weights_folder
+from dilated_jax.models import deeplab, pretrained, weights_folder
 from dilated_jax.models.spec import ModelSpec
 
 NARROW = {'blocks': [1, 1, 1, 1, 1], 'width': 1 / 32, 'fc_channels': 4, 'fc_kernel': 3}
@@ -164,7 +164,7 @@ def test_layers_of_another_network_that_fit(tmp_path, caplog):
   given = saved(tmp_path / 'fcn32s', spec_of('fcn32s', 'abc', **options))
   for model, kernel, others in (
     ('fcn8s', 7, {'score_pool4', 'score_pool3'}),
-    ('deeplab_largefov', 3, {'fc6', 'fc8'}),
+    ('deeplab_largefov', 5, {'fc6', 'fc8'}),  # No taps of seven are five, evenly apart.
   ):
     caplog.clear()
     own = spec_of(model, 'abc', **{**options, 'fc_kernel': kernel})
@@ -187,3 +187,57 @@ def test_other_shapes_for_another_reason(tmp_path):
         start(own, tmp_path / 'given')
   with pytest.raises(InputError, match='nothing of this dilation8 fits'):
     models.load_pretrained(spec, {'params': {'crf': {}}}, tmp_path / 'given')
+
+
+def vgg_folder(folder, **about):
+  """VGG of 7x7 taps and twice as many channels in fc6 and fc7."""
+  options = {'blocks': [1, 1, 1, 1, 1], 'width': 1 / 32, 'fc_channels': 8}
+  return saved(folder, spec_of('front_end', 'abc', **options), untrained=('final',), **about)
+
+
+def test_fc6_and_fc7_of_deeplab_are_every_nth_of_vgg(tmp_path, caplog):
+  given = vgg_folder(tmp_path / 'vgg')['params']['front_end']
+  own = spec_of('deeplab_largefov', 'abcd', **{**NARROW, 'fc_channels': 2})
+  _, found, fresh = start(own, tmp_path / 'vgg')
+  found = found['params']['front_end']
+  assert fresh == {'front_end/fc8'}
+  np.testing.assert_array_equal(found['conv5_1']['kernel'], given['conv5_1']['kernel'])
+  # Taps 0, 3, 6 of seven; every fourth channel of eight.
+  for tap in range(3):
+    expected = given['fc6']['kernel'][3 * tap, ::3, :, ::4]
+    np.testing.assert_array_equal(found['fc6']['kernel'][tap], expected)
+  np.testing.assert_array_equal(found['fc6']['bias'], given['fc6']['bias'][::4])
+  np.testing.assert_array_equal(found['fc7']['kernel'], given['fc7']['kernel'][:, :, ::4, ::4])
+  np.testing.assert_array_equal(found['fc7']['bias'], given['fc7']['bias'][::4])
+  assert any('fc6, front_end/fc7: start from every n-th tap' in line for line in told(caplog))
+
+
+def test_every_branch_of_deeplab_v2_starts_from_vgg(tmp_path):
+  given = vgg_folder(tmp_path / 'vgg')['params']['front_end']
+  own = spec_of('deeplab_v2', 'abcd', blocks=[1, 1, 1, 1, 1], width=1 / 32, fc_channels=2)
+  _, found, fresh = start(own, tmp_path / 'vgg')
+  assert fresh == {f'front_end/fc8_{branch}' for branch in range(1, 5)}
+  for branch in range(1, 5):
+    kernel = found['params']['front_end'][f'fc6_{branch}']['kernel']
+    np.testing.assert_array_equal(kernel, given['fc6']['kernel'][::3, ::3, :, ::4])
+
+
+def test_what_can_not_be_decimated_starts_afresh(tmp_path):
+  vgg_folder(tmp_path / 'vgg')
+  own = spec_of('deeplab_largefov', 'abc', **{**NARROW, 'fc_channels': 3})
+  assert start(own, tmp_path / 'vgg')[2] == {f'front_end/fc{n}' for n in (6, 7, 8)}
+  spec = spec_of('front_end', 'abc', blocks=[1] * 5, width=1 / 32, fc_channels=8)
+  saved(tmp_path / 'random', spec, untrained=('fc6', 'fc7', 'final'))
+  own = spec_of('deeplab_largefov', 'abc', **{**NARROW, 'fc_channels': 2})
+  assert start(own, tmp_path / 'random')[2] == {f'front_end/fc{n}' for n in (6, 7, 8)}
+
+
+def test_decimation_of_the_release():
+  kernel = np.arange(7 * 7 * 2 * 16, dtype=np.float32).reshape(7, 7, 2, 16)
+  expected = kernel[np.ix_([0, 3, 6], [0, 3, 6], [0, 1], [0, 4, 8, 12])]
+  np.testing.assert_array_equal(deeplab.decimate(kernel, (3, 3, 2, 4)), expected)
+  np.testing.assert_array_equal(deeplab.decimate(kernel, (4, 4, 2, 16)), kernel[::2, ::2])
+  np.testing.assert_array_equal(deeplab.decimate(kernel, kernel.shape), kernel)
+  np.testing.assert_array_equal(deeplab.decimate(kernel[0, 0, 0], (8,)), kernel[0, 0, 0, ::2])
+  for shape in ((5, 5, 2, 4), (3, 3, 2, 5), (9, 9, 2, 4), (3, 3, 4, 4), (4,)):
+    assert deeplab.decimate(kernel, shape) is None

@@ -58,6 +58,24 @@ def test_dilations_are_those_of_the_papers():
   assert dilations(4, multi_grid=(1, 1, 1)) == [2, 2, 2]
 
 
+def test_which_convolution_has_the_stride():
+  """He et al.: the first; torchvision: the 3x3; PSPNet: the 3x3 where there is a stride at all."""
+
+  def strided(name, **options):
+    table = models.create(name, 21, **options).table
+    return [layer.name for layer in table if layer.stride == 2 and layer.name.startswith('layer')]
+
+  first, middle, shortcut = (f'layer2_0_{part}' for part in ('conv1', 'conv2', 'downsample'))
+  assert strided('deeplab_v3', stride=8) == strided('deeplab_v2', backbone='resnet50')
+  assert strided('deeplab_v3', stride=8) == [first, shortcut]
+  assert strided('pspnet') == strided('fcn_resnet') == [middle, shortcut]
+  rates = {
+    name: [layer.dilation for layer in models.create(name, 21).table if layer.name == unit]
+    for name, unit in (('pspnet', 'layer3_0_conv2'), ('fcn_resnet', 'layer3_0_conv2'))
+  }
+  assert rates == {'pspnet': [2], 'fcn_resnet': [1]}
+
+
 def test_the_auxiliary_answer_is_for_training_alone():
   plain, model = (
     models.create('fcn_resnet', 4, auxiliary=auxiliary, **SHALLOW) for auxiliary in (False, True)

@@ -26,7 +26,8 @@ def backbone(weights, x, blocks=NARROW['blocks'], *, rates, strided='1x1', stem=
     stride, dilations = rates[group - 1]
     for unit in range(units):
       name, step = f'layer{group}_{unit}', stride if unit == 0 else 1
-      first, second = (step, 1) if strided == '1x1' else (1, step)
+      at_3x3 = strided == '3x3' or (strided == 'kept 3x3' and stride > 1)
+      first, second = (1, step) if at_3x3 else (step, 1)
       y = weights.normed(x, f'{name}_conv1', stride=first).relu()
       rate = dilations[unit]
       y = weights.normed(y, f'{name}_conv2', stride=second, padding=rate, dilation=rate).relu()
@@ -70,7 +71,7 @@ def deeplab_v2(weights, image):
 
 
 def pspnet(weights, image):
-  _, x = backbone(weights, image, rates=stages((2, 2), (4, 4, 4)), stem='3x3')
+  _, x = backbone(weights, image, rates=stages((2, 2), (4, 4, 4)), strided='kept 3x3', stem='3x3')
   maps, size = [x], dict(size=x.shape[2:], mode='bilinear', align_corners=True)
   for count in (1, 2, 3, 6):
     means = functional.adaptive_avg_pool2d(x, count)
