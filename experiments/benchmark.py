@@ -10,6 +10,8 @@ train: one training step of the full-width front end against PyTorch, where that
 crf: the dense CRF against pydensecrf2 (pip install pydensecrf2; needs a C++ compiler), lattices
   built each time, compilation apart; and the peak memory of a process of each.
 crf_rnn: gradients through the CRF-RNN, lattices built each time: on the host, or in the program.
+gpu: agreement with float64, dilations, networks, CRFs and presets on a GPU, beside PyTorch there,
+  in 8 minutes; needs jax, flax, optax, orbax and torch. On a CPU it rehearses at small sizes.
 input: training pictures, decoded, zoomed, cropped and mirrored, by threads of ours and by worker
   processes of PyTorch's DataLoader that run the same transform.
 
@@ -25,7 +27,7 @@ from dilated_jax import data, files
 
 from . import about, cli
 
-SUITES = ('conv', 'pool', 'context', 'train', 'crf', 'crf_rnn', 'input')
+SUITES = ('conv', 'pool', 'context', 'train', 'crf', 'crf_rnn', 'gpu', 'input')
 
 
 def define_flags(values=flags.FLAGS):
@@ -38,16 +40,32 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   suite = importlib.import_module(f'.benchmarks.{values.suite}', __package__)
-  rows = suite.run(values)
-  machine = about.machine()
-  print(machine)
-  for row in rows:
-    row.setdefault('unit', 'ms')
-    line = '{what:52} {ours_ms:9.1f} {unit}  {theirs}: {theirs_ms:9.1f} {unit}  x{ratio:.2f}'
-    print(line.format(**row))
-  if values.output:
-    content = {'machine': machine, 'repeats': values.repeats, 'rows': rows}
-    files.write_atomic(values.output, json.dumps(content, indent=2).encode() + b'\n')
+  machine, rows = about.machine(), []
+  print(machine, flush=True)
+  for row in suite.run(values):  # Told as they come: a run that is cut has measured what it has.
+    print(line_of(row), flush=True)
+    rows.append(row)
+    if values.output:
+      content = {'machine': machine, 'repeats': values.repeats, 'rows': rows}
+      files.write_atomic(values.output, json.dumps(content, indent=2).encode() + b'\n')
+
+
+def line_of(row: dict) -> str:
+  """A row as it is printed: two times and their ratio, and what else there is."""
+  row.setdefault('unit', 'ms')
+  text, left = f'{row["what"]:60}', dict(row)
+  if 'theirs' in row:
+    text += ' {ours_ms:9.2f} {unit}  {theirs}: {theirs_ms:9.2f} {unit}  x{ratio:.2f}'.format(**row)
+    left = {name: left[name] for name in left if name not in _TIMES}
+  rest = {name: value for name, value in left.items() if name not in ('what', 'unit', 'part')}
+  return '  '.join([text, *(f'{name} {_short(value)}' for name, value in rest.items())])
+
+
+_TIMES = ('ours_ms', 'theirs', 'theirs_ms', 'ratio')
+
+
+def _short(value) -> str:
+  return f'{value:.3g}' if isinstance(value, float) else f'{value}'
 
 
 if __name__ == '__main__':

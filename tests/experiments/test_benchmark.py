@@ -21,7 +21,7 @@ def test_rows_are_printed_and_written(monkeypatch, tmp_path, capsys):
   monkeypatch.setattr(pool, 'run', lambda values: [dict(row)])
   calling.run(benchmark, '--suite=pool', f'--output={tmp_path}/pool.json', '--repeats=2')
   out = capsys.readouterr().out.splitlines()
-  assert out[1].split() == ['it', '2.0', 'ms', 'them:', '3.0', 'ms', 'x1.50']
+  assert out[1].split() == ['it', '2.00', 'ms', 'them:', '3.00', 'ms', 'x1.50']
   content = json.loads((tmp_path / 'pool.json').read_text())
   assert content['machine'] == out[0] and content['repeats'] == 2
   assert content['rows'] == [row | {'unit': 'ms'}]

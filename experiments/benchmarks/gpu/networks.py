@@ -1,0 +1,194 @@
+"""Networks and training steps beside the same in PyTorch: eager, and compiled for what time allows.
+
+float32 is TF32 on both sides, bfloat16 is autocast there; channels last. The share is of the peak
+that a large matrix product reaches on the same device.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dilated_jax import models
+from dilated_jax.nn import costs
+from dilated_jax.training import optimizers, step as train_step
+from dilated_jax.training.config import OptimizerOptions
+from dilated_jax.training.stages import STAGES
+
+from . import clock
+
+MEAN = (122.7, 116.7, 104.0)
+
+
+class Case(NamedTuple):
+  """What is measured: a network, the part of it that runs, and whether it is trained."""
+
+  name: str
+  options: dict[str, Any]
+  stage: str  # 'context' runs the context module alone.
+  train: bool
+  batch: int
+  side: int
+
+
+CASES = (
+  Case('dilation8', {}, 'joint', True, 4, 128),
+  Case('dilation8', {}, 'context', False, 16, 66),
+  Case('dilation8', {}, 'context', True, 16, 66),
+  Case('dilation8', {'context': 'large'}, 'context', False, 4, 66),
+  Case('dilation8', {'context': 'large'}, 'context', True, 4, 66),
+  Case('front_end', {}, 'front_end', True, 14, 128),
+  Case('deeplab_v3', {'backbone': 'resnet50'}, 'front_end', True, 8, 512),
+  Case('pspnet', {'backbone': 'resnet50', 'auxiliary': False}, 'front_end', True, 8, 472),
+)
+
+
+def rows(small: bool) -> Iterator[dict]:
+  """All cases eagerly, then compiled by PyTorch too."""
+  import torch
+
+  torch.backends.cudnn.benchmark = True
+  torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+  peaks = {}
+  for dtype in ('bfloat16', 'float32'):
+    peaks[dtype] = peak(dtype, 256 if small else 8192)
+    yield {'what': f'matrix product, {dtype}', 'tflops': peaks[dtype]}
+  cases = CASES[1:3] if small else CASES
+  mine = {}
+  for dtype in ('bfloat16', 'float32'):
+    for case in cases:
+      what, ours, flops = of_jax(case, dtype, small)
+      theirs = of_torch(case, dtype, small)
+      mine[what], other = clock.milliseconds((ours, clock.jax_wait), (theirs, clock.torch_wait))
+      tflops = flops / mine[what] / 1e9
+      share = tflops / peaks[dtype]
+      yield clock.compared(what, 'PyTorch', mine[what], other, tflops=tflops, share=share)
+      del ours, theirs
+      if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+  if not torch.cuda.is_available():
+    return
+  for case in cases:
+    theirs = of_torch(case, 'bfloat16', small, compiled=True)
+    (other,) = clock.milliseconds((theirs, clock.torch_wait))
+    what = of_jax(case, 'bfloat16', small, named=True)
+    yield clock.compared(what, 'torch.compile', mine[what], other)
+
+
+def peak(dtype: str, size: int) -> float:
+  """TFLOP/s of a product of two square matrices."""
+  a = jax.random.normal(jax.random.key(0), (size, size), dtype)
+  precision = 'tensorfloat32' if dtype == 'float32' else 'bfloat16'
+  product = jax.jit(functools.partial(jnp.matmul, precision=precision))
+  (found,) = clock.milliseconds((lambda: product(a, a), clock.jax_wait))
+  return 2 * size**3 / found / 1e9
+
+
+def created(case: Case, dtype: str, small: bool):
+  """The network, and a batch of its inputs and labels."""
+  options = case.options | ({'width': 1 / 16} if small else {})
+  model = models.create(case.name, 21, dtype=dtype, **options)
+  batch, rng = (1 if small else case.batch), np.random.default_rng(0)
+  side = 16 if small and case.stage == 'context' else case.side
+  stride = 1 if case.stage == 'context' else model.stride
+  labels = rng.integers(0, 21, (batch, side, side)).astype(np.uint8)
+  given = {'label': np.kron(labels, np.ones((1, 8, 8), np.uint8)) if stride == 1 else labels}
+  if case.stage == 'context':
+    given['features'] = rng.normal(size=(batch, side, side, 21)).astype(np.float32)
+  else:
+    inside = side + 2 * model.margin
+    given['image'] = rng.integers(0, 256, (batch, inside, inside, 3)).astype(np.uint8)
+  return model, given
+
+
+def of_jax(case: Case, dtype: str, small: bool, named: bool = False) -> Any:
+  """Name, call and FLOPs of a case; the name alone if `named`."""
+  model, given = created(case, dtype, small)
+  table = model.context_table if case.stage == 'context' else model.table
+  batch, height, width, channels = (
+    given.get('features') if case.stage == 'context' else given['image']
+  ).shape
+  kind = 'training step' if case.train else 'forward'
+  context = f' {case.options.get("context", "basic")}' if case.stage == 'context' else ''
+  what = f'{dtype} {case.name}{context}, {kind}, {batch}x{height}x{width}x{channels}'
+  if named:
+    return what
+  flops = batch * costs.flops(table, height, width, channels) * (3 if case.train else 1)
+  precision = 'tensorfloat32' if dtype == 'float32' else 'bfloat16'
+  stage = STAGES[case.stage]
+  images = jnp.zeros((1, 2 * model.margin + 64, 2 * model.margin + 64, 3))
+  variables = jax.jit(model.init)(jax.random.key(0), images)
+  given = jax.device_put(given)
+  if not case.train:
+    run = jax.jit(functools.partial(model.apply, method=stage.method))
+    with jax.default_matmul_precision(precision):
+      compiled = run.lower(variables, given['features']).compile()
+    return what, lambda: compiled(variables, given['features']), flops
+  optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4), 1000)
+  state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
+  step = jax.jit(train_step.make_step(model, stage, optimizer, MEAN), donate_argnums=0)
+  with jax.default_matmul_precision(precision):
+    compiled = step.lower(state, given).compile()
+  states = [state]
+
+  def ours():
+    states[0], metrics = compiled(states[0], given)
+    return metrics
+
+  return what, ours, flops
+
+
+def of_torch(case: Case, dtype: str, small: bool, compiled: bool = False) -> Callable:
+  """The same in PyTorch."""
+  import torch
+  from torch.nn import functional
+
+  from .torch_stack import TorchStack
+
+  model, given = created(case, dtype, small)
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  on_features = case.stage == 'context'
+  table = model.context_table if on_features else model.table
+  network = TorchStack(table, 21 if on_features else 3).to(
+    device, memory_format=torch.channels_last
+  )
+  run = torch.compile(network) if compiled else network
+  x = torch.from_numpy(
+    given['features'] if on_features else given['image'].astype(np.float32) - 115
+  )
+  x = x.permute(0, 3, 1, 2).to(device, memory_format=torch.channels_last)
+  label = torch.from_numpy(given['label'][:, :: model.stride, :: model.stride]).long().to(device)
+
+  def precision():
+    if dtype == 'bfloat16':
+      return torch.autocast(device, torch.bfloat16)
+    return contextlib.nullcontext()
+
+  if not case.train:
+
+    def forward():
+      with torch.inference_mode(), precision():
+        return run(x)
+
+    network.eval()
+    return forward
+  decayed = {'fused': True} if device == 'cuda' else {}
+  descent = torch.optim.SGD(network.parameters(), 1e-4, 0.9, weight_decay=5e-4, **decayed)
+
+  def step():
+    descent.zero_grad()
+    with precision():
+      scores = run(x)
+      rows, columns = (min(a, b) for a, b in zip(scores.shape[2:], label.shape[1:], strict=True))
+      loss = functional.cross_entropy(
+        scores[:, :, :rows, :columns].float(), label[:, :rows, :columns]
+      )
+    loss.backward()
+    descent.step()
+    return loss
+
+  return step

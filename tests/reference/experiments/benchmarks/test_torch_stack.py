@@ -1,0 +1,54 @@
+"""The networks that ours are timed beside are the same: their outputs agree."""
+
+import flax.traverse_util
+import jax
+import numpy as np
+import pytest
+import torch
+
+from dilated_jax import models
+from experiments.benchmarks.gpu import networks
+from experiments.benchmarks.gpu.torch_stack import TorchStack
+from tests.models.random_inputs import variables_of
+
+
+@pytest.mark.parametrize(
+  'name, options, size',
+  [
+    ('dilation10', {'width': 1 / 32, 'blocks': (1, 1, 1), 'fc_kernel': 3}, 110),
+    ('deeplab_msc', {'width': 1 / 32}, 65),
+    ('deeplab_v3', {'backbone': 'resnet50', 'width': 1 / 32, 'blocks': (1, 1, 1, 1)}, 65),
+    ('pspnet', {'backbone': 'resnet50', 'width': 1 / 32, 'blocks': (1, 1, 1, 1)}, 65),
+    ('fcn8s', {'width': 1 / 32}, 64),
+  ],
+)
+def test_outputs_agree(name, options, size):
+  model = models.create(name, 4, **options)
+  variables = variables_of(model)
+  images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
+  network = TorchStack(model.table).eval()
+  flat = flax.traverse_util.flatten_dict(jax.device_get(variables))
+  of = {path[2:]: torch.from_numpy(np.array(array)) for path, array in flat.items()}
+  with torch.no_grad():
+    for layer, conv in network.convolutions.items():
+      conv.weight.copy_(of[layer, 'kernel'].permute(3, 2, 0, 1))
+      if conv.bias is not None:
+        conv.bias.copy_(of[layer, 'bias'])
+    for layer, norm in network.norms.items():
+      ours = (of[f'{layer}_norm', part] for part in ('scale', 'bias', 'mean', 'var'))
+      theirs = norm.weight, norm.bias, norm.running_mean, norm.running_var
+      for mine, other in zip(ours, theirs, strict=True):
+        other.copy_(mine)
+    wanted = network(torch.from_numpy(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+  found = np.asarray(jax.jit(model.apply)(variables, images))
+  wanted = wanted[:, : found.shape[1], : found.shape[2]]
+  np.testing.assert_allclose(found, wanted, atol=1e-4 * abs(wanted).max())
+
+
+@pytest.mark.parametrize('case', networks.CASES[1:3], ids=['forward', 'step'])
+def test_cases_run_at_small_size(case):
+  what, ours, flops = networks.of_jax(case, 'float32', small=True)
+  assert what.startswith('float32 dilation8 basic') and flops > 0
+  jax.block_until_ready(ours())
+  found = networks.of_torch(case, 'float32', small=True)()
+  assert bool(torch.isfinite(found.detach()).all())
