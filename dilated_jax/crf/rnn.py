@@ -81,6 +81,8 @@ class CrfRnn(nn.Module):
 
     Returns:
       Logits, whose softmax are the marginals, in float32 or the dtype of `logits` if that is wider.
+      They are NaN for an image for whose lattice there is no room (`lattice.build_traced`); how
+      many there are is sown as 'lack_room' into the collection 'crf_rnn'.
 
     Raises:
       InputError: shapes or attributes that do not fit; outside of compiled programs also
@@ -112,11 +114,15 @@ class CrfRnn(nn.Module):
       unary = -scores.reshape(-1, self.num_classes)
       problem = mean_field.assemble(unary, (smoothness, kernel), matrices, ('after', 'after'))
       steps = self.iterations if train else self.test_iterations
-      return -mean_field.unrolled_energies(problem, steps).reshape(scores.shape)
+      refined = -mean_field.unrolled_energies(problem, steps).reshape(scores.shape)
+      return refined, jnp.int32(0) if self.method == 'exact' else _lacks_room(kernel)
 
     scores = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
     # One image after the other: a batch of lattices would take the memory of all of them.
-    return jax.lax.map(refine, (scores, appearance))
+    refined, lack_room = jax.lax.map(refine, (scores, appearance))
+    if not self.is_initializing():
+      self.sow('crf_rnn', 'lack_room', lack_room.sum(dtype=jnp.int32))
+    return refined
 
   def build_kernels(self, images: Real[np.ndarray, 'n _ _ 3']) -> Kernels:
     """Builds the lattices of images on the host, several times as fast as in a compiled program.
@@ -175,3 +181,8 @@ class CrfRnn(nn.Module):
       check_scores(np.asarray(logits))
     if not is_traced(images):
       check_color_scale(images, self.bilateral[1])
+
+
+def _lacks_room(kernel) -> jax.Array:
+  """1 if the weights of a lattice are NaN, as `lattice.build_traced` makes them, else 0."""
+  return (~jnp.isfinite(kernel.weights).all()).astype(jnp.int32)

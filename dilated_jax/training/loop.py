@@ -29,8 +29,9 @@ from dilated_jax.models.spec import ModelSpec
 from dilated_jax.models.weights_folder import abstract_variables
 from dilated_jax.training import checkpoints, optimizers
 from dilated_jax.training.config import StageConfig
+from dilated_jax.training.normalization import check_statistics
 from dilated_jax.training.run_logger import RunLogger
-from dilated_jax.training.stage_run import Preempted, finish, run_steps, set_up
+from dilated_jax.training.stage_run import Preempted, finish, label_area, run_steps, set_up
 from dilated_jax.training.stages import STAGES
 from dilated_jax.training.unread import check_unread
 from dilated_jax.training.validation import Validation
@@ -95,6 +96,7 @@ def train(
   for config in configs:
     check_unread(config)
     check(config, spec)
+    _check_normalization(config, spec, source)
   check_multipliers(configs, spec)
   validation = Validation(validation_source, classes, score_size)
   for config in configs:
@@ -164,6 +166,26 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
     raise InputError(
       f'batch_size {config.batch_size} can not be cut into {config.grad_accum_steps} equal parts'
     )
+  # Several processes use all their devices, one process as many as share the batch evenly.
+  processes, parts = jax.process_count(), config.grad_accum_steps
+  shares = processes
+  if processes > 1 and config.parallelism == 'pmap':
+    shares = jax.device_count() * parts
+  if config.batch_size % shares:
+    raise InputError(
+      f'batch_size {config.batch_size} can not be shared evenly by {jax.device_count()} devices of '
+      f'{processes} processes in {parts} parts each (`grad_accum_steps`): take a multiple of '
+      f'{shares}'
+    )
+
+
+def _check_normalization(config: StageConfig, spec: ModelSpec, source: Sequence) -> None:
+  """Refuses statistics over one value in a stage that trains on images."""
+  stage = STAGES[config.stage]
+  if stage.frozen is None:  # The others train no layer that normalizes.
+    network = stage.network(spec).without_crf().create()
+    images = config.batch_size // config.grad_accum_steps
+    check_statistics(network, label_area(config, network, source), images)
 
 
 def _one_more(config: StageConfig, model) -> int:

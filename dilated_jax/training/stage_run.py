@@ -152,6 +152,7 @@ def run_steps(
   )
   with contextlib.closing(batches):
     meter, measured = Meter(config.num_steps, done=first), None
+    unreported = []
     limit = 10 * math.log(validation.classes.num_classes)  # Far worse than guessing.
     for step in range(first + 1, config.num_steps + 1):
       # One step runs while the next batch is made ready.
@@ -160,16 +161,21 @@ def run_steps(
         batch = next(batches)
       state, measured = runner.step(state, runner.put(batch))
       jax.block_until_ready(before)
+      unreported.append(measured)
       meter.update()
       last = step == config.num_steps
       due = last or (bool(config.eval_every) and step % config.eval_every == 0)
       stop = terminated() or manager.reached_preemption(step)
       if step == first + 1 or step % config.log_every == 0 or due or stop:
-        values = {name: float(value) for name, value in measured.items()}
+        values = {name: float(measured[name]) for name in ('loss', 'accuracy', 'gradient_norm')}
         if step == first + 1:
           limit = max(limit, 10 * values['loss'])
         if not all(map(math.isfinite, values.values())) or values['loss'] > limit:
-          raise InputError(_diverged(values['loss'], step, stage_run, manager))
+          raise InputError(
+            _lack_of_room(unreported, step, stage_run)
+            or _diverged(values['loss'], step, stage_run, manager)
+          )
+        unreported.clear()
         rate = float(stage_run.learning_rate(step - 1))
         logger(step, **values, learning_rate=rate, meter=meter)
       if due or stop:
@@ -223,9 +229,7 @@ def _examples(config, stage, model, variables, mean, source, folder):
     if not config.augmentation.random_flip:
       return features, feature_cache.unchanged
     return features, _random_flip(stage, model, config.loss_resolution)
-  crop = config.crop
-  if not any(crop):  # The whole image: the next multiple of the stride.
-    crop = tuple(-(-side // model.stride) * model.stride for side in source[0]['label'].shape)
+  crop = label_area(config, model, source)
   transform = functools.partial(
     augmentation.augment, crop=crop, margin=model.margin, mean=mean, options=config.augmentation
   )
@@ -247,6 +251,15 @@ def _random_flip(stage: Stage, model, loss_resolution: str) -> Callable:
     label_offset=label_offset,
     image_offset=image_offset,
   )
+
+
+def label_area(config: StageConfig, model, source) -> tuple[int, int]:
+  """Height and width of the label area of a training image: the crop, or the whole image."""
+  if any(config.crop):
+    return config.crop
+  height, width = source[0]['label'].shape
+  stride = model.stride  # Of the whole image the next multiple of it.
+  return -(-height // stride) * stride, -(-width // stride) * stride
 
 
 def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:
@@ -279,6 +292,29 @@ def _score(stage_run, state, logger: RunLogger, validation: Validation) -> float
     grid = validation.image_grid(segmenter)
     logger.board.add_image(f'{stage_run.stage.name}/val', grid, step, dataformats='HWC')
   return scores['mean_iou']
+
+
+def _lack_of_room(measured: list[dict], step: int, stage_run: StageRun) -> str | None:
+  """What to say where NaN came first from a lattice without room; None where it did not.
+
+  Args:
+    measured: metrics of the steps up to this one.
+    step: the last of them.
+    stage_run: of which they are.
+  """
+  for number, metrics in enumerate(measured, step - len(measured) + 1):
+    if math.isfinite(metrics['loss']) and math.isfinite(metrics['gradient_norm']):
+      continue
+    if not metrics['lack_room']:
+      return None
+    smaller = ', a `crop` of at most 43,000 pixels' if stage_run.stage.frozen is None else ''
+    return (
+      f'{stage_run.stage.name}, step {number}: the lattice of the CRF-RNN has no room for an image '
+      'of so many colors in so little space, and the loss is NaN; nothing of this step was saved. '
+      'Take a larger bandwidth of color (the second of `crf_rnn_bandwidths`), '
+      f"`crf_rnn_grid='cells'`{smaller} or smoother images, with another `workdir`"
+    )
+  return None
 
 
 def _diverged(loss, step, stage_run, manager) -> str:

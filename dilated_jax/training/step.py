@@ -100,7 +100,8 @@ def make_step(
     step(state, batch) -> (state, metrics). The batch holds 'image' (n, H + 2 margin, W + 2 margin,
     3) uint8 (or 'features' (n, h, w, C) float32 in the context stage; with 'image' (n, H, W, 3)
     beside them in the CRF stage) and 'label' (n, H, W) uint8
-    with 255 for ignored pixels. Metrics are float32 scalars: loss, accuracy, gradient_norm.
+    with 255 for ignored pixels. Metrics are float32 scalars: loss, accuracy, gradient_norm, and
+    lack_room, the number of images for whose lattice in the CRF-RNN there was no room.
 
   Raises:
     InputError: `loss_resolution` is neither 'grid' nor 'full'.
@@ -132,6 +133,7 @@ def make_step(
       'loss': sums['loss'] / weight,
       'accuracy': sums['hits'] / jnp.maximum(sums['valid'], 1.0),
       'gradient_norm': optax.tree.norm(grads),
+      'lack_room': sums['lack_room'],
     }
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, batch_stats, opt_state, state.key), metrics
@@ -140,7 +142,7 @@ def make_step(
 
 
 _AUXILIARY_WEIGHT = 0.4
-_SUMS = ('loss', 'weight', 'hits', 'valid')
+_SUMS = ('loss', 'weight', 'hits', 'valid', 'lack_room')
 
 
 def _loss_sums(model, stage, mean, loss_resolution, class_weights, params, batch_stats, batch, key):
@@ -151,12 +153,13 @@ def _loss_sums(model, stage, mean, loss_resolution, class_weights, params, batch
     train=True,
     method=stage.method,
     rngs={'dropout': key},
-    mutable=['batch_stats', 'auxiliary'],
+    mutable=['batch_stats', 'auxiliary', 'crf_rnn'],
   )
   logits, target = _same_places(model, logits, batch['label'], loss_resolution)
   total, weight = losses.cross_entropy(logits, target, class_weights)
   hits, valid = losses.count_correct(logits, target)
-  sums = dict(zip(_SUMS, (total, weight, hits, valid), strict=True))
+  lack_room = sum(jax.tree.leaves(updated.get('crf_rnn', {})), jnp.int32(0)).astype(jnp.float32)
+  sums = dict(zip(_SUMS, (total, weight, hits, valid, lack_room), strict=True))
   for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
     found = _same_places(model, auxiliary, batch['label'], loss_resolution)
     total = total + _AUXILIARY_WEIGHT * losses.cross_entropy(*found, class_weights)[0]

@@ -1,15 +1,18 @@
 """stages.py: runs that are broken off and taken up again, and runs that go wrong."""
 
+import dataclasses
 import json
 import os
 import signal
 
 from absl import logging
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from dilated_jax.crf import lattice
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
@@ -221,6 +224,48 @@ def test_divergence_is_told_and_the_last_good_state_kept(tmp_path):
   with checkpoints.manager(tmp_path / 'front_end/checkpoints') as manager:
     assert manager.latest_step() == 1
   assert not (tmp_path / 'weights').exists()
+
+
+@pytest.mark.parametrize('stage', ['crf', 'joint'])
+def test_a_lattice_without_room_is_told_and_not_kept(stage, tmp_path, monkeypatch):
+  """Image 3 has no room: the learning rate is not to blame, whenever it is looked at."""
+  build = lattice.build_traced
+
+  def small(features, size=None):
+    built, colors = build(features, size), features[:, 2:]
+    if not colors.size:
+      return built  # Of positions alone.
+    busy = colors.max() - colors.min() > 60  # In standard deviations, of 3 each.
+    return dataclasses.replace(built, weights=jnp.where(busy, jnp.nan, built.weights))
+
+  monkeypatch.setattr(lattice, 'build_traced', small)
+  options = {**OPTIONS, 'crf': 'rnn', 'crf_rnn_grid': 'pixels', 'crf_rnn_train_iterations': 1}
+  spec = dataclasses.replace(SPEC, options=options)
+  calm = [{**one, 'image': one['image'] // 4} for one in TRAIN]
+  source = [*calm[:3], TRAIN[3], *calm[4:]]
+  shapes = weights_folder.abstract_variables(spec.create())
+  variables = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), shapes)
+  config = StageConfig(stage, 9, **{**COMMON, 'log_every': 3})
+  for _ in range(2):  # And when it is resumed.
+    with pytest.raises(InputError, match=rf'{stage}, step [123]: the lattice .* no room') as raised:
+      loop.train([config], spec, variables, source, [], CLASSES, tmp_path)
+    assert 'learning rate' not in str(raised.value)
+    assert ('crop' in str(raised.value)) == (stage == 'joint')
+    for step in checkpoints.manager(tmp_path / stage / 'checkpoints').all_steps():
+      with checkpoints.manager(tmp_path / stage / 'checkpoints') as manager:
+        found = manager.restore(step, args=ocp.args.StandardRestore())
+      assert all(np.isfinite(x).all() for x in jax.tree.leaves(found['params']))
+
+
+@pytest.mark.parametrize('way, batch, parts, multiple', [
+  ('pmap', 4, 1, 8), ('pmap', 8, 2, 16), ('mesh', 5, 1, 2),
+])  # fmt: skip
+def test_a_batch_that_processes_can_not_share(monkeypatch, way, batch, parts, multiple):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  settings = dict(crop=(4, 8), parallelism=way, grad_accum_steps=parts)
+  with pytest.raises(InputError, match=f'batch_size {batch} can not be shared .* {multiple}$'):
+    loop.check(StageConfig('front_end', 1, batch_size=batch, **settings), SPEC)
+  loop.check(StageConfig('front_end', 1, batch_size=16, **settings), SPEC)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_batch_of_void_changes_nothing():
   variables, batch = started(model), batch_of(model)
   batch['label'][:] = 255
   state, metrics = stepped(model, variables, batch)
-  assert metrics == {'loss': 0, 'accuracy': 0, 'gradient_norm': 0}
+  assert set(metrics.values()) == {0}
   jax.tree.map(np.testing.assert_array_equal, state.params, variables['params'])
 
 
