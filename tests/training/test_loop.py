@@ -245,7 +245,8 @@ def test_a_lattice_without_room_is_told_and_not_kept(stage, tmp_path, monkeypatc
   source = [*calm[:3], TRAIN[3], *calm[4:]]
   shapes = weights_folder.abstract_variables(spec.create())
   variables = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), shapes)
-  config = StageConfig(stage, 9, **{**COMMON, 'log_every': 3})
+  settings = {**(COMMON if stage == 'joint' else MAPS), 'log_every': 3}
+  config = StageConfig(stage, 9, **settings)
   for _ in range(2):  # And when it is resumed.
     with pytest.raises(InputError, match=rf'{stage}, step [123]: the lattice .* no room') as raised:
       loop.train([config], spec, variables, source, [], CLASSES, tmp_path)
@@ -292,7 +293,7 @@ def test_a_wrong_stage_is_refused_before_the_first_begins(tmp_path, config, word
 
 def test_factors_on_the_rate_of_layers_that_nothing_trains(tmp_path):
   wrong = OptimizerOptions(lr_multipliers=('conv1_1:2', 'ctx_*:0.5', 'fc8:10'))
-  two = [StageConfig(stage, 5, optimizer=wrong, **COMMON) for stage in ('front_end', 'context')]
+  two = [StageConfig(stage, 5, optimizer=wrong, **MAPS) for stage in ('front_end', 'context')]
   listed = 'context/ctx_conv1_1, .*front_end/conv1_1, front_end/fc6'
   with pytest.raises(InputError, match=f"^`lr_multipliers` has 'fc8:10', which fits .*: {listed}"):
     run(tmp_path, two)
