@@ -56,6 +56,11 @@ def define_flags(values=flags.FLAGS):
     'Size of the scores on --val_split: of the labels, or at which the network sees images.',
     **into,
   )
+  flags.DEFINE_list(
+    'mean', None,
+    'RGB mean that is subtracted from images, R,G,B of 0 to 255 (default: that of the weights of '
+    '--init if they are trained, else that of the data set).', **into,
+  )  # fmt: skip
   networks.define_flags(values)
   option_flags.define_flags(StageConfig, values)
 
@@ -119,18 +124,19 @@ def main(values=flags.FLAGS):
   train = data.sequences.cache_in_memory(train)
 
   # Network
+  folders = starting_points(values, workdir)
   spec = models.ModelSpec(
     model=values.model,
     options=options,
     classes=classes.names,
     palette=classes.palette,
-    mean=classes.mean,
+    mean=mean_of(values, classes.mean, folders),
     image_scale=values.image_scale,
     upsampling=upsampling,
     dataset=values.dataset,
   )
   variables = training.loop.init_variables(spec.create(), values.seed)
-  variables = start_from(starting_points(values, workdir), spec, variables, values.stage)
+  variables = start_from(folders, spec, variables, values.stage)
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
     values.model,
@@ -189,6 +195,48 @@ def starting_points(values, workdir) -> list:
     raise InputError(
       f'--stage={first} needs a trained front end: give --init=FOLDER, or --stage=front_end,{first}'
     )
+  return found
+
+
+def mean_of(values, usual, folders) -> tuple[float, ...]:
+  """The RGB mean that the network subtracts, and what the log says of it.
+
+  A network goes on with the mean that it was trained with, or its filters would see other colors.
+  VGG's filters, as the paper takes them, start on the mean of the data set.
+
+  Args:
+    values: the flags.
+    usual: the mean of the data set.
+    folders: from `starting_points`; of several the last one counts.
+
+  Raises:
+    InputError: --mean is not three numbers of 0 to 255.
+  """
+  trained = [spec for spec in map(models.load_spec, folders) if not spec.untrained]
+  theirs = trained[-1].mean if trained else usual
+  mean = theirs
+  if values.mean is not None:
+    mean = cli.parsed('mean', ','.join(values.mean), rgb)
+  elif theirs != usual:
+    logging.info('mean %s, that of the weights of --init; the data set has %s', theirs, usual)
+  others = {spec.mean for spec in trained} - {mean}
+  if others:
+    logging.warning('mean %s, but weights of --init were trained with %s', mean, *others)
+  return mean
+
+
+def rgb(text: str) -> tuple[float, ...]:
+  """Parses an RGB color of three numbers.
+
+  Raises:
+    ValueError: it is none.
+  """
+  try:
+    found = tuple(map(float, text.split(',')))
+  except ValueError:
+    found = ()
+  if len(found) != 3 or not all(0 <= value <= 255 for value in found):
+    raise ValueError('give three numbers of 0 to 255, as in 122.68,116.67,104.01')
   return found
 
 

@@ -53,6 +53,10 @@ class Augmentation(Options):
     if low > high:
       raise InputError(f'random_scale is {self.random_scale}; give the smaller first')
 
+  def fill(self, mean: Sequence[float]) -> np.ndarray | None:
+    """The uint8 RGB color beyond an image, from the mean; None where it is reflected."""
+    return np.rint(mean).astype(np.uint8) if self.border == 'mean' else None
+
 
 def augment(
   example: dict,
@@ -88,7 +92,7 @@ def augment(
   if min(crop) < 1 or margin < 0:
     raise InputError(f'crop {crop} must be 1x1 or more, margin {margin} 0 or more')
   image, label = example['image'], example['label']
-  fill = np.rint(mean).astype(np.uint8) if options.border == 'mean' else None
+  fill = options.fill(mean)
   if options.random_rotation:
     angle = rng.uniform(-options.random_rotation, options.random_rotation)
     image, label = _rotated(image, label, angle, fill)

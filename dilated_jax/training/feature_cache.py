@@ -37,6 +37,7 @@ def cached_features(
   *,
   method: str = 'apply_front_end',
   with_images: bool = False,
+  fill: np.ndarray | None = None,
   batch_size: int = 8,
 ) -> Sequence:
   """The output of a frozen network for every image, with its labels.
@@ -54,6 +55,7 @@ def cached_features(
     folder: path of the folder for the features.
     method: name of the model's method whose output is wanted.
     with_images: whether the examples hold the images too, as a CRF-RNN needs them.
+    fill: (3,) uint8 RGB beyond the images, see `Augmentation.fill`; None reflects them.
     batch_size: number of images computed together.
 
   Returns:
@@ -64,6 +66,7 @@ def cached_features(
   variables = select_parts(variables, model.parts)
   stride, shapes = model.stride, []
   network = (model.table, method, model.scales, str(jnp.dtype(model.dtype)), tuple(mean))
+  network += (None if fill is None else tuple(fill.tolist()),)
   digest = weights_folder.fingerprint(variables, repr(network))
   for index in range(len(source)):
     example = source[index]
@@ -75,18 +78,18 @@ def cached_features(
     # One host after the other: they may share the folder.
     if process == jax.process_index() and not _is_intact(path):
       path.parent.mkdir(parents=True, exist_ok=True)
-      _compute(model, variables, mean, source, size, path, method, batch_size)
+      _compute(model, variables, mean, source, size, path, method, fill, batch_size)
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices(f'features of process {process}')
-  return _Features(np.load(path, mmap_mode='r'), source, size, with_images)
+  return _Features(np.load(path, mmap_mode='r'), source, size, with_images, fill)
 
 
 class _Features(Sequence):
   """Features from the file; labels and images from the source, padded to one size."""
 
-  def __init__(self, features, source, size, with_images):
+  def __init__(self, features, source, size, with_images, fill):
     self._features, self._source = features, source
-    self._size, self._with_images = size, with_images
+    self._size, self._with_images, self._fill = size, with_images, fill
 
   def __len__(self):
     return len(self._features)
@@ -97,7 +100,8 @@ class _Features(Sequence):
     label = np.pad(given['label'], rest, constant_values=IGNORE)
     example = {'features': self._features[index], 'label': label}
     if self._with_images:
-      example['image'] = np.pad(given['image'], (*rest, (0, 0)), mode='edge')
+      image = np.pad(given['image'], (*rest, (0, 0)), mode='edge')
+      example['image'] = _filled(image, given['image'].shape, self._fill)
     return example
 
 
@@ -152,7 +156,7 @@ def unchanged(example: dict, rng: np.random.Generator) -> dict:
   return example
 
 
-def _compute(model, variables, mean, source, size, path, method, batch_size):
+def _compute(model, variables, mean, source, size, path, method, fill, batch_size):
   """Writes the features to `path`, under another name until all are there."""
   mean = jnp.asarray(mean, jnp.float32)
 
@@ -174,7 +178,7 @@ def _compute(model, variables, mean, source, size, path, method, batch_size):
     for start in progress.track(starts, unit='batches of features'):
       batch = [source[i]['image'] for i in range(start, min(start + batch_size, len(source)))]
       batch += batch[-1:] * (batch_size - len(batch))  # One shape, one compiled program.
-      images = np.stack([_pad(image, size, model.margin, model.stride) for image in batch])
+      images = np.stack([_pad(image, size, model.margin, model.stride, fill) for image in batch])
       features[start : start + batch_size] = features_of(variables, images)[: len(source) - start]
     features.flush()
     write_atomic(_checksum_file(path), _checksum(partial).encode())
@@ -204,8 +208,18 @@ def _checksum(path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _pad(image, size, margin, stride):
-  """An image with the margin that prediction gives it, reflected up to `size` and its margin."""
+def _pad(image, size, margin, stride, fill):
+  """An image with the margin that prediction gives it, extended up to `size` and its margin."""
   padded = reflect_pad(image[None], margin, stride)[0]
   rest = [(0, side + 2 * margin - n) for side, n in zip(size, padded.shape[:2], strict=True)]
-  return np.pad(padded, (*rest, (0, 0)), mode='reflect')
+  return _filled(np.pad(padded, (*rest, (0, 0)), mode='reflect'), image.shape, fill, margin)
+
+
+def _filled(padded, shape, fill, margin=0):
+  """A padded image of a color wherever the image of that shape is not; None changes nothing."""
+  if fill is None:
+    return padded
+  inside = tuple(slice(margin, margin + side) for side in shape[:2])
+  filled = np.full_like(padded, fill)
+  filled[inside] = padded[inside]
+  return filled

@@ -23,7 +23,7 @@ def unread_options(config: StageConfig) -> dict[str, str]:
     By the option's name, why it is not read.
   """
   stage, optimizer = STAGES[config.stage], config.optimizer
-  of_images = {'crop', *describe(Augmentation)} - {'random_flip'}
+  of_images = {'crop', *describe(Augmentation)} - {'random_flip', 'border'}
   cases = (
     (stage.frozen, of_images, f'stage {stage.name} learns from maps of whole images, made once'),
     (not stage.frozen, {'feature_dir'}, f'stage {stage.name} learns from images and keeps no maps'),

@@ -1,5 +1,6 @@
 """train: one run from the flags to the weights, and every wrong flag in one line."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -248,6 +249,31 @@ def test_batch_statistics_of_one_value_are_refused(batch, tmp_path):
     '--batch_size, fewer --grad_accum_steps, or --norm=group'
   )
   assert not (tmp_path / 'run/metrics.jsonl').exists()
+
+
+def test_the_mean_that_is_subtracted(tmp_path, caplog):
+  """That of --mean, of trained weights to start from, or of the data set, in this order."""
+  options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
+  usual, theirs = (1.0, 2.0, 3.0), (122.68, 116.67, 104.01)
+  spec = ModelSpec('front_end', options, ('a', 'b'), ((0, 0, 0),) * 2, theirs)
+  trained, vgg = tmp_path / 'trained', tmp_path / 'vgg'
+  for folder, untrained in ((trained, ()), (vgg, ('final',))):
+    about = dataclasses.replace(spec, untrained=untrained)
+    weights_folder.save_weights(folder, about, zeros(spec.create(), 0))
+
+  def found(*folders, **settings):
+    caplog.clear()
+    return train.mean_of(values_of(**settings), usual, folders)
+
+  assert found() == found(vgg) == usual and not caplog.messages
+  assert found(vgg, trained) == theirs
+  assert 'that of the weights of --init; the data set has (1.0, 2.0, 3.0)' in caplog.text
+  assert found(mean=['5', '6', '7']) == (5.0, 6.0, 7.0) and not caplog.messages
+  assert found(trained, mean=['5', '6', '7']) == (5.0, 6.0, 7.0)
+  assert 'were trained with (122.68, 116.67, 104.01)' in caplog.text
+  for wrong in ('5,6', '1,2,256', '1,2,-1', 'a,b,c', '1,2,nan', '1,2,3,4'):
+    with pytest.raises(InputError, match=f'^--mean={wrong}: give three numbers of 0 to 255'):
+      found(mean=wrong.split(','))
 
 
 def folder_of(root, classes, count=4):
