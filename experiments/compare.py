@@ -10,7 +10,8 @@ search for the dense CRF, on val), evaluate.flags (how to score, where that is s
 published_SPLIT.json has figures to stand beside: `columns` (classes and mean) and `rows`, by
 'network context crf'. A network is trained first, then each context module on its maps, then each
 CRF behind; every step is a command that is printed and can be run by itself. What is finished is
-not done again, and a run that was interrupted goes on.
+not done again while the recipe says the same; what an edited recipe changes is run again, and what
+was there before is kept beside it. A run that was interrupted goes on.
 
 Leaves table.md, classes.md, results.json, grid.png (pictures) and bars.png (classes) in the
 workdir.
@@ -20,7 +21,7 @@ import json
 import pathlib
 import statistics
 
-from absl import flags
+from absl import flags, logging
 
 from dilated_jax import data, models
 from dilated_jax.errors import InputError
@@ -28,7 +29,7 @@ from dilated_jax.files import write_atomic
 from dilated_jax.images.files import encode_png
 from dilated_jax.nn import costs, geometry
 
-from . import cli, comparison_images, comparison_tables, flag_files
+from . import cli, comparison_images, comparison_records, comparison_tables, flag_files
 from .commands import run
 
 CONTEXTS = ('none', 'basic', 'large')
@@ -94,21 +95,31 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   """Trains and scores one system, or tells what came out of it before."""
   folder = workdir / f'{model}_{context}_{crf}_{seed}'
   result = folder / f'{values.split.replace("/", "_")}.json'
+  below = 'none' if crf == 'dense' else crf
+  asked = [f'--split={values.split}', '--boundaries']
+  if (recipe / 'evaluate.flags').exists():
+    asked.append(f'--flagfile={recipe / "evaluate.flags"}')
+  system = training_record(recipe, model, context, below, seed)
+  if crf == 'dense':
+    system = tuning_record(recipe, system)
+  scored = comparison_records.record('evaluate', asked, system)
   if result.exists():
-    return json.loads(result.read_text())
+    found = json.loads(result.read_text())
+    if found.get('recipe') == scored:
+      return found
+    logging.info(
+      '%s: %s, so that it is scored again', result,
+      comparison_records.changes(found.get('recipe'), scored),
+    )  # fmt: skip
   places = [
     f'--{name}={values[name].value}' for name in ('data_dir', 'manual_dir') if values[name].value
   ]
-  below = 'none' if crf == 'dense' else crf
   weights = trained(recipe, workdir, model, context, below, seed, places)
   extra = []
   if crf == 'dense':
     extra = [f'--flagfile={tuned(recipe, workdir, model, context, seed, weights, places)}']
   scores = folder / f'scores_{result.name}'
-  options = [f'--weights={weights}', f'--split={values.split}', '--boundaries', *extra, *places]
-  if (recipe / 'evaluate.flags').exists():
-    options.append(f'--flagfile={recipe / "evaluate.flags"}')
-  run('evaluate', *options, f'--output={scores}')
+  run('evaluate', f'--weights={weights}', *extra, *asked, *places, f'--output={scores}')
   found = json.loads(scores.read_text())
   kept = ('mean_iou', 'per_class_iou', 'pixel_accuracy', 'dataset', 'split', 'pictures')
   network = models.load_spec(weights).create()
@@ -117,6 +128,7 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   fed = [-(-n // network.stride) * network.stride + 2 * network.margin for n in size]
   about = {
     'model': model, 'context': context, 'crf': crf, 'seed': seed, 'weights': str(weights),
+    'recipe': scored,
     'flags': pathlib.Path(extra[0].split('=', 1)[1]).read_text().split() if extra else [],
     **{name: found[name] for name in kept},
     'boundary_f1': found['boundary']['boundary_f1'],
@@ -132,41 +144,61 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
 def trained(recipe, workdir, model, context, crf, seed, places) -> pathlib.Path:
   """The weights of a system, trained where that is still to be done."""
   folder = workdir / f'{model}_{context}_{crf}_{seed}'
-  weights = folder / 'weights'
+  weights, below = folder / 'weights', starts_from(model, context, crf)
+  start = [f'--init={trained(recipe, workdir, *below, seed, places)}'] if below else []
+  comparison_records.begin(folder, training_record(recipe, model, context, crf, seed))
   if (weights / 'model.json').exists():
     return weights
-  below = None
-  if crf == 'rnn':
-    options, below = ['--stage=crf', '--crf=rnn'], (model, context, 'none')
-  elif context != 'none':
-    options, below = ['--stage=context'], (model, 'none', 'none')
-  else:
-    options = ['--stage=front_end']
-  with_context = context != 'none' and model == 'front_end'
-  options += [f'--model={"dilation8" if with_context else model}']
-  options += [f'--context={context}'] if context != 'none' else []
-  # Later files overrule earlier ones and what is above, so that each says only what is its own.
-  files = [name for name in ('common', model, context, crf) if name != 'none']
-  if context != 'none' and (recipe / f'{model}_{context}.flags').exists():
-    files.insert(3, f'{model}_{context}')
-  said = [line for name in files for line in (recipe / f'{name}.flags').read_text().splitlines()]
-  if crf == 'none' and context != 'none' and '--stage=joint' not in said:
+  options = training_options(recipe, model, context, crf, seed)
+  if crf == 'none' and context != 'none' and '--stage=joint' not in flag_files.expand(options):
     # Context modules share the maps of their network; one that is trained with it has none.
-    options += [f'--feature_dir={workdir / f"{model}_none_none_{seed}" / "features"}']
-  options += [f'--flagfile={recipe / name}.flags' for name in files]
-  if below:
-    options += [f'--init={trained(recipe, workdir, *below, seed, places)}']
-  options += [f'--seed={seed}', f'--workdir={folder}', *places]
-  done = run('train', *options)
+    start.append(f'--feature_dir={workdir / f"{model}_none_none_{seed}" / "features"}')
+  done = run('train', *options, *start, f'--workdir={folder}', *places)
   write_atomic(folder / 'memory.json', json.dumps(done.memory).encode())
   if not (weights / 'model.json').exists():
     raise InputError(f'{folder}: was interrupted; run the same command again to go on')
   return weights
 
 
+def starts_from(model, context, crf) -> tuple[str, str, str] | None:
+  """The system whose weights a system starts from."""
+  if crf == 'rnn':
+    return model, context, 'none'
+  return None if context == 'none' else (model, 'none', 'none')
+
+
+def training_options(recipe, model, context, crf, seed) -> list[str]:
+  """What the training of a system is told, but for the folders of this comparison."""
+  stage = 'crf' if crf == 'rnn' else 'front_end' if context == 'none' else 'context'
+  with_context = context != 'none' and model == 'front_end'
+  options = [f'--stage={stage}', f'--model={"dilation8" if with_context else model}']
+  options += ['--crf=rnn'] if crf == 'rnn' else []
+  options += [f'--context={context}'] if context != 'none' else []
+  # Later files overrule earlier ones and what is above, so that each says only what is its own.
+  files = [name for name in ('common', model, context, crf) if name != 'none']
+  if context != 'none' and (recipe / f'{model}_{context}.flags').exists():
+    files.insert(3, f'{model}_{context}')
+  return [*options, *(f'--flagfile={recipe / name}.flags' for name in files), f'--seed={seed}']
+
+
+def training_record(recipe, model, context, crf, seed) -> dict:
+  """What the training of a system is told, as the recipe stands."""
+  below = starts_from(model, context, crf)
+  after = training_record(recipe, *below, seed) if below else None
+  options = training_options(recipe, model, context, crf, seed)
+  return comparison_records.record('train', options, after)
+
+
+def tuning_record(recipe, training: dict) -> dict:
+  """What the search for the dense CRF is told behind a network."""
+  return comparison_records.record('tune', [f'--flagfile={recipe / "tune.flags"}'], training)
+
+
 def tuned(recipe, workdir, model, context, seed, weights, places) -> pathlib.Path:
   """The flags of the best dense CRF for a network, searched on val."""
   folder = workdir / f'{model}_{context}_dense_{seed}'
+  training = training_record(recipe, model, context, 'none', seed)
+  comparison_records.begin(folder, tuning_record(recipe, training))
   if not (folder / 'best.flags').exists():
     flagfile = f'--flagfile={recipe / "tune.flags"}'
     run('tune', flagfile, f'--weights={weights}', f'--output={folder}', *places)

@@ -165,6 +165,9 @@ def notes(model, height: int, width: int) -> list[str]:
     whole = costs.num_parameters(model.front_end_table + auxiliary)
     more = whole - costs.num_parameters(model.front_end_table)
     result.append(f'An auxiliary answer in training has {more:,} parameters more.')
+  if 'crf' in model.parts:
+    more = 3 * model.num_classes**2
+    result.append(f'The CRF-RNN behind it has {more:,} parameters more, and sees the whole image.')
   for name, side in (('height', height), ('width', width)):
     valid = geometry.valid_size(model.table, side)
     if valid != side:
@@ -243,7 +246,7 @@ def text(result: dict) -> str:
     '',
     f'receptive field  {whole["field"]} pixels',
     f'stride           {step} pixels',
-    f'margin           {margin} pixels on each side; cell 0 is centerd at pixel '
+    f'margin           {margin} pixels on each side; cell 0 is centered at pixel '
     f'{whole["offset"]:g} of the input, {whole["offset"] - margin:g} of the picture inside',
     f'valid inputs     {step} n {"-" if rest < 0 else "+"} {abs(rest)} pixels for n cells: '
     f'{whole["smallest_input"]}, {whole["next_input"]}, ...',

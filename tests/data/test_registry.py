@@ -1,5 +1,9 @@
 """Data sets by name: splits are joined, and unknown names are refused."""
 
+import json
+
+import numpy as np
+import PIL.Image
 import pytest
 
 from dilated_jax import data
@@ -22,6 +26,27 @@ def test_splits_are_joined_by_plus(tmp_path):
   for index in (7, -8):
     with pytest.raises(IndexError):
       joined[index]
+
+
+def test_own_images_are_joined_with_a_data_set(tmp_path):
+  """Each of them is found in the same folder, whichever is the data set."""
+  data.prepare('scenes', tmp_path, counts=COUNTS)
+  (tmp_path / 'images').mkdir()
+  (tmp_path / 'labels').mkdir()
+  for index in range(3):
+    ids = np.full((16, 16), index, np.uint8)
+    PIL.Image.fromarray(np.stack([ids] * 3, -1)).save(tmp_path / f'images/own{index}.png')
+    PIL.Image.fromarray(ids).save(tmp_path / f'labels/own{index}.png')
+  names = list(data.classes('scenes').names)
+  (tmp_path / 'classes.json').write_text(json.dumps({'names': names}))
+  for name, split in (('folder', 'train+scenes:val'), ('scenes', 'val+folder:train')):
+    joined = data.load(name, split, str(tmp_path))
+    found = [example['name'] for example in joined]
+    own = [example for example in found if example.startswith('own')]
+    assert 1 <= len(own) <= 3 and len(found) == len(own) + COUNTS['val']
+  (tmp_path / 'classes.json').write_text(json.dumps({'names': names[:3]}))
+  with pytest.raises(InputError, match="'scenes:val' has other classes than folder"):
+    data.load('folder', 'train+scenes:val', str(tmp_path))
 
 
 @pytest.mark.parametrize(

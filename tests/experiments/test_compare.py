@@ -44,7 +44,7 @@ def commands(monkeypatch):
       save(pathlib.Path(given['workdir']), given)
     elif command == 'tune':
       folder = pathlib.Path(given['output'])
-      folder.mkdir(parents=True)
+      folder.mkdir(parents=True, exist_ok=True)
       (folder / 'best.flags').write_text('--crf=dense\n--crf_iterations=1\n')
     else:
       classes = data.classes('scenes').names
@@ -125,6 +125,45 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
   commands.clear()
   calling.run(compare, *arguments)
   assert commands == []
+
+
+def test_an_edited_recipe_is_run_again(data_dir, tmp_path, commands, caplog):
+  """Each step as far as it is told something else, or starts from what is; the log says it."""
+  recipe = tmp_path / 'recipe'
+  recipe.mkdir()
+  for name in ('common', 'front_end', 'basic', 'tune', 'evaluate'):
+    (recipe / f'{name}.flags').write_text('')
+  arguments = [
+    f'--recipe={recipe}', f'--workdir={tmp_path}/run', f'--data_dir={data_dir}',
+    '--contexts=none,basic', '--crfs=none,dense', '--num_images=1',
+  ]  # fmt: skip
+  calling.run(compare, *arguments)
+  names = ['train', 'evaluate', 'tune', 'evaluate'] * 2
+  assert [command for command, _ in commands] == names
+
+  def run_after(file, text):
+    commands.clear()
+    caplog.clear()
+    (recipe / file).write_text(text)
+    calling.run(compare, *arguments)
+    return [command for command, _ in commands]
+
+  # What says nothing else: comments, order, how it is done.
+  assert run_after('common.flags', '# A comment.\n--threads=2\n') == []
+  assert run_after('evaluate.flags', '--protocol=voc\n') == ['evaluate'] * 4
+  assert 'test.json: the recipe has changed (--protocol is voc and was not given)' in caplog.text
+  assert run_after('tune.flags', '--split=val[:10]\n') == ['tune', 'evaluate'] * 2
+  assert run_after('basic.flags', '--num_steps=7\n') == names[:4]
+  told = 'front_end_basic_none_0: the recipe has changed (--num_steps is 7 and was not given)'
+  assert f'{told}, so that it is run again; what was there is in' in caplog.text
+  assert 'front_end_basic_dense_0: what it starts from is another' in caplog.text
+  assert (tmp_path / 'run/front_end_basic_none_0.before1/weights/model.json').exists()
+  assert run_after('common.flags', '--learning_rate=1e-4\n') == names
+  assert run_after('common.flags', '--learning_rate=1e-4\n') == []
+  # What nothing tells the recipe of is not trusted.
+  (tmp_path / 'run/front_end_basic_none_0/recipe.json').write_text('{')
+  (tmp_path / 'run/front_end_basic_none_0/test.json').unlink()
+  assert run_after('common.flags', '--learning_rate=1e-4\n') == names[:2]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_published_voc_network(capsys):
   for line in (
     'dilation8: 21 classes, input 900x900, context large',
     'receptive field  908 pixels',
-    'margin           186 pixels on each side; cell 0 is centerd at pixel 189.5 of the input, '
+    'margin           186 pixels on each side; cell 0 is centered at pixel 189.5 of the input, '
     '3.5 of the picture inside',
     'valid inputs     8 n + 372 pixels for n cells: 380, 388, ...',
     'parameters       141,149,720 (538.4 MiB in float32)',
@@ -184,5 +184,8 @@ def test_several_sizes_are_told(capsys):
 def test_a_crf_rnn_is_explored_by_its_network(capsys):
   run('--model=dilation8', '--text')
   alone = capsys.readouterr().out
-  run('--model=dilation8', '--crf=rnn', '--text')
-  assert rows_of(capsys.readouterr().out) == rows_of(alone)
+  for grid in ('cells', 'pixels'):
+    run('--model=dilation8', '--crf=rnn', f'--crf_rnn_grid={grid}', '--text')
+    out = capsys.readouterr().out
+    assert rows_of(out) == rows_of(alone)
+    assert f'has {3 * 21**2:,} parameters more' in out

@@ -80,7 +80,7 @@ def interp_map(probabilities, zoom, width, height):
 
 
 def deconvolution(logits, zoom):
-  """Spreads every cell over 2 * zoom pixels with triangular weights, centerd on its own block."""
+  """Spreads every cell over 2 * zoom pixels with triangular weights, centered on its own block."""
   rows, columns, classes = logits.shape
   weights = 1 - np.abs(np.arange(2 * zoom) - zoom + 0.5) / zoom
   result = np.zeros((zoom * (rows + 1), zoom * (columns + 1), classes))

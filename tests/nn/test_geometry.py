@@ -100,7 +100,7 @@ def test_released_networks(data, field, height, width, rows, columns):
 def test_deconvolution_ends_at_the_label_pixels():
   model = models.create('dilation10', 19)
   before, after = list(geometry.receptive_fields(model.table))[-2:]
-  # Cell 0 is centerd 3.5 pixels into the label area, and output pixel 0 on its first pixel.
+  # Cell 0 is centered 3.5 pixels into the label area, and output pixel 0 on its first pixel.
   assert (before.center, before.jump) == (Fraction(379, 2), 8)
   assert (after.center, after.jump, after.size) == (model.margin, 1, before.size + 8)
 

@@ -1,0 +1,102 @@
+"""What each step of `compare` was told: it counts as finished as long as the recipe says the same.
+
+A record is what the flags of a command are once all flag files are read, and the digest of the
+record of what it starts from. It is kept as recipe.json in the folder of the step, from before the
+step begins.
+"""
+
+from collections.abc import Sequence
+import hashlib
+import json
+import pathlib
+import re
+
+from absl import logging
+
+from dilated_jax.files import format_json, write_atomic
+from dilated_jax.training.config import StageConfig
+
+from . import flag_files, option_flags
+
+# Where data is, and how a step is done, makes it no other step.
+_PLACES = {'data_dir', 'manual_dir'}
+_FILE = 'recipe.json'
+
+
+def record(command: str, options: Sequence[str], after: dict | None = None) -> dict:
+  """The record of a step.
+
+  Args:
+    command: that it runs.
+    options: of the command, flag files among them.
+    after: the record of the step that it starts from.
+
+  Returns:
+    'command', 'flags' by name, and 'after', a digest; `json.dumps` can write it.
+  """
+  aside = _PLACES | {
+    option_flags.flag_name(option)
+    for option in option_flags.options_of(StageConfig)
+    if option.may_change
+  }
+  flags = {}
+  for argument in flag_files.expand(options):
+    name, _, value = re.sub('^--?', '', argument).partition('=')
+    several = name == 'init' and name in flags  # Of others, what comes later wins.
+    flags[name] = f'{flags[name]}, {value}' if several else value
+  flags = {name: flags[name] for name in sorted(flags.keys() - aside)}
+  return {'command': command, 'flags': flags, 'after': after and digest(after)}
+
+
+def digest(of: dict) -> str:
+  """A short digest of a record."""
+  return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def begin(folder: pathlib.Path, now: dict) -> None:
+  """Keeps the record of a step; what its folder has of another one is set aside, and told."""
+  before = _read(folder / _FILE)
+  if before != now and folder.exists():
+    aside = _free_name(folder)
+    folder.rename(aside)
+    logging.info(
+      '%s: %s, so that it is run again; what was there is in %s',
+      folder, changes(before, now), aside,
+    )  # fmt: skip
+  folder.mkdir(parents=True, exist_ok=True)
+  write_atomic(folder / _FILE, format_json(now))
+
+
+def changes(before: dict | None, now: dict) -> str:
+  """What of a recipe has changed."""
+  if not before:
+    return 'nothing tells by which recipe it was made'
+  old, new = before['flags'], now['flags']
+  found = [
+    f'--{name} is {_said(new, name)} and was {_said(old, name)}'
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name) != new.get(name)
+  ]
+  if not found:
+    return 'what it starts from is another'
+  return f'the recipe has changed ({"; ".join(found)})'
+
+
+def _said(flags: dict, name: str) -> str:
+  return (flags[name] or 'set') if name in flags else 'not given'
+
+
+def _read(path: pathlib.Path) -> dict | None:
+  """A record; None where there is none that can be read."""
+  try:
+    found = json.loads(path.read_text())
+    return found if {'command', 'flags', 'after'} <= found.keys() else None
+  except (OSError, ValueError, AttributeError):
+    return None
+
+
+def _free_name(folder: pathlib.Path) -> pathlib.Path:
+  number = 1
+  while (path := folder.with_name(f'{folder.name}.before{number}')).exists():
+    number += 1
+  return path
