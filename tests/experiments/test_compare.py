@@ -13,6 +13,7 @@ from dilated_jax import data, models
 from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
+from dilated_jax.training import loop
 from experiments import compare, comparison_tables, networks, train, tune
 from experiments.commands import Done
 from tests import calling
@@ -204,11 +205,21 @@ def test_recipes_say_what_can_be_run(recipe, tmp_path, monkeypatch):
       with pytest.raises(InputError, match='was interrupted'):  # As nothing was really run.
         compare.trained(recipe, tmp_path, model, context, crf, 0, [])
       given = calling.parsed(train, *ran[-1])
-      stages = [config.stage for config in train.stage_configs(given)]
-      last = {'rnn': {'crf'}, 'none': {'front_end'} if context == 'none' else {'context', 'joint'}}
+      configs = train.stage_configs(given)
+      stages = [config.stage for config in configs]
+      last = {
+        'rnn': {'crf', 'joint'},
+        'none': {'front_end'} if context == 'none' else {'context', 'joint'},
+      }
       assert stages[-1] in last[crf]
       network = models.create(given.model, 11, **networks.options(given))
       assert network.table
+      colors = ((0, 0, 0),) * 11
+      options = networks.options(given)
+      spec = ModelSpec(given.model, options, ('',) * 11, colors, (0.0, 0.0, 0.0))
+      for config in configs:
+        loop.check(config, spec)
+      loop.check_multipliers(configs, spec)
       (folder / 'weights').mkdir()
       (folder / 'weights/model.json').touch()
   assert len(ran) >= 4

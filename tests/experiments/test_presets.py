@@ -17,6 +17,7 @@ PRESETS = sorted(
   if path.name != 'smoke.flags' and path.parts[-3] != 'compare'  # Recipes: test_compare.py.
 )
 PAPER = [path for path in PRESETS if path.parent.name == 'paper']
+RELATED = [path for path in PRESETS if path.parent.name == 'related']
 
 
 def parsed(*files, **more):
@@ -73,6 +74,69 @@ def test_the_numbers_are_those_of_the_paper(path):
   assert (
     costs.num_parameters(models.create('front_end', 21).table) == 134_346_581
   )  # All of full width.
+
+
+# What the releases say: rate of the weights of a convolution, momentum, decay, batch, pixels whose
+# losses are summed (1: their mean), factors on the rate of layers, and the size of a picture.
+FCN_MEAN, PSP_MEAN = (122.68, 116.67, 104.01), (123.68, 116.779, 103.939)
+CRF_RATES = {'crf/spatial': 1e4, 'crf/bilateral': 1e4, 'crf/compatibility': 1e3}
+RELEASES = {
+  'fcn8s': (1e-10, 0.99, 5e-4, 1, 500 * 375, {}, FCN_MEAN, False),
+  'deeplab_largefov': (1e-3, 0.9, 5e-4, 20, 1, {'front_end/fc8': 10}, FCN_MEAN, True),
+  'pspnet': (
+    1e-2, 0.9, 1e-4, 16, 1,
+    dict.fromkeys(('pyramid1', 'pyramid6', 'head', 'final', 'aux', 'aux_final'), 10),
+    PSP_MEAN, True,
+  ),
+  'crf_rnn': (1e-13, 0.99, 5e-4, 1, 500 * 375, CRF_RATES, FCN_MEAN, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('path', RELATED, ids=lambda path: path.stem)
+def test_the_numbers_are_those_of_the_releases(path):
+  values = parsed(path, workdir='run')
+  rate, momentum, decay, batch, pixels, layers, mean, flip = RELEASES[path.stem]
+  assert train.mean_of(values, (0.0, 0.0, 0.0), []) == mean
+  for config in train.stage_configs(values):
+    optimizer = config.optimizer
+    assert optimizer.learning_rate == pytest.approx(rate * pixels, rel=0.02)
+    # Beside a sum of losses, which is larger than a mean by the number of pixels.
+    assert optimizer.weight_decay == pytest.approx(decay / pixels, rel=0.02)
+    assert (optimizer.momentum, optimizer.bias_lr_multiplier) == (momentum, 2)
+    assert (config.batch_size, config.augmentation.random_flip) == (batch, flip)
+    assert config.augmentation.border == 'mean'
+    found = {layer: optimizer.multiplier_of(layer) for layer in layers}
+    assert found == layers and optimizer.multiplier_of('front_end/conv1_1') == 1
+
+
+def test_the_recipe_of_the_papers_table_trains_systems_as_their_presets_do():
+  """FCN-8s, DeepLab-LargeFOV and the CRF-RNN behind FCN-8s: flags of both, but for the loop's."""
+  recipe = FOLDER / 'compare/voc'
+  more = dict(workdir='run')
+  for name, files, own in (
+    ('fcn8s', ['common', 'fcn8s'], {'model': 'fcn8s'}),
+    ('deeplab_largefov', ['common', 'deeplab_largefov'], {'model': 'deeplab_largefov'}),
+    ('crf_rnn', ['common', 'fcn8s', 'rnn'], {'model': 'fcn8s', 'crf': 'rnn'}),
+  ):
+    preset = parsed(FOLDER / f'related/{name}.flags', eval_every=2000, **more)
+    cell = parsed(*(recipe / f'{file}.flags' for file in files), **own, **more)
+    assert train.stage_configs(cell) == train.stage_configs(preset), name
+    assert networks.options(cell) == networks.options(preset), name
+    assert cell.mean == preset.mean
+
+
+def test_effective_rates_of_the_crf_rnn():
+  """Weights of its kernels at 1.9e-2, compatibilities a tenth of that, the network at 1.9e-6."""
+  values = parsed(FOLDER / 'related/crf_rnn.flags', workdir='run')
+  crf, joint = train.stage_configs(values)
+  assert (crf.stage, joint.stage) == ('crf', 'joint')
+  layers = ('crf/spatial', 'crf/compatibility', 'front_end/conv1_1')
+  for optimizer in (crf.optimizer, joint.optimizer):
+    effective = optimizer.learning_rate / (1 - optimizer.momentum)
+    rates = [effective * optimizer.multiplier_of(layer) for layer in layers]
+    assert rates == pytest.approx([1.9e-2, 1.9e-3, 1.9e-6], rel=0.02)
+  model = models.create(values.model, 21, **networks.options(values))
+  assert (model.iterations, model.test_iterations) == (5, 10)
 
 
 def test_the_rate_drops_with_coco():
