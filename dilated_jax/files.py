@@ -1,4 +1,4 @@
-"""Writing files and folders so that an interruption never leaves half of one."""
+"""Writes files and folders whole or not at all, and walks through folders."""
 
 import contextlib
 import json
@@ -8,6 +8,59 @@ import shutil
 import signal
 import tempfile
 import threading
+from typing import NamedTuple
+
+# Folders and files that operating systems and notebooks leave behind, besides those with a dot.
+_METADATA = ('__MACOSX', 'Thumbs.db', 'desktop.ini')
+
+
+class Walk(NamedTuple):
+  """What a walk through a folder found.
+
+  Attributes:
+    files: all files, sorted by path; metadata of operating systems and hidden files are left out.
+    passed_over: (path, reason) of everything else that was not looked into.
+  """
+
+  files: tuple[pathlib.Path, ...]
+  passed_over: tuple[tuple[pathlib.Path, str], ...]
+
+
+def walk(folder) -> Walk:
+  """Lists the files of a folder and its subfolders, through symbolic links too.
+
+  A link back to a folder above it is not followed. A folder that can't be read does not end the
+  walk: it is among `passed_over`, as are links to nothing.
+
+  Args:
+    folder: existing folder; the paths begin with it.
+  """
+  files, passed_over = [], []
+
+  def visit(path, above):
+    identity = os.path.realpath(path)
+    if identity in above:
+      passed_over.append((path, 'a link back to a folder above it'))
+      return
+    try:
+      entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+      passed_over.append((path, f'can not be read ({error.strerror})'))
+      return
+    for entry in entries:
+      if entry.name.startswith('.') or entry.name in _METADATA:
+        continue
+      inner = path / entry.name
+      if entry.is_dir():
+        visit(inner, {*above, identity})
+      elif entry.is_file():
+        files.append(inner)
+      else:
+        reason = 'a link to nothing' if entry.is_symlink() else 'neither file nor folder'
+        passed_over.append((inner, reason))
+
+  visit(pathlib.Path(folder), frozenset())
+  return Walk(tuple(files), tuple(passed_over))
 
 
 def write_atomic(path, content: bytes) -> None:

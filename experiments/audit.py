@@ -101,7 +101,7 @@ def expected(values) -> dict:
     return {'classes': audit.numbered_classes(values.num_classes)}
   if values.dataset == 'folder':
     root = pathlib.Path(values.data_dir or values.images).expanduser()
-    return {'stated': folder.read_classes_file(root / folder.CLASSES_FILE)}
+    return {'stated': folder.read_classes_file(root / folder.CLASSES_FILE), 'root': root}
   return {'classes': data.classes(values.dataset)} if values.dataset else {}
 
 

@@ -16,12 +16,14 @@ the requested folders are kept in an unnamed temporary file (in TMPDIR) while th
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import functools
-import os
 import pathlib
 from typing import BinaryIO
 
+from absl import logging
+
 from dilated_jax.data import archive_index
 from dilated_jax.errors import InputError, one_line
+from dilated_jax.files import walk
 
 
 class Tree:
@@ -168,12 +170,11 @@ def _open_unpacked(root, folders, paths, advice) -> Tree:
     if path.is_file():
       add(folder, path)
       continue
-    for parent, _, files in os.walk(path, onerror=_raise):
-      for file in files:
-        inner = pathlib.Path(parent, file)
-        add(f'{folder}/{inner.relative_to(path).as_posix()}', inner)
+    files, passed_over = walk(path)
+    for inner, reason in passed_over:
+      if inner.is_dir() and 'link' not in reason:
+        raise InputError(f'{inner}: {reason}; give permission to read it, or {advice}')
+      logging.warning('%s: passed over: %s', inner, reason)
+    for inner in files:
+      add(f'{folder}/{inner.relative_to(path).as_posix()}', inner)
   return Tree(str(root), advice, members)
-
-
-def _raise(error):  # os.walk would skip an unreadable folder in silence.
-  raise error

@@ -83,6 +83,9 @@ KITTI = LabelSpec(
 )
 
 
+VOC_VOID = (224, 224, 192)  # The color of the borders to ignore, the id 255, in VOC's label files.
+
+
 def voc_color(index: int) -> tuple[int, int, int]:
   """Returns the RGB color of a class id in the palette of PASCAL VOC.
 

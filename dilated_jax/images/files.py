@@ -11,10 +11,12 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from dilated_jax.errors import InputError, one_line
+from dilated_jax.images import label_images
 
 # What Pillow raises for damaged files.
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
 _STORE_IDS = 'store class ids as 8-bit gray or palette PNG'  # Advice for wrong label images.
+_INEXACT = ('CMYK', 'HSV', 'LAB', 'YCbCr')  # Modes that are converted to RGB with rounding.
 
 
 class ImageInfo(NamedTuple):
@@ -26,6 +28,7 @@ class ImageInfo(NamedTuple):
     bits: bits of each channel.
     orientation: EXIF orientation; 1 is upright.
     transparent: whether any pixel is not fully opaque.
+    frames: number of frames or pages, of which the first is read.
   """
 
   format: str
@@ -33,12 +36,13 @@ class ImageInfo(NamedTuple):
   bits: int
   orientation: int
   transparent: bool
+  frames: int = 1
 
   @property
   def is_plain_rgb(self) -> bool:
     """Whether every decoder reads the same image: 8-bit RGB PNG or JPEG, upright, opaque."""
     known = self.format in ('PNG', 'JPEG') and self.mode == 'RGB' and self.bits == 8
-    return known and self.orientation == 1 and not self.transparent
+    return known and self.orientation == 1 and not self.transparent and self.frames == 1
 
 
 def read_image(path) -> np.ndarray:
@@ -62,12 +66,12 @@ def read_image(path) -> np.ndarray:
 
 def read_image_and_info(path) -> tuple[np.ndarray, ImageInfo]:
   """Reads an image like `read_image`, and returns how the file stores it too."""
+  with open_image(path, decode=False) as image:
+    frames = label_images.count_frames(image) if image.format != 'MPO' else 1
   with open_image(path) as image:
-    bits = 1 if image.mode == '1' else 16 if image.mode.startswith('I;16') else 8
-    if image.format == 'PNG' and image.mode != 'P':
-      bits = _png_bit_depth(path)
+    bits = label_images.bits_per_channel(image, path)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    info = ImageInfo(image.format or '', image.mode, bits, orientation, False)
+    info = ImageInfo(image.format or '', image.mode, bits, orientation, False, frames)
     rotated = ImageOps.exif_transpose(image)
     if rotated.mode == 'F' or rotated.mode.startswith('I'):
       gray = np.asarray(rotated)
@@ -89,21 +93,23 @@ def read_image_and_info(path) -> tuple[np.ndarray, ImageInfo]:
 def read_label(path) -> np.ndarray:
   """Reads the raw ids of a label image: palette indices, or gray values of 1 to 16 bits.
 
+  As for images, EXIF rotation is applied. What could change ids is refused: lossy compression of
+  any name, several frames, channels of 16 bits.
+
   Args:
     path: image file, usually PNG.
 
   Returns:
-    (H, W) uint8 raw ids.
+    (H, W) uint8 raw ids, as the file stores them.
 
   Raises:
-    InputError: the file is missing or damaged, has colors instead of ids or values above 255, or
-      is a JPEG, whose lossy compression changes the ids.
+    InputError: the file is missing or damaged, has colors instead of ids or values above 255, is
+      compressed with loss, or has several frames.
   """
-  with open_image(path) as image:
-    _reject_jpeg(image, path)
+  with _open_label(path) as image:
     if image.mode in ('1', 'P', 'L', 'F') or image.mode.startswith('I'):
       ids = np.asarray(image)
-    elif image.mode == 'LA':
+    elif image.mode in ('LA', 'PA'):
       ids = np.asarray(_require_opaque(image, path))[..., 0]
     else:
       raise InputError(
@@ -115,13 +121,14 @@ def read_label(path) -> np.ndarray:
       raise InputError(
         f'{path}: has label values {ids.min()}..{ids.max()}, above 255; {_STORE_IDS}'
       )
-    if image.format == 'PNG' and image.mode == 'L':
-      ids = unscale_gray(ids, _png_bit_depth(path))
     return ids.astype(np.uint8)
 
 
 def read_colors(path) -> np.ndarray:
   """Reads the exact colors of a color mask; palette images give the colors of their palette.
+
+  As for images, EXIF rotation is applied; see `read_label`. Transparent colors of a palette are
+  colors like others.
 
   Args:
     path: image file, usually PNG.
@@ -130,12 +137,16 @@ def read_colors(path) -> np.ndarray:
     (H, W, 3) uint8 RGB.
 
   Raises:
-    InputError: the file is missing or damaged, is gray, has transparent pixels, or is a JPEG,
-      whose lossy compression changes the colors.
+    InputError: the file is missing or damaged, is gray, has transparent pixels, is compressed with
+      loss, or has several frames.
   """
-  with open_image(path) as image:
-    _reject_jpeg(image, path)
-    if image.mode not in ('P', 'RGB', 'RGBA'):
+  with _open_label(path) as image:
+    if image.mode in _INEXACT:
+      raise InputError(
+        f'{path}: has mode {image.mode}, whose colors change when they become RGB; save color '
+        'masks as RGB PNG'
+      )
+    if image.mode not in ('P', 'PA', 'RGB', 'RGBA', 'RGBX'):
       raise InputError(f'{path}: is a gray image (mode {image.mode}), not a color mask')
     return np.array(_require_opaque(image, path).convert('RGB'))
 
@@ -150,9 +161,9 @@ def read_instances(path) -> np.ndarray:
     (H, W) int32: 1000 * label + instance number, or the label alone for stuff and groups.
 
   Raises:
-    InputError: the file is missing or damaged, or does not store integers.
+    InputError: the file is missing or damaged, or does not store integers; or as in `read_label`.
   """
-  with open_image(path) as image:
+  with _open_label(path) as image:
     if image.mode != 'L' and not image.mode.startswith('I'):
       raise InputError(f'{path}: has mode {image.mode}; instance maps are 16-bit gray PNG')
     return np.asarray(image).astype(np.int32)
@@ -171,39 +182,55 @@ def read_mode_and_palette(path) -> tuple[str, np.ndarray | None]:
     InputError: the file is missing or not an image.
   """
   with open_image(path, decode=False) as image:
-    if image.mode == 'P':
+    if image.mode in ('P', 'PA'):
       return 'palette', np.reshape(image.getpalette('RGB') or [], (-1, 3)).astype(np.uint8)
-    return ('colors' if image.mode in ('RGB', 'RGBA') else 'gray'), None
+    return ('colors' if image.mode in ('RGB', 'RGBA', 'RGBX', *_INEXACT) else 'gray'), None
 
 
-def _reject_jpeg(image, path):
-  if image.format == 'JPEG':
-    raise InputError(f'{path}: JPEG changes label values; {_STORE_IDS}')
+@contextlib.contextmanager
+def _open_label(path):
+  """Opens a label image as it is shown, with the gray values that are stored, for `with`."""
+  with open_image(path, decode=False) as image:
+    problem = label_problem(image, path)
+    if problem:
+      raise InputError(f'{path}: {problem}')
+    image.load()
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    label = stored_label(image, path)
+    label.getexif()[ExifTags.Base.Orientation] = orientation
+    yield ImageOps.exif_transpose(label)
+
+
+def label_problem(image: Image.Image, file: label_images.File) -> str | None:
+  """Returns why a file can't be trusted as a label image, whatever its values are, or None."""
+  if codec := label_images.lossy_codec(image, file):
+    return f'{codec} changes label values; {_STORE_IDS}'
+  frames = label_images.count_frames(image)
+  if frames > 1:
+    return f'has {frames} frames or pages, and a label image is one; {_STORE_IDS}'
+  bits = label_images.bits_per_channel(image, file)
+  if bits > 8 and image.mode in ('LA', 'RGB', 'RGBA'):
+    return f'has {bits} bits in each of several channels, of which 8 would be lost; {_STORE_IDS}'
+  return None
+
+
+def stored_label(image: Image.Image, file: label_images.File) -> Image.Image:
+  """Returns a label image with the gray values that its file stores, which Pillow may scale."""
+  if image.mode not in ('L', 'I'):
+    return image
+  values = np.asarray(image)
+  stored = label_images.unscale(values, image, file)
+  return image if stored is values else Image.fromarray(stored)
 
 
 def _require_opaque(image, path):
   """Returns the image, after a check that its alpha channel, if any, is opaque everywhere."""
-  if image.mode in ('LA', 'RGBA') and image.getchannel('A').getextrema() != (255, 255):
+  if image.mode in ('LA', 'PA', 'RGBA') and image.getchannel('A').getextrema() != (255, 255):
     raise InputError(
       f'{path}: has an alpha channel (mode {image.mode}) with transparent pixels; store label '
       'images without one'
     )
   return image
-
-
-def unscale_gray(gray, bits: int) -> np.ndarray:
-  """Returns the stored gray values of a PNG with 2 or 4 bits, which Pillow scales to 0..255."""
-  return gray // (255 // (2**bits - 1)) if bits < 8 else gray
-
-
-def png_bit_depth(content: bytes) -> int:
-  """Returns the bit depth of a PNG from its first 25 bytes."""
-  return content[24]  # After the signature (8 bytes), chunk header (8), width (4) and height (4).
-
-
-def _png_bit_depth(path) -> int:
-  with open(path, 'rb') as file:
-    return png_bit_depth(file.read(25))
 
 
 @contextlib.contextmanager
@@ -228,7 +255,8 @@ def open_image(path, decode: bool = True):
       raise InputError(f'{path}: is an empty file (0 bytes)')
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # About size and metadata of images that are read anyway.
-      with Image.open(path) as image:
+      # A file, not its name: Pillow would map raw TIFF and read gray ones wrongly if rotated.
+      with open(path, 'rb') as file, Image.open(file) as image:
         if decode:
           image.load()
         yield image

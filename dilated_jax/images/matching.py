@@ -1,14 +1,22 @@
 """Finds image files, and pairs predictions with labels by file name."""
 
+import collections
+from collections.abc import Sequence
 import glob
 import os
 import pathlib
 import re
+from typing import NamedTuple
+
+from absl import logging
 
 from dilated_jax.errors import InputError
+from dilated_jax.files import walk
+from dilated_jax.images import similar_names
 
 SUFFIXES = (
-  '.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
+  '.apng', '.avif', '.bmp', '.dib', '.gif', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg',
+  '.jpx', '.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tga', '.tif', '.tiff', '.webp',
 )  # fmt: skip
 
 # Kinds of label images that the official tools of Cityscapes write; where a folder has several
@@ -22,6 +30,20 @@ _OFFICIAL_SUFFIX = re.compile(
 )
 # CITY_SEQUENCE_FRAME of Cityscapes, whatever follows it.
 _CITYSCAPES_FRAME = re.compile(r'.+_\d{6}_\d{6}(?=_)')
+
+
+class ImageFiles(NamedTuple):
+  """The images of a folder and its subfolders.
+
+  Attributes:
+    images: image files in natural order: 2 before 10.
+    others: files without the ending of an image, sorted.
+    unread: (path, reason) of subfolders and links that could not be looked into.
+  """
+
+  images: list[pathlib.Path]
+  others: list[pathlib.Path]
+  unread: list[tuple[pathlib.Path, str]]
 
 
 def find_images(inputs) -> list[pathlib.Path]:
@@ -47,22 +69,75 @@ def find_images(inputs) -> list[pathlib.Path]:
     raise InputError('no images given: name a file, a folder or a glob')
   found = {}
   for each in inputs:
-    path = pathlib.Path(each)
+    path, others = pathlib.Path(each), []
     if path.is_dir():
-      images = [file for file in path.iterdir() if _is_image(file)]
-      missing = f'{each}: no images in this folder ({", ".join(SUFFIXES)})'
+      files = [file for file in path.iterdir() if not file.name.startswith('.')]
+      images, others = _divide(files)
     elif path.exists():
-      images, missing = [path], ''
+      images = [path]
     elif glob.has_magic(each):
-      images = [pathlib.Path(name) for name in glob.glob(each, recursive=True)]
-      images = [file for file in images if _is_image(file)]
-      missing = f'{each}: no image matches'
+      images, others = _divide(_glob(each))
     else:
-      images, missing = [], f'{each}: no such file or folder'
+      raise InputError(f'{each}: no such file or folder')
+    over = describe_others(others)
     if not images:
-      raise InputError(missing)
+      problem = 'no images in this folder' if path.is_dir() else 'no image matches'
+      raise InputError(f'{each}: {problem} ({over or ", ".join(SUFFIXES)})')
+    if over:
+      logging.info('%s: passed over %s', each, over)
     found.update((file.absolute(), file) for file in sorted(images, key=_natural_order))
   return list(found.values())
+
+
+def _divide(files) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Divides files, links and folders into images and others."""
+  images, others = [], []
+  for file in files:
+    (images if _is_image(file) else others).append(file)
+  return images, others
+
+
+def _glob(pattern: str) -> list[pathlib.Path]:
+  """Like `glob.glob`, which never ends where links make loops."""
+  parts = pathlib.Path(pattern).parts
+  if '**' not in parts:
+    return [pathlib.Path(name) for name in glob.glob(pattern)]
+  first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+  root, inner = pathlib.Path(*parts[:first]), parts[first:]
+  if inner[-1] == '**':
+    inner = (*inner, '*')
+  wanted = re.compile('/'.join(map(_part_pattern, inner)).replace('**/', '([^/]+/)*'))
+  files = walk(root).files if root.is_dir() else ()
+  return [file for file in files if wanted.fullmatch(file.relative_to(root).as_posix())]
+
+
+def _part_pattern(part: str) -> str:
+  """Returns the regular expression of a part of a glob; ** stays, for all parts together."""
+  if part == '**':
+    return part
+  characters = {'*': '[^/]*', '?': '[^/]'}
+  return ''.join(
+    characters.get(each) or (each.replace('[!', '[^') if each[0] == '[' else re.escape(each))
+    for each in re.findall(r'\[!?\]?[^\]]*\]|.', part)
+  )
+
+
+def describe_others(others: Sequence[pathlib.Path]) -> str:
+  """Describes what is no image: '2 subfolders (a, b), 3 other files (.txt 2, .npy 1)'."""
+  folders = sorted(path.name for path in others if path.is_dir())
+  files = [path for path in others if not path.is_dir()]
+  texts = []
+  if folders:
+    more = ', ...' if len(folders) > 3 else ''
+    plural = 's' * (len(folders) > 1)
+    texts.append(f'{len(folders)} subfolder{plural} ({", ".join(folders[:3])}{more})')
+  if files:
+    endings = collections.Counter(path.suffix.lower() or path.name for path in files)
+    listed = ', '.join(f'{ending} {count}' for ending, count in endings.most_common(5))
+    more = ', ...' if len(endings) > 5 else ''
+    plural = 's' * (len(files) > 1)
+    texts.append(f'{len(files)} file{plural} that end like no image ({listed}{more})')
+  return ' and '.join(texts)
 
 
 def pair_by_name(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathlib.Path]]:
@@ -73,7 +148,8 @@ def pair_by_name(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathli
   `_gtFine_instanceIds`, `_gtFine_color` (and gtCoarse) or, as in the official evaluation, whatever
   follows CITY_123456_123456; for CamVid `_L`; for color masks of `predict` `_color`. If a folder
   has several label images for one image, label maps are preferred to colors, and labelIds to
-  labelTrainIds. Overlays that `predict` wrote are ignored.
+  labelTrainIds. Overlays that `predict` wrote are ignored. Names that nearly match are matched
+  where that is unambiguous, see `similar_names.match`.
 
   Args:
     predictions_dir: folder of predicted label maps.
@@ -87,18 +163,25 @@ def pair_by_name(predictions_dir, labels_dir) -> list[tuple[pathlib.Path, pathli
       no partner.
   """
   predictions, labels = _label_files_by_name(predictions_dir), _label_files_by_name(labels_dir)
-  for there, here, what, folder in (
-    (labels, predictions, 'prediction', predictions_dir),
-    (predictions, labels, 'label', labels_dir),
+  matches = similar_names.match(predictions, labels)
+  for note in matches.notes:
+    logging.info('%s and %s: %s', predictions_dir, labels_dir, note)
+  ours, theirs = ({pair[side] for pair in matches.pairs} for side in (0, 1))
+  for there, matched, here, what, folder in (
+    (labels, theirs, predictions, 'prediction', predictions_dir),
+    (predictions, ours, labels, 'label', labels_dir),
   ):
-    unpaired = [there[name] for name in there if name not in here]
+    unpaired = [name for name in there if name not in matched]
     if unpaired:
-      first = ', '.join(file.name for file in unpaired[:3]) + (', ...' if len(unpaired) > 3 else '')
+      first = ', '.join(there[name].name for name in unpaired[:3])
+      similar = similar_names.nearest(unpaired[0], here)
       raise InputError(
-        f'{folder}: no {what} for {len(unpaired)} of {len(there)} files: {first}; '
-        'names must be equal except for official suffixes'
+        f'{folder}: no {what} for {len(unpaired)} of {len(there)} files: {first}'
+        f'{", ..." if len(unpaired) > 3 else ""}; names must be equal except for official suffixes'
+        + (f'; nearest to {unpaired[0]} is {similar}' if similar else '')
       )
-  return [(predictions[name], labels[name]) for name in sorted(labels, key=_natural_order)]
+  order = sorted(matches.pairs, key=lambda pair: _natural_order(pair[1]))
+  return [(predictions[ours], labels[theirs]) for ours, theirs in order]
 
 
 def _label_files_by_name(folder) -> dict:
@@ -107,10 +190,12 @@ def _label_files_by_name(folder) -> dict:
   if not folder.is_dir():
     problem = 'is a file; name its folder' if folder.exists() else 'no such folder'
     raise InputError(f'{folder}: {problem}')
-  files = list_images(folder)
-  stems = {file.stem for file in files}
+  images, _, unread = list_images(folder)
+  for path, reason in unread:
+    logging.warning('%s: %s', path, reason)
+  stems = {file.stem for file in images}
   ranked = {}
-  for file in files:
+  for file in images:
     base = file.stem.removesuffix('_overlay')
     if base != file.stem and {base, f'{base}_color'} & stems:
       continue
@@ -130,10 +215,11 @@ def _label_files_by_name(folder) -> dict:
   return chosen
 
 
-def list_images(folder) -> list[pathlib.Path]:
-  """Returns all images of a folder and its subfolders in natural order, except hidden files."""
-  files = pathlib.Path(folder).rglob('*')
-  return sorted((file for file in files if _is_image(file)), key=_natural_order)
+def list_images(folder) -> ImageFiles:
+  """Lists the images of a folder and its subfolders, through links too, except hidden files."""
+  found, unread = walk(folder)
+  images, others = _divide(found)
+  return ImageFiles(sorted(images, key=_natural_order), others, list(unread))
 
 
 def image_name(path) -> str:

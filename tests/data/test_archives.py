@@ -11,6 +11,7 @@ import pytest
 
 from dilated_jax.data import archive_index, archives
 from dilated_jax.errors import InputError
+from tests import raw_files
 
 FILES = {
   'Kit/Y12/Pictures/a.jpg': b'\xff\xd8 picture a',
@@ -288,3 +289,21 @@ def test_nothing_stays_open(tmp_path):
     del tree
     gc.collect()
     assert len(os.listdir('/proc/self/fd')) == before
+
+
+def test_links_in_an_unpacked_copy_are_followed(tmp_path):
+  files = {'kit/a/x/1.png': b'1', 'kit/b/2.png': b'2'}
+  raw_files.unpack(tmp_path / 'real', files)
+  (tmp_path / 'linked/kit/a').mkdir(parents=True)
+  (tmp_path / 'linked/kit/a/x').symlink_to(tmp_path / 'real/kit/a/x')
+  (tmp_path / 'linked/kit/b').symlink_to(tmp_path / 'real/kit/b')
+  (tmp_path / 'real/kit/a/x/up').symlink_to(tmp_path / 'linked/kit/a')
+  trees = [
+    archives.open_tree(
+      tmp_path / copy, folders=('kit/a', 'kit/b'), archives=(), name='Kit', source='x'
+    )
+    for copy in ('real', 'linked')
+  ]
+  assert trees[0].names() and [tree.names()[-1] for tree in trees] == ['kit/b/2.png'] * 2
+  assert {'kit/a/x/1.png', 'kit/b/2.png'} <= set(trees[1].names())
+  assert {name: trees[1].read(name) for name in trees[1].names()} == files

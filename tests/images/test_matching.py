@@ -1,5 +1,7 @@
 """Image files are found, and paired by name, or one line says which file does not fit."""
 
+import os
+
 import pytest
 
 from dilated_jax.errors import InputError
@@ -75,11 +77,12 @@ def test_pairs_strip_official_suffixes(tmp_path):
 def test_names_and_pictures_below(tmp_path):
   touch(tmp_path, 'b/x10.png', 'b/x2.JPG', 'a.tif', '.hidden.png', 'notes.txt')
   found = matching.list_images(tmp_path)
-  assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+  assert [path.relative_to(tmp_path).as_posix() for path in found.images] == [
     'a.tif',
     'b/x2.JPG',
     'b/x10.png',
   ]
+  assert names(found.others) == ['notes.txt'] and not found.unread
   assert (
     matching.image_name('b/x2_leftImg8bit.png')
     == 'x2'
@@ -134,3 +137,57 @@ def test_pairs_without_partner(tmp_path):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(InputError, match='no images'):
     matching.pair_by_name(said.parent / 'empty', true)
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+  touch(tmp_path, 'real/c.png', 'real/d/e.jpg', 'own/a.png', 'own/.ipynb_checkpoints/a.png')
+  (tmp_path / 'own/linked').symlink_to(tmp_path / 'real')
+  (tmp_path / 'own/again').symlink_to(tmp_path / 'real/d')
+  (tmp_path / 'real/d/up').symlink_to(tmp_path / 'own')
+  (tmp_path / 'own/nowhere.png').symlink_to(tmp_path / 'gone.png')
+  found = matching.list_images(tmp_path / 'own')
+  assert [path.relative_to(tmp_path / 'own').as_posix() for path in found.images] == [
+    'a.png', 'again/e.jpg', 'linked/c.png', 'linked/d/e.jpg'
+  ]  # fmt: skip
+  reasons = {path.name: reason for path, reason in found.unread}
+  assert reasons == {'up': 'a link back to a folder above it', 'nowhere.png': 'a link to nothing'}
+  assert names(matching.find_images(f'{tmp_path}/own/**/*.*')) == [
+    'a.png', 'e.jpg', 'c.png', 'e.jpg'
+  ]  # fmt: skip
+
+
+def test_folders_that_can_not_be_read_are_named(tmp_path, monkeypatch):
+  touch(tmp_path, 'a.png', 'private/b.png')
+  scandir = os.scandir
+
+  def refuse(path):
+    if str(path).endswith('private'):
+      raise PermissionError(13, 'Permission denied')
+    return scandir(path)
+
+  monkeypatch.setattr(os, 'scandir', refuse)
+  found = matching.list_images(tmp_path)
+  assert names(found.images) == ['a.png']
+  assert found.unread == [(tmp_path / 'private', 'can not be read (Permission denied)')]
+
+
+def test_what_is_passed_over_is_said(tmp_path, caplog):
+  caplog.set_level('INFO')
+  touch(tmp_path, 'a.png', 'sub/b.png', 'x.heic', 'y.heic', 'z.npy', 'none/readme')
+  matching.find_images(tmp_path)
+  assert caplog.messages[-1].endswith(
+    'passed over 2 subfolders (none, sub) and 3 files that end like no image (.heic 2, .npy 1)'
+  )
+  with pytest.raises(InputError, match=r'no images in this folder \(1 file .*readme 1'):
+    matching.find_images(tmp_path / 'none')
+
+
+def test_predictions_are_paired_by_nearly_equal_names(tmp_path):
+  said = touch(tmp_path / 'said', 'image_1.png', 'image_2.png')
+  true = touch(tmp_path / 'true', 'mask_1.png', 'mask_2.png')
+  assert [(a.name, b.name) for a, b in matching.pair_by_name(said, true)] == [
+    ('image_1.png', 'mask_1.png'), ('image_2.png', 'mask_2.png')
+  ]  # fmt: skip
+  touch(true, 'image_12.png')
+  with pytest.raises(InputError, match=r'no prediction .* nearest to image_12 is image_[12]'):
+    matching.pair_by_name(said, true)

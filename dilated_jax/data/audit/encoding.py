@@ -3,22 +3,14 @@
 import collections
 from collections.abc import Iterator, Mapping
 import dataclasses
-import pathlib
 
 from dilated_jax.data.audit.findings import Issue
-from dilated_jax.data.folder.classes import NAME, infer_classes
+from dilated_jax.data.folder.classes import NAME, understand
 from dilated_jax.data.folder.classes_file import StatedClasses
-from dilated_jax.data.folder.encoding import (
-  class_pixels,
-  detect_encoding,
-  palette_agrees,
-  value_to_id,
-)
+from dilated_jax.data.folder.encoding import class_pixels, palette_agrees, value_to_id
 from dilated_jax.data.folder.label_stats import LabelStats
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
-
-MIN_LABELS = 5  # With fewer labels, a value that only one of them has is not suspicious.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,38 +66,32 @@ def match_encoding(
 
 
 def infer_encoding(
-  labels: Mapping[str, LabelStats], stated: StatedClasses
+  labels: Mapping[str, LabelStats], stated: StatedClasses, root
 ) -> tuple[LabelEncoding, list[Issue]]:
-  """Infers encoding and classes as `folder.scan` does, but from values that several labels have.
+  """Infers encoding and classes as `folder.scan` does, from all labels of the usual kind.
 
   Args:
     labels: values of each label by file.
     stated: classes that are known already.
+    root: folder of `classes.json`, for messages.
 
   Returns:
     the encoding, and issues of labels that have another one.
   """
-  color_masks = sum(label.mode == 'colors' for label in labels.values())
-  issues, matching = _separate(labels, 'colors' if 2 * color_masks > len(labels) else 'ids')
-  odd = {issue.file for issue in issues if issue.kind == 'different palette'}
-  usual = {file: label for file, label in matching.items() if file not in odd}
-  encoding, _ = detect_encoding(usual, stated)
-  matching = {file: label.in_encoding(encoding) for file, label in matching.items()}
-  if encoding == 'channels':
-    issues = [issue for issue in issues if issue.kind != 'three equal channels']
-  occurrences = collections.Counter(value for label in matching.values() for value in label.counts)
-  needed = 2 if len(matching) >= MIN_LABELS and stated == StatedClasses() else 1
-  common = {
-    file: dataclasses.replace(
-      label, counts={v: n for v, n in label.counts.items() if occurrences[v] >= needed}
-    )
-    for file, label in matching.items()
-  }
+  modes = collections.Counter(label.mode for label in labels.values())
+  as_colors = 2 * modes['colors'] > len(labels) or (modes['colors'] and not modes['gray'])
+  issues, matching = _separate(labels, 'colors' if as_colors else 'ids')
+  matching = {file: labels[file] for file in matching}
   try:
-    spec, notes = infer_classes(common, encoding, stated, pathlib.Path())
+    spec, encoding, matching, notes, rare = understand(matching, stated, root)
   except InputError as error:
     issues.append(Issue('labels not understood', 'labels', str(error)))
+    encoding = 'colors' if as_colors else 'ids'
     return LabelEncoding(None, encoding, True, 'labels: not understood', matching), issues
+  for value, file in rare:
+    text = f'#{value:06x}' if encoding == 'colors' else str(value)
+    detail = f'{text} on {matching[file].counts[value]} of {sum(matching[file].counts.values())}'
+    issues.append(Issue('value in one file only', file, f'{detail} pixels'))
   return LabelEncoding(spec, encoding, True, '; '.join(notes), matching), issues
 
 

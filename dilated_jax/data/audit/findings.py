@@ -17,9 +17,15 @@ KINDS = {
   'duplicate name': ('error', 'remove one of the two files'),
   'listed but missing': ('error', 'add the file, or remove the line from the list'),
   'in two splits': ('error', 'remove it from one of the lists'),
+  'in no split': ('error', 'put it into train/, val/ or test/ like the others, or remove it'),
+  'no train split': ('error', 'add training images, or rename a split'),
+  'unreadable folder': ('error', 'give permission to read it, or move it away'),
+  'similar names': ('note', 'check one of them; names should be equal'),
+  'no splits': ('note', 'name them train, val and test if they are splits'),
+  'passed over': ('note', 'convert or rename what should be used'),
   'in no list': ('note', 'add it to a list if it should be used'),
   # Label files
-  'lossy label': ('error', 'JPEG changes label values: export the labels again, as PNG'),
+  'lossy label': ('error', 'the codec changes label values: export the labels again, as PNG'),
   'ragged borders': (
     'warning',
     'stray values lie along the borders of classes, as after JPEG or smooth resizing: export the '
@@ -44,9 +50,11 @@ KINDS = {
   'invalid values': ('error', 'map them to classes, or to 255 if they should be ignored'),
   'ids start at 1': ('error', 'subtract 1 from every label; the first class is 0'),
   'no id 0': ('warning', 'if the first class has id 1, subtract 1 from every label'),
-  'only 0 and 255': ('error', '255 is ignored, which leaves one class: store class ids 0 and 1'),
+  'only 0 and 255': (
+    'error', '255 is ignored, which leaves one class, or next to nothing: store class ids 0 and 1',
+  ),
   'binary masks': ('note', 'the values 0 and 255 are read as two classes, 0 and 1'),
-  'value in one file only': ('warning', 'if it is not intended, map it to a class, or to 255'),
+  'value in one file only': ('warning', 'it is a class: if not, map it to another, or to 255'),
   'unknown colors': ('warning', 'these pixels are ignored; save color masks without smoothing'),
   'empty label': ('warning', 'every pixel is ignored: label it, or remove the pair'),
   'mostly ignored': ('warning', 'nearly every pixel is ignored: check that this is intended'),
@@ -59,6 +67,7 @@ KINDS = {
   # Images
   'blank image': ('warning', 'all pixels are equal: get the file again'),
   'transparent image': ('warning', 'it is composited over white; store images without alpha'),
+  'several frames': ('warning', 'only the first is used: store one image in each file'),
   'alpha channel': ('note', 'it is opaque everywhere, and dropped'),
   '16-bit image': ('warning', 'it is reduced to 8 bits; check that it keeps enough contrast'),
   'print color space': ('warning', 'conversion to RGB changes its colors; store it as RGB'),

@@ -1,5 +1,6 @@
 """Checks of label values, classes and borders over a whole data set."""
 
+import collections
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -7,7 +8,9 @@ import numpy as np
 from dilated_jax.data.audit.encoding import LabelEncoding
 from dilated_jax.data.audit.findings import Issue
 from dilated_jax.data.audit.pair_stats import PairStats
+from dilated_jax.data.folder.classes import NAME
 from dilated_jax.data.folder.encoding import class_pixels, label_counts, value_to_id
+from dilated_jax.data.folder.void import foreground_is_tiny
 from dilated_jax.data.statistics import LabelCounts
 from dilated_jax.label_spec import IGNORE, LabelSpec
 
@@ -26,10 +29,17 @@ def check_values(encoding: LabelEncoding, spec: LabelSpec) -> Iterator[Issue]:
   occurring = set().union(*(label.counts for label in encoding.labels.values()))
   stores_ids, number = encoding.encoding != 'colors', len(encoding.labels)
   stores_class_ids = stores_ids and not spec.raw_ids
-  if stores_ids and occurring == {0, IGNORE}:
-    kind = 'binary masks' if IGNORE in spec.raw_ids else 'only 0 and 255'
-    yield Issue(kind, 'labels', f'no other value occurs in {number} labels')
+  if stores_ids and occurring == {0, IGNORE} and IGNORE in spec.raw_ids:
+    yield Issue('binary masks', 'labels', f'no other value occurs in {number} labels')
     return
+  if stores_class_ids and not encoding.inferred and spec.name == NAME and IGNORE in occurring:
+    pixels = collections.Counter()
+    for label in encoding.labels.values():
+      pixels.update(label.counts)
+    if len(pixels) > 1 and foreground_is_tiny(pixels):
+      most = ', '.join(f'{value} on {pixels[value]} pixels' for value, _ in pixels.most_common(4))
+      yield Issue('only 0 and 255', 'labels', f'{most} in {number} labels')
+      return
   starts_at_one = (
     stores_class_ids and 0 not in occurring and occurring - ids.keys() == {spec.num_classes}
   )
@@ -42,7 +52,7 @@ def check_values(encoding: LabelEncoding, spec: LabelSpec) -> Iterator[Issue]:
     invalid = {value: count for value, count in label.counts.items() if value not in ids}
     invalid_pixels, size = sum(invalid.values()), sum(label.counts.values())
     if invalid and not starts_at_one:
-      kind = 'value in one file only' if encoding.inferred else 'invalid values'
+      kind = 'invalid values'
       if not stores_ids and invalid_pixels <= spec.unknown_color_tolerance * size:
         kind = 'unknown colors'
       values = _format_values(invalid, stores_ids)

@@ -6,14 +6,14 @@ import hashlib
 import pathlib
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from dilated_jax.data.audit.borders import edge_alignment, roughness
 from dilated_jax.data.audit.findings import Issue
 from dilated_jax.data.folder.label_stats import LabelStats, count_values, read_values
 from dilated_jax.data.folder.pairing import Pair
 from dilated_jax.errors import InputError
-from dilated_jax.images import files as image_files
+from dilated_jax.images import files as image_files, label_images
 
 THUMBNAIL_SIZE = 32  # Pixels of a side; thumbnails show near duplicates.
 
@@ -72,6 +72,7 @@ def read_pair(pair: Pair) -> PairStats:
     issues += _check_info(info, str(pair.image))
   if image is not None and values is not None:
     issues += _check_size_and_rotation(pair, image, info, values)
+    issues += _check_rotated_label(pair, image, values)
   file_hash = b'' if image is None else _hash(pair.image.read_bytes())
   return _make_stats(pair, issues, image, label_stats, values, file_hash)
 
@@ -130,9 +131,12 @@ def _reason(error, path) -> str:
 def _unreadable_label_kind(path) -> str:
   """Returns the kind of issue of a label file that can't be read as a label."""
   try:
-    with image_files.open_image(path) as image:
-      if image.format == 'JPEG':
+    with image_files.open_image(path, decode=False) as image:
+      if label_images.lossy_codec(image, path):
         return 'lossy label'
+      if image_files.label_problem(image, path):
+        return 'unreadable label'
+      image.load()
       if image.mode == 'F' or image.mode.startswith('I'):
         return 'label values above 255'
       return 'transparent label' if image.has_transparency_data else 'unreadable label'
@@ -150,6 +154,8 @@ def _check_info(info: image_files.ImageInfo, path) -> Iterator[Issue]:
     yield Issue('transparent image', path, f'mode {info.mode}, with transparent pixels')
   elif info.mode in ('RGBA', 'LA', 'PA'):
     yield Issue('alpha channel', path, f'mode {info.mode}, opaque everywhere')
+  if info.frames > 1:
+    yield Issue('several frames', path, f'{info.frames} frames or pages')
   if info.bits == 16:
     yield Issue('16-bit image', path, f'mode {info.mode}')
   if info.mode in ('CMYK', 'LAB'):
@@ -177,3 +183,19 @@ def _check_size_and_rotation(pair, image, info, values) -> Iterator[Issue]:
     if edge_alignment(unrotated, values) > edge_alignment(rotated, values):
       detail = f'{orientation}; the label fits the stored image, not the rotated one that is shown'
       yield Issue('rotation mismatch', str(pair.label), detail)
+
+
+def _check_rotated_label(pair, image, values) -> Iterator[Issue]:
+  """Checks a label with an EXIF orientation, which tools copy from photographs they have turned."""
+  content = pair.label.read_bytes()
+  if not any(mark in content for mark in (b'eXIf', b'Exif', b'EXIF', b'Orientation')):
+    return
+  with image_files.open_image(pair.label) as label:
+    orientation = label.getexif().get(ExifTags.Base.Orientation, 1)
+    stored = np.asarray(label)
+  if orientation == 1 or stored.shape != values.shape or values.shape != image.shape[:2]:
+    return
+  gray = np.asarray(Image.fromarray(image).convert('L'))
+  if edge_alignment(gray, stored) > edge_alignment(gray, values):
+    detail = f'EXIF orientation {orientation} of the label; it fits its image without that'
+    yield Issue('rotation mismatch', str(pair.label), detail)

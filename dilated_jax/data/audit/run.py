@@ -84,6 +84,7 @@ def audit_files(
   *,
   classes: LabelSpec | None = None,
   stated: StatedClasses = StatedClasses(),  # noqa: B008 (frozen)
+  root='',
   threads: int = 4,
 ) -> Report:
   """Audits images and labels in files.
@@ -93,12 +94,14 @@ def audit_files(
     classes: classes that the labels should have. Labels of a published data set may have its class
       ids, its raw ids or its colors, if all labels have the same. None infers the classes.
     stated: classes that `classes.json` states, if `classes` is None.
+    root: folder of `classes.json`, for messages.
     threads: number of threads that read.
   """
   issues = [Issue(kind, str(path), detail) for kind, path, detail in pairing.problems]
+  issues += [Issue(kind, str(path), detail) for kind, path, detail in pairing.remarks]
   issues += [Issue('in no list', name, 'no list names it') for name in pairing.unlisted]
   pairs = _read_all(pairing.pairs, pair_stats.read_pair, threads)
-  return _make_report(pairs, issues, classes, stated, _read_files)
+  return _make_report(pairs, issues, classes, stated, root, _read_files)
 
 
 def audit_prepared(
@@ -124,7 +127,7 @@ def audit_prepared(
 
   classes = dataclasses.replace(classes, raw_ids=(), void=())
   pairs = _read_all(places, read_stats, threads)
-  return _make_report(pairs, [], classes, StatedClasses(), read)
+  return _make_report(pairs, [], classes, StatedClasses(), '', read)
 
 
 def _read_files(pair: PairStats):
@@ -142,7 +145,7 @@ def _read_all(places, read, threads) -> tuple[PairStats, ...]:
   return tuple(progress.track(results, len(places)))
 
 
-def _make_report(pairs, issues, classes, stated, read) -> Report:
+def _make_report(pairs, issues, classes, stated, root, read) -> Report:
   issues = [*issues, *(issue for pair in pairs for issue in pair.issues)]
   labels = {pair.label: pair.label_stats for pair in pairs if pair.label_stats}
   found, values, counts, severities = None, {}, {}, {}
@@ -150,7 +153,7 @@ def _make_report(pairs, issues, classes, stated, read) -> Report:
     if classes:
       found, encoding_issues = encoding.match_encoding(labels, classes)
     else:
-      found, encoding_issues = encoding.infer_encoding(labels, stated)
+      found, encoding_issues = encoding.infer_encoding(labels, stated, root)
     issues += encoding_issues
     for label in found.labels.values():
       for value, count in label.counts.items():

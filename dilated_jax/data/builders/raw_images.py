@@ -22,13 +22,10 @@ def read_ids(tree: Tree, file: str) -> np.ndarray:
     integers (H, W), or (H, W, channels) if the file has colors.
 
   Raises:
-    InputError: the file is damaged.
+    InputError: the file is damaged, or its values can't be trusted: see `image_files.read_label`.
   """
-  content = tree.read(file)
-  with open_image(tree, file, content) as image:
+  with _open_label(tree, file) as image:
     ids = np.asarray(image)
-    if image.format == 'PNG' and image.mode == 'L':
-      ids = image_files.unscale_gray(ids, image_files.png_bit_depth(content))
   return ids.astype(np.uint8) if ids.dtype == bool else ids
 
 
@@ -43,14 +40,28 @@ def read_colors(tree: Tree, file: str) -> np.ndarray:
     uint8 (H, W, 3), RGB.
 
   Raises:
-    InputError: the file is damaged, is gray, or has transparent pixels.
+    InputError: the file is damaged, is gray, or has transparent pixels; or as in `read_ids`.
   """
-  with open_image(tree, file, tree.read(file)) as image:
+  with _open_label(tree, file) as image:
     if image.mode not in ('P', 'RGB', 'RGBA'):
       raise tree.error(file, f'is an image of mode {image.mode}, and labels here are color masks')
     if image.mode == 'RGBA' and image.getchannel('A').getextrema() != (255, 255):
       raise tree.error(file, 'is a label image with transparent pixels')
     return np.asarray(image.convert('RGB'))
+
+
+@contextlib.contextmanager
+def _open_label(tree, file):
+  """Opens a label image with the values that are stored, for `with`.
+
+  Published images and labels are both read as they are stored, without EXIF rotation.
+  """
+  content = tree.read(file)
+  with open_image(tree, file, content) as image:
+    if problem := image_files.label_problem(image, content):
+      raise tree.error(file, problem)
+    image.load()
+    yield image_files.stored_label(image, content)
 
 
 def check_image(tree: Tree, file: str) -> tuple[int, int]:

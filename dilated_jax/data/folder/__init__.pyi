@@ -7,9 +7,11 @@ from . import (
   label_stats as label_stats,
   layouts as layouts,
   lists as lists,
+  names as names,
   notes as notes,
   pairing as pairing,
   splits as splits,
+  void as void,
 )
 from .classes import NAME as NAME
 from .classes_file import (

@@ -9,9 +9,9 @@ import pathlib
 import numpy as np
 
 from dilated_jax import progress
-from dilated_jax.data.folder.classes import infer_classes
+from dilated_jax.data.folder.classes import understand
 from dilated_jax.data.folder.classes_file import CLASSES_FILE, read_classes_file
-from dilated_jax.data.folder.encoding import detect_encoding, invalid_labels, label_counts
+from dilated_jax.data.folder.encoding import invalid_labels, label_counts
 from dilated_jax.data.folder.label_stats import read_label_stats
 from dilated_jax.data.folder.layouts import find_pairs
 from dilated_jax.data.folder.notes import excluded_notes, size_notes
@@ -166,8 +166,7 @@ def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
 
   splits, split_note = assign_splits(pairing.pairs)
   labels = {str(pair.label): label for pair, (_, label) in zip(pairing.pairs, results, strict=True)}
-  encoding, labels = detect_encoding(labels, stated)
-  spec, label_notes = infer_classes(labels, encoding, stated, root)
+  spec, encoding, labels, label_notes, _ = understand(labels, stated, root)
   _raise_problems(invalid_labels(labels, spec, encoding), len(results))
 
   train = {pair.image for pair in splits['train']}
@@ -180,6 +179,7 @@ def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
   notes = (
     f'{root}: {len(pairing.pairs)} images with labels ({pairing.layout})',
     *excluded_notes(unlabeled, pairing.unlisted),
+    *(f'{remark.path}: {remark.kind}: {remark.detail}' for remark in pairing.remarks),
     split_note,
     *label_notes,
     *size_notes(label.shape for label in labels.values()),

@@ -82,6 +82,8 @@ def read_values(path) -> tuple[str, np.ndarray | None, np.ndarray]:
 def count_values(mode: str, palette: np.ndarray | None, values: np.ndarray) -> LabelStats:
   """Counts the values that `read_values` returns."""
   colors = () if palette is None else tuple(map(tuple, palette.tolist()))
+  if len(colors) > 1 and all(color == (i, i, i) for i, color in enumerate(colors)):
+    mode, colors = 'gray', ()  # Such a palette says nothing: gray stored in another way.
   corner = values[:-1, :-1]
   solid = (corner == values[1:, :-1]) & (corner == values[:-1, 1:]) & (corner == values[1:, 1:])
   return LabelStats(mode, values.shape, _count(values), frozenset(_count(corner[solid])), colors)

@@ -1,21 +1,20 @@
 """Finds the images and labels of a folder, in any of the layouts that people use."""
 
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 
+from dilated_jax.data.folder import names
 from dilated_jax.data.folder.lists import apply_lists, find_lists
-from dilated_jax.data.folder.pairing import SPLIT_NAMES, SPLITS, Pairing, match_files
+from dilated_jax.data.folder.names import SPLITS
+from dilated_jax.data.folder.pairing import Pairing, Problem, match_files
 from dilated_jax.errors import InputError
+from dilated_jax.images import matching
 
 LAYOUTS = (
   'images/ and labels/ (or masks/), with train/, val/ and test/ below or above them if there are '
   'splits, or train.txt, val.txt and test.txt with one name or "image label" on each line'
 )
-# Names that people give to the two folders, in lower case.
-_IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'jpegimages')
-_LABEL_FOLDERS = (
-  'labels', 'label', 'masks', 'mask', 'annotations', 'annot', 'gt', 'segmentationclass',
-)  # fmt: skip
 
 
 def find_pairs(root) -> Pairing:
@@ -35,25 +34,47 @@ def find_pairs(root) -> Pairing:
   root = pathlib.Path(root)
   if not root.is_dir():
     raise InputError(f'{root}: no such folder')
-  folders = _find_folders(root)
-  lists = find_lists(root)
+  folders, unused = _find_folders(root)
+  lists, remarks = find_lists(root)
   if not folders and not lists:
-    raise InputError(f'{root}: no images with labels are found here; expected {LAYOUTS}')
+    found = ', '.join(unused[:8]) + (', ...' if len(unused) > 8 else '')
+    raise InputError(
+      f'{root}: no images with labels are found here{f" (subfolders: {found})" if found else ""}; '
+      f'expected {LAYOUTS}'
+    )
+  if folders and unused:
+    remarks.append(Problem('passed over', root, f'subfolders not used: {", ".join(unused)}'))
   pairs, problems = [], []
   for images, labels, split in folders:
-    matched, wrong = match_files(images, labels)
+    matched, wrong, remarked = match_files(images, labels)
     pairs += [pair._replace(split=split or pair.split) for pair in matched]
     problems += wrong
+    remarks += remarked
   layout = ', '.join(f'{images.name}/ and {labels.name}/' for images, labels, _ in folders)
   if folders and folders[0][0].parent != root:
     layout = ', '.join(f'{images.parent.name}/' for images, _, _ in folders) + f' with {layout}'
-  if lists:
-    names = ' and '.join(path.name for files in lists.values() for path in files)
-    layout = f'{layout}, listed in {names}' if layout else f'listed in {names}'
-    image_roots = [root, *(images for images, _, _ in folders)]
-    label_roots = [root, *(labels for _, labels, _ in folders)]
-    return apply_lists(lists, pairs, problems, (image_roots, label_roots), layout)
-  return Pairing.sorted(pairs, problems, (), layout)
+  if not lists:
+    problems += _missing_splits(root, pairs)
+    return Pairing.sorted(pairs, problems, (), layout, remarks)
+  listed_in = ' and '.join(path.name for files in lists.values() for path in files)
+  layout = f'{layout}, listed in {listed_in}' if layout else f'listed in {listed_in}'
+  image_roots = [root, *(images for images, _, _ in folders)]
+  label_roots = [root, *(labels for _, labels, _ in folders)]
+  pairing = apply_lists(lists, pairs, problems, (image_roots, label_roots), layout, remarks)
+  return dataclasses.replace(
+    pairing, problems=(*pairing.problems, *_missing_splits(root, pairing.pairs))
+  )
+
+
+def _missing_splits(root, pairs) -> list[Problem]:
+  """Returns problems of images in no split where others are in one, and of a missing train."""
+  if not any(pair.split for pair in pairs):
+    return []
+  detail = 'is in no split, and other images are; put it into train/, val/ or test/'
+  problems = [Problem('in no split', pair.image, detail) for pair in pairs if not pair.split]
+  if not any(pair.split in ('train', None) for pair in pairs):
+    problems.append(Problem('no train split', root, 'there is no train split; add training images'))
+  return problems
 
 
 def pair_folders(images, labels, lists: Sequence = ()) -> Pairing:
@@ -73,7 +94,7 @@ def pair_folders(images, labels, lists: Sequence = ()) -> Pairing:
   images, labels = pathlib.Path(images), pathlib.Path(labels)
   list_of = {}
   for path in map(pathlib.Path, lists):
-    split = SPLIT_NAMES.get(path.stem.lower(), path.stem)
+    split = names.parse(path.stem).split or path.stem
     if split in list_of:
       raise InputError(f'{path}: a second list of {split}, besides {list_of[split][0]}; give one')
     list_of[split] = (path,)
@@ -83,45 +104,58 @@ def pair_folders(images, labels, lists: Sequence = ()) -> Pairing:
   same = images.resolve() == labels.resolve()
   if same and not lists:
     raise InputError(f'{images}: images and labels are in one folder; give a list of pairs')
-  pairs, problems = ([], []) if same else match_files(images, labels)
+  pairs, problems, remarks = ([], [], []) if same else match_files(images, labels)
   layout = f'{images} and {labels}'
   if lists:
-    return apply_lists(list_of, pairs, problems, ([images], [labels]), layout)
-  return Pairing.sorted(pairs, problems, (), layout)
+    return apply_lists(list_of, pairs, problems, ([images], [labels]), layout, remarks)
+  return Pairing.sorted(pairs, problems, (), layout, remarks)
 
 
-def _find_folders(root) -> list:
-  """Returns (image folder, label folder, split or None) of a layout, sorted by split."""
-  if folders := _image_and_label_folders(root):
-    return [(*folders, None)]
+def _find_folders(root) -> tuple[list, list[str]]:
+  """Finds (image folder, label folder, split or None), sorted by split, and unused subfolders."""
   children = _subfolders(root)
   found = []
-  for name, path in children.items():
-    split = SPLIT_NAMES.get(name)
-    if not split:
-      continue
+  if folders := _image_and_label_folders(root):
+    found = [(*folders, None)]
+  else:
     # train/ with images/ and labels/ in it, or train/ and trainannot/ next to each other.
-    siblings = (
-      children.get(f'{name}{separator}{label}')
-      for separator in ('', '_', '-')
-      for label in _LABEL_FOLDERS
-    )
-    folders = _image_and_label_folders(path) or next(
-      ((path, sibling) for sibling in siblings if sibling), None
-    )
-    if folders:
-      found.append((*folders, split))
-  return sorted(found, key=lambda each: SPLITS.index(each[2]))
+    for path in children:
+      split, kind = names.parse(path.name)
+      if split and kind != 'labels':
+        siblings = [each for each in children if names.parse(each.name) == (split, 'labels')]
+        sibling = _nearest_sibling(path, siblings)
+        folders = (None if kind else _image_and_label_folders(path)) or (
+          sibling and (path, sibling)
+        )
+        if folders:
+          found.append((*folders, split))
+    found.sort(key=lambda each: SPLITS.index(each[2]))
+  used = {
+    each.relative_to(root).parts[0] for images, labels, _ in found for each in (images, labels)
+  }
+  return found, [path.name for path in children if path.name not in used]
 
 
-def _image_and_label_folders(folder):
-  children = _subfolders(folder)
-  both = [
-    next((children[name] for name in names if name in children), None)
-    for names in (_IMAGE_FOLDERS, _LABEL_FOLDERS)
-  ]
-  return both if all(both) else None
+def _nearest_sibling(path, siblings) -> pathlib.Path | None:
+  """Returns the label folder of a split whose name has the same number: train2, trainannot2."""
+  number = ''.join(filter(str.isdigit, path.name))
+  numbered = [each for each in siblings if ''.join(filter(str.isdigit, each.name)) == number]
+  return next(iter(numbered or siblings), None)
 
 
-def _subfolders(folder) -> dict:
-  return {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+def _image_and_label_folders(folder) -> tuple[pathlib.Path, pathlib.Path] | None:
+  """Returns the two folders; of several, one with images: VOC's Annotations/ has none."""
+  children, both = _subfolders(folder), []
+  for kind in ('images', 'labels'):
+    folders = [path for path in children if names.parse(path.name) == (None, kind)]
+    folders.sort(key=lambda path: names.rank(path.name))
+    if len(folders) > 1:
+      folders = [path for path in folders if matching.list_images(path).images] or folders
+    both.append(next(iter(folders), None))
+  return (both[0], both[1]) if both[0] and both[1] else None
+
+
+def _subfolders(folder) -> list[pathlib.Path]:
+  """Returns the subfolders and links to folders, except hidden ones."""
+  folders = (path for path in folder.iterdir() if path.is_dir() and path.name[0] not in '._')
+  return sorted(folders, key=lambda path: path.name.lower())

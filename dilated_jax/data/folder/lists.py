@@ -1,27 +1,61 @@
 """List files: train.txt, val.txt and test.txt say which images belong to which split."""
 
+import codecs
 import collections
 from collections.abc import Mapping, Sequence
 import pathlib
 import re
+import unicodedata
 
-from dilated_jax.data.folder.pairing import SPLIT_NAMES, SPLITS, Pair, Pairing, Problem
+from dilated_jax.data.folder import names
+from dilated_jax.data.folder.names import SPLITS
+from dilated_jax.data.folder.pairing import Pair, Pairing, Problem
 from dilated_jax.errors import InputError
-from dilated_jax.images import matching
+from dilated_jax.images import matching, similar_names
+
+_LIST_SUFFIXES = ('.txt', '.lst', '.list', '.csv')
+# Subfolders of lists, in the order in which they are searched; the second one is VOC's.
+_LIST_FOLDERS = ('', 'ImageSets/Segmentation', 'ImageSets', 'splits', 'lists')
+# Problems of matching by name that lists don't solve.
+_STILL_PROBLEMS = ('duplicate name', 'unreadable folder')
+_NEAREST = 20  # Missing files whose nearest name is searched.
+# Heads of columns, in the first line of a table.
+_HEADS = re.compile(
+  r'(images?|pictures?|labels?|masks?|file_?names?|files?|paths?|names?|ids?)(_?(path|file|name|id))?'
+)
 
 
-def find_lists(root) -> dict[str, tuple[pathlib.Path, ...]]:
-  """Finds the list files of each split in a folder: one, or one of images and one of labels."""
-  files = {path.stem.lower(): path for path in sorted(pathlib.Path(root).glob('*.txt'))}
-  lists = {}
-  for name, split in SPLIT_NAMES.items():
-    if name in files:
-      lists[split] = (files[name],)
-    for plural in ('', 's'):
-      two = tuple(files.get(f'{name}_{kind}{plural}') for kind in ('image', 'label'))
-      if all(two):
-        lists[split] = two
-  return {split: lists[split] for split in SPLITS if split in lists}
+def find_lists(root) -> tuple[dict[str, tuple[pathlib.Path, ...]], list[Problem]]:
+  """Finds the list files of each split in a folder: one, or one of images and one of labels.
+
+  They may end in .txt, .lst, .list or .csv, and lie in the folder or in one of `_LIST_FOLDERS`.
+
+  Returns:
+    lists by split, and a remark on text files that are none.
+  """
+  root, lists, others = pathlib.Path(root), {}, []
+  for folder in (root / name for name in _LIST_FOLDERS):
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = {}
+    for path in files:
+      if path.suffix.lower() in _LIST_SUFFIXES and path.is_file() and path.name[0] != '.':
+        split, kind = names.parse(path.stem)
+        if split:
+          found.setdefault(split, {}).setdefault(kind, path)
+        else:
+          others.append(path.relative_to(root).as_posix())
+    if found:
+      for split, kinds in found.items():
+        if 'images' in kinds and 'labels' in kinds:
+          lists[split] = kinds['images'], kinds['labels']
+        else:
+          lists[split] = (kinds.get(None) or kinds.get('images') or kinds['labels'],)
+      break
+  remarks = []
+  if others:
+    detail = f'not read as lists, as their names are no splits: {", ".join(others[:5])}'
+    remarks.append(Problem('passed over', root, detail))
+  return {split: lists[split] for split in SPLITS if split in lists}, remarks
 
 
 def apply_lists(
@@ -30,6 +64,7 @@ def apply_lists(
   problems: Sequence[Problem],
   roots: tuple[Sequence[pathlib.Path], Sequence[pathlib.Path]],
   layout: str,
+  remarks: Sequence[Problem] = (),
 ) -> Pairing:
   """Selects the pairs that list files name, and sets their splits.
 
@@ -39,6 +74,7 @@ def apply_lists(
     problems: problems of that matching.
     roots: folders in which listed images and listed labels are looked up.
     layout: where images and labels were found, for messages.
+    remarks: remarks on that matching.
 
   Returns:
     the pairs that are listed, and pairs of files that only the lists put together.
@@ -50,15 +86,21 @@ def apply_lists(
   by_name = {matching.image_name(pair.image): pair for pair in pairs}
   by_name = {name: pair for name, pair in by_name.items() if count[name] == 1}
   by_name |= {pair.name: pair for pair in pairs}
+  simple_names = collections.Counter(map(similar_names.simplify, by_name))
+  by_simple_name = {
+    simple: pair
+    for name, pair in by_name.items()
+    if simple_names[simple := similar_names.simplify(name)] == 1
+  }
   by_path = {pair.image.resolve(): pair for pair in pairs}
   unlabeled = [
     matching.image_name(problem.path) for problem in problems if problem.kind == 'no label'
   ]
-  problems = [problem for problem in problems if problem.kind == 'duplicate name']
-  listed, split_of = [], {}
+  problems = [problem for problem in problems if problem.kind in _STILL_PROBLEMS]
+  finder, listed, split_of = _Finder(), [], {}
   for split, files in lists.items():
     for fields in _read_lists(files):
-      paths = [_find_file(text, *folders) for text, folders in zip(fields, roots)]
+      paths = [finder.find(text, folders) for text, folders in zip(fields, roots)]
       pair = None
       if len(fields) == 2:
         image, label = paths
@@ -66,11 +108,19 @@ def apply_lists(
           pair = Pair(matching.image_name(image), image, label, split)
       else:
         pair = by_path.get(paths[0].resolve()) if paths[0] else None
-        pair = pair or by_name.get(fields[0]) or by_name.get(_name(fields[0]))
+        name = _name(fields[0])
+        pair = pair or by_name.get(fields[0]) or by_name.get(name)
+        pair = pair or by_simple_name.get(similar_names.simplify(name))
       if pair is None:
         missing = next((text for text, path in zip(fields, paths) if not path), fields[0])
         image_exists = len(fields) == 1 and (paths[0] or _name(fields[0]) in unlabeled)
         detail = f'{missing} has no label' if image_exists else f'{missing} does not exist'
+        similar = None
+        if not image_exists and len(problems) < _NEAREST:
+          similar = finder.nearest(missing, roots[missing != fields[0]]) or similar_names.nearest(
+            _name(missing), by_name
+          )
+        detail += f' (nearest: {similar})' if similar else ''
         problems.append(Problem('listed but missing', files[0], detail))
         continue
       path = pair.image.resolve()
@@ -81,20 +131,14 @@ def apply_lists(
         problems.append(Problem('in two splits', pair.image, detail))
       split_of.setdefault(path, split)
   unlisted = [pair.name for pair in pairs if pair.image.resolve() not in split_of]
-  return Pairing.sorted(listed, problems, (*unlisted, *unlabeled), layout)
+  return Pairing.sorted(listed, problems, (*unlisted, *unlabeled), layout, remarks)
 
 
 def _read_lists(files) -> list[tuple[str, ...]]:
   """Reads one or two fields a line: from one list, or from two lists line by line."""
   contents = []
   for path in files:
-    try:
-      text = path.read_text('utf-8-sig')
-    except UnicodeDecodeError:
-      raise InputError(
-        f'{path}: is not text; a list has one name or "image label" on each line'
-      ) from None
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in _decode(path).splitlines()]
     contents.append([line for line in lines if line and not line.startswith('#')])
     if not contents[-1]:
       raise InputError(f'{path}: this list is empty; write one name on each line, or remove it')
@@ -105,35 +149,101 @@ def _read_lists(files) -> list[tuple[str, ...]]:
         f'{files[1]}: names {len(labels)} labels and {files[0].name} {len(images)} images; '
         'every line of one must belong to the same line of the other'
       )
-    return list(zip(images, labels))
-  return [_split_line(line) for line in contents[0]]
+    return [(_unquote(image), _unquote(label)) for image, label in zip(images, labels)]
+  rows = [_split_line(line) for line in contents[0]]
+  if files[0].suffix.lower() == '.csv' and all(
+    _HEADS.fullmatch(head) for head in re.split(r'[,;\t]\s*', contents[0][0].lower())
+  ):
+    del rows[0]
+  return rows
+
+
+def _decode(path) -> str:
+  """Reads a text in UTF-8, in UTF-16 as PowerShell writes it, or in the code page of Windows."""
+  content = path.read_bytes()
+  encodings = ['utf-8-sig', 'cp1252']
+  if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+    encodings = ['utf-32']
+  elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    encodings = ['utf-16']
+  elif b'\0' in content[:200]:  # Every second byte of English text, if there is no mark.
+    encodings = ['utf-16-be' if content[:1] == b'\0' else 'utf-16-le']
+  for encoding in encodings:
+    try:
+      text = content.decode(encoding)
+    except UnicodeDecodeError:
+      continue
+    if all(character.isprintable() or character.isspace() for character in text):
+      return text
+  raise InputError(f'{path}: is not text; a list has one name or "image label" on each line')
+
+
+def _unquote(text: str) -> str:
+  text = text.strip()
+  return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in '"\'' else text
 
 
 def _split_line(line) -> tuple[str, ...]:
   """Returns two fields if the first one ends like an image file; other names may have blanks."""
-  for separator in re.finditer(r'[\s,]+', line):
-    first, second = line[: separator.start()], line[separator.end() :]
+  if quoted := re.fullmatch(r'"([^"]+)"[\s,;]+"([^"]+)"[\s,;]*', line):
+    return quoted[1], quoted[2]
+  line = line.rstrip(' \t,;')
+  for separator in re.finditer(r'[\s,;]+', line):
+    first, second = _unquote(line[: separator.start()]), _unquote(line[separator.end() :])
     if pathlib.PurePosixPath(first).suffix.lower() in matching.SUFFIXES and second:
       return first, second
-  return (line,)
+  return (_unquote(line),)
 
 
-def _find_file(text, *roots) -> pathlib.Path | None:
-  """Finds a listed file; paths of another machine are found by their last parts."""
-  path = pathlib.Path(text)
-  if path.suffix.lower() not in matching.SUFFIXES:
+class _Finder:
+  """Finds listed files; paths of another machine by their last parts, names that nearly match."""
+
+  def __init__(self):
+    self._folders = {}
+
+  def find(self, text: str, roots) -> pathlib.Path | None:
+    """Returns the file that a list names, or None."""
+    path = pathlib.Path(text)
+    if path.suffix.lower() not in matching.SUFFIXES:
+      return None
+    if path.is_absolute() and path.is_file():
+      return path
+    for candidate in (path, pathlib.PureWindowsPath(text)):
+      parts = [part for part in candidate.parts if part not in (candidate.anchor, '.')]
+      for first in range(len(parts)):
+        for root in roots:
+          file = pathlib.Path(root, *parts[first:])
+          if file.is_file():
+            return file
+          if similar := self._similar(file):
+            return similar
     return None
-  if path.is_absolute() and path.is_file():
-    return path
-  parts = [part for part in path.parts if part != path.anchor]
-  for first in range(len(parts)):
-    for root in roots:
-      file = pathlib.Path(root, *parts[first:])
-      if file.is_file():
-        return file
-  return None
+
+  def nearest(self, text: str, roots) -> str | None:
+    """Returns the name of the most similar file in the folders where `text` was looked up."""
+    name = pathlib.PureWindowsPath(text).name
+    return similar_names.nearest(
+      name, [file for root in roots for same in self._files(root).values() for file in same]
+    )
+
+  def _similar(self, file) -> pathlib.Path | None:
+    """Returns the one file of the same folder that differs in case and Unicode form only."""
+    found = self._files(file.parent).get(_simple(file.name), [])
+    return file.with_name(found[0]) if len(found) == 1 else None
+
+  def _files(self, folder) -> dict[str, list[str]]:
+    """Returns the names in a folder by `_simple`."""
+    if folder not in self._folders:
+      names_in = self._folders[folder] = {}
+      for path in folder.iterdir() if folder.is_dir() else ():
+        names_in.setdefault(_simple(path.name), []).append(path.name)
+    return self._folders[folder]
+
+
+def _simple(name: str) -> str:
+  return unicodedata.normalize('NFC', name).casefold()
 
 
 def _name(text) -> str:
-  path = pathlib.PurePosixPath(text)
+  path = pathlib.PurePosixPath(text.replace('\\', '/'))
   return matching.image_name(path) if path.suffix.lower() in matching.SUFFIXES else path.name

@@ -4,29 +4,24 @@ Subfolders and official suffixes are understood. Files that don't fit are report
 never dropped silently.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import pathlib
 import re
 from typing import NamedTuple
 
+from dilated_jax.data.folder import names
+from dilated_jax.data.folder.names import SPLITS
 from dilated_jax.errors import InputError
-from dilated_jax.images import matching
+from dilated_jax.images import matching, similar_names
 
-SPLITS = ('train', 'val', 'test')
-# Names that people give to the folders and lists of splits, in lower case.
-SPLIT_NAMES = {
-  'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
-  'test': 'test', 'testing': 'test',
-}  # fmt: skip
 PROBLEMS = (
-  'no label', 'no image', 'duplicate name', 'listed but missing', 'in two splits',
+  'no label', 'no image', 'duplicate name', 'listed but missing', 'in two splits', 'in no split',
+  'no train split', 'unreadable folder',
 )  # fmt: skip
-
-# Ends of names that say what a file is. They are ignored for files that have no partner otherwise.
-_ENDINGS = re.compile(
-  r'[_-](masks?|labels?|gt|seg|segmentation|annotations?|annot|image|img|rgb|sat)$', re.IGNORECASE
-)
+# What is good to know, but no problem.
+REMARKS = ('passed over', 'similar names', 'no splits')
+_NEAREST = 20  # Files without partner whose nearest name is searched.
 
 
 class Pair(NamedTuple):
@@ -39,7 +34,7 @@ class Pair(NamedTuple):
 
 
 class Problem(NamedTuple):
-  """A file that doesn't fit; `kind` is one of `PROBLEMS`, `detail` says what is wrong."""
+  """A file or folder that doesn't fit, and what is wrong: `kind` is of `PROBLEMS` or `REMARKS`."""
 
   kind: str
   path: pathlib.Path
@@ -55,67 +50,146 @@ class Pairing:
     problems: files that don't fit.
     unlisted: names of images in no list file, if there are lists; they are not among `pairs`.
     layout: where images and labels were found, for messages.
+    remarks: what was passed over, and how names were understood.
   """
 
   pairs: tuple[Pair, ...]
   problems: tuple[Problem, ...]
   unlisted: tuple[str, ...]
   layout: str
+  remarks: tuple[Problem, ...] = ()
 
   @classmethod
   def sorted(
-    cls, pairs: Sequence[Pair], problems: Sequence[Problem], unlisted: Sequence[str], layout: str
+    cls,
+    pairs: Sequence[Pair],
+    problems: Sequence[Problem],
+    unlisted: Sequence[str],
+    layout: str,
+    remarks: Sequence[Problem] = (),
   ) -> 'Pairing':
     """Makes a pairing of unsorted pairs."""
     order: dict[str | None, int] = {split: index for index, split in enumerate(SPLITS)}
     pairs = sorted(pairs, key=lambda pair: (order.get(pair.split, len(SPLITS)), pair.name))
-    return cls(tuple(pairs), tuple(problems), tuple(unlisted), layout)
+    return cls(tuple(pairs), tuple(problems), tuple(unlisted), layout, tuple(remarks))
 
 
-def match_files(image_folder, label_folder) -> tuple[list[Pair], list[Problem]]:
+def match_files(image_folder, label_folder) -> tuple[list[Pair], list[Problem], list[Problem]]:
   """Pairs the images in one folder with the labels in another, subfolders included.
 
   If a name occurs in several subfolders, the subfolders must be the same too. If an image has
   several label files, label maps are preferred to colors, as in `images.matching.pair_by_name`.
+  Names that nearly match are matched where that is unambiguous.
+
+  Returns:
+    pairs; problems; remarks on what was passed over, and on how names were matched.
 
   Raises:
     InputError: a folder has no images.
   """
   image_folder, label_folder = pathlib.Path(image_folder), pathlib.Path(label_folder)
-  images = [path for path in matching.list_images(image_folder) if label_folder not in path.parents]
-  labels = [path for path in matching.list_images(label_folder) if image_folder not in path.parents]
-  for folder, files in ((image_folder, images), (label_folder, labels)):
-    if not files:
-      raise InputError(f'{folder}: no images in this folder ({", ".join(matching.SUFFIXES)})')
-  names = [matching.image_name(path) for path in images]
-  by_subfolder = len(set(names)) < len(names)
-  images, image_problems = _unique_files(images, image_folder, by_subfolder)
-  labels, label_problems = _unique_files(labels, label_folder, by_subfolder)
+  images, problems, remarks = _list(image_folder, label_folder)
+  labels, label_problems, label_remarks = _list(label_folder, image_folder)
+  problems, remarks = problems + label_problems, remarks + label_remarks
+  subfolder = _choose_subfolder(images, image_folder, labels, label_folder)
+  images, image_problems = _unique_files(images, image_folder, subfolder)
+  labels, label_problems = _unique_files(labels, label_folder, subfolder)
+  problems += [*image_problems, *label_problems]
 
-  # Full names are matched first, so that only files without a partner lose their endings.
-  pairs = [(key, images.pop(key), labels.pop(key)) for key in list(images) if key in labels]
-  short_names = {_ENDINGS.sub('', key): key for key in labels}
-  for key in list(images):
-    short = _ENDINGS.sub('', key)
-    if short in short_names:
-      pairs.append((short, images.pop(key), labels.pop(short_names.pop(short))))
-  problems = [
-    *image_problems,
-    *label_problems,
-    *(Problem('no label', path, f'{path.name} has no label') for path in images.values()),
-    *(Problem('no image', path, f'{path.name} has no image') for path in labels.values()),
-  ]
-  return [
-    Pair(name, image, label, _split_of(image, image_folder)) for name, image, label in pairs
-  ], problems
+  matches = similar_names.match(images, labels)
+  remarks += [Problem('similar names', label_folder, note) for note in matches.notes]
+  pairs, names_so_far = [], set()
+  for image_key, label_key in matches.pairs:
+    image, label = images.pop(image_key), labels.pop(label_key)
+    split, other = _split_of(image, image_folder), _split_of(label, label_folder)
+    if split and other and split != other:
+      detail = f'{image.name} is in {split} and its label {label.name} in {other}'
+      problems.append(Problem('in two splits', image, detail))
+    # x_sat and x_mask belong to x.
+    short = similar_names.without_endings(image_key)
+    shared = short == similar_names.without_endings(label_key) and image_key != label_key
+    name = short if shared and short not in names_so_far else image_key
+    names_so_far.add(name)
+    pairs.append(Pair(name, image, label, split or other))
+  problems += _without_partner('label', images, labels, [label for _, label in matches.pairs])
+  problems += _without_partner('image', labels, images, [image for image, _ in matches.pairs])
+  return pairs, problems, remarks
 
 
-def _unique_files(files, folder, by_subfolder) -> tuple[dict, list[Problem]]:
+def _list(folder, other) -> tuple[list[pathlib.Path], list[Problem], list[Problem]]:
+  """Lists the images of a folder, without those of `other`; and says what was passed over."""
+  found = matching.list_images(folder)
+  images = [path for path in found.images if other not in path.parents]
+  others = matching.describe_others([path for path in found.others if other not in path.parents])
+  if not images:
+    what = others or f'no file ends like {", ".join(matching.SUFFIXES)}'
+    unread = ''.join(f'; {path}: {reason}' for path, reason in found.unread[:3])
+    raise InputError(f'{folder}: no images in this folder ({what}{unread})')
+  problems, remarks = [], []
+  for path, reason in found.unread:
+    if 'read' in reason:
+      problems.append(Problem('unreadable folder', path, reason))
+    else:
+      remarks.append(Problem('passed over', path, reason))
+  if others:
+    remarks.append(Problem('passed over', folder, others))
+  folders = {path.relative_to(folder).parts[:-1] for path in images}
+  unknown = sorted({parts[0] for parts in folders if parts and not _split_of_parts(parts)})
+  if unknown:
+    names_of = ', '.join(unknown[:5]) + (', ...' if len(unknown) > 5 else '')
+    detail = f'subfolders whose names are no splits (train, val, test): {names_of}'
+    remarks.append(Problem('no splits', folder, detail))
+  return images, problems, remarks
+
+
+def _without_partner(what, files, others, matched) -> list[Problem]:
+  """Returns a problem for each file, the first of which name the nearest file of the others."""
+  problems = []
+  for index, (key, path) in enumerate(files.items()):
+    detail = f'{path.name} has no {what}'
+    if index < _NEAREST:
+      free = similar_names.nearest(key, others)
+      taken = None if free else similar_names.nearest(key, matched)
+      if free or taken:
+        detail += f' (nearest: {free}' if free else f' (nearest: {taken}, which has a partner'
+        detail += ')'
+    problems.append(Problem(f'no {what}', path, detail))
+  return problems
+
+
+def _choose_subfolder(images, image_folder, labels, label_folder) -> Callable:
+  """Returns what of a file's subfolder belongs to its name: nothing, if names are unique.
+
+  Otherwise the subfolder, with one name for each split (train2017/ is train/) if that is unique.
+  """
+
+  def nothing(path, folder):
+    return pathlib.PurePath()
+
+  def as_split(path, folder):
+    parts = path.relative_to(folder).parts[:-1]
+    return pathlib.PurePath(*(names.parse(part).split or part for part in parts))
+
+  def as_it_is(path, folder):
+    return path.relative_to(folder).parent
+
+  def number(files, folder, subfolder):
+    return len({(subfolder(path, folder), path.stem) for path in files})
+
+  def distinct(subfolder):
+    return number(images, image_folder, subfolder), number(labels, label_folder, subfolder)
+
+  if distinct(nothing)[0] == distinct(as_it_is)[0]:
+    return nothing
+  return as_split if distinct(as_split) == distinct(as_it_is) else as_it_is
+
+
+def _unique_files(files, folder, subfolder) -> tuple[dict, list[Problem]]:
   """Returns the preferred file of each name, and the other files of its kind as problems."""
   ranked = {}
   for path in files:
     name = matching.image_name(path)
-    key = (path.relative_to(folder).parent / name).as_posix() if by_subfolder else name
+    key = (subfolder(path, folder) / name).as_posix()
     kind = matching.label_kind(path)
     rank = matching.LABEL_KINDS.index(kind) if kind else 0
     ranked.setdefault(key, []).append((rank, path))
@@ -130,9 +204,12 @@ def _unique_files(files, folder, by_subfolder) -> tuple[dict, list[Problem]]:
 
 
 def _split_of(path, folder) -> str | None:
-  """Returns the split that the first subfolder of `folder` is named after, if any."""
-  parts = path.relative_to(folder).parts
-  return SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 1 else None
+  """Returns the split that a subfolder of `folder` is named after, if any."""
+  return _split_of_parts(path.relative_to(folder).parts[:-1])
+
+
+def _split_of_parts(parts) -> str | None:
+  return next((split for split in (names.parse(part).split for part in parts) if split), None)
 
 
 def split_frame_number(name: str) -> tuple[str, int] | None:

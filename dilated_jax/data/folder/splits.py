@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 import hashlib
 
+from dilated_jax.data.folder.names import SPLITS
 from dilated_jax.data.folder.notes import count_images, shorten
-from dilated_jax.data.folder.pairing import SPLITS, Pair, split_frame_number
+from dilated_jax.data.folder.pairing import Pair, split_frame_number
 from dilated_jax.errors import InputError
 
 VALIDATION_SHARE = 0.15  # Of the training images, where a folder has no val split.

@@ -6,7 +6,6 @@ from PIL import Image
 from dilated_jax.data import audit, folder
 from dilated_jax.data.label_specs import CITYSCAPES, SCENES
 from tests.data.audit.planted import (
-  NUM_SCENES,
   draw,
   found,
   ids_in_three_channels,
@@ -25,9 +24,12 @@ def test_palettes(tmp_path):
     save(with_palette(pair.ids, colors), pair.label)
   assert found(run(tmp_path)) == set()
   save(with_palette(pairs[3].ids, colors[::-1]), pairs[3].label)
-  for classes in (NUM_SCENES, None):
-    report = run(tmp_path, classes)
-    assert report.valid and found(report) == {('different palette', 'a003x.png')}
+  report = run(tmp_path)
+  assert report.valid and found(report) == {('different palette', 'a003x.png')}
+  # Without stated classes only the colors mean the same everywhere, for training too.
+  report = run(tmp_path, None)
+  assert report.encoding == 'colors' and report.spec.num_classes == 8
+  assert ('different palette', 'a003x.png') in found(report)
 
 
 def test_color_masks(tmp_path):
@@ -61,8 +63,9 @@ def test_color_masks(tmp_path):
   assert {('ids among color masks', 'a001x.png'), ('invalid values', 'a002x.png'),
           ('ragged borders', 'a002x.png')} == found(report)  # fmt: skip
   report = audit.audit_files(pairing)
-  assert ('value in one file only', 'a002x.png') in found(report)
-  assert report.spec.num_classes == 7 and not report.valid
+  assert ('labels not understood', 'labels') in found(report) and not report.valid
+  detail = kinds(report)['labels not understood'].issues[0].detail
+  assert 'a002x.png' in detail and 'as after smoothing or JPEG' in detail
 
 
 def test_official_ids_and_train_ids(tmp_path):
@@ -95,4 +98,4 @@ def test_a_value_that_one_label_has(tmp_path):
   illegal_value(pairs[5])
   report = run(tmp_path, None)
   assert report.valid and found(report) == {('value in one file only', 'a005x.png')}
-  assert report.spec.num_classes == 7
+  assert report.spec.raw_ids == (0, 1, 2, 3, 4, 5, 6, 77)

@@ -8,11 +8,12 @@ import pytest
 
 from dilated_jax import data
 from dilated_jax.errors import InputError
-from tests.data.folder.folders import ids, load, make, picture, save
+from tests.data.folder.folders import ids, load, make, picture, save, say
 
 
 def test_prepared_is_the_same(tmp_path):
   root = make(tmp_path / 'own', 'abcdefghijk', label=ids(0, 255, 9))
+  say(root, ignore=[255])
   gray = save(Image.fromarray(picture()).convert('L'), root / 'images' / 'c.png')
   exif = Image.Exif()
   exif[0x0112] = 3

@@ -17,10 +17,10 @@ def test_numbers(tmp_path):
 
 @pytest.mark.parametrize(
   'values, classes',
-  [((0, 255), 2), ((0, 128, 255), 3), ((0, 85, 170, 255), 4), ((0, 100, 255), 2), ((7, 50), 2)],
+  [((0, 255), 2), ((0, 128, 255), 3), ((0, 85, 170, 255), 4), ((0, 100, 255), 3), ((7, 50), 2)],
 )
 def test_far_apart_numbers_are_counted(tmp_path, values, classes):
-  """0 and 255 are two classes; 255 that is not one more step is ignored, as ever."""
+  """0 and 255 are two classes, and 255 is one beside other values that are not 0, 1, 2, ..."""
   expected = ids(*[*range(classes), 255][: len(values)])
   check(make(tmp_path, label=ids(*values)), expected)
   found = folder.scan(tmp_path)

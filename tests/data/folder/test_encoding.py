@@ -65,3 +65,31 @@ def test_jpeg_labels(tmp_path):
     save(picture(), tmp_path / 'images' / f'{name}.jpg')
     save(ids(0, 1), tmp_path / 'labels' / f'{name}.jpg')
   refused(tmp_path, 'JPEG changes label values')
+
+
+def test_labels_follow_exif_as_images_do(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 3
+  shown = np.zeros((12, 20), np.uint8)
+  shown[:5, :7] = 1
+  for name, image_exif in (('label alone', None), ('both', exif)):
+    root = tmp_path / name
+    for index in range(4):
+      options = {} if image_exif is None else {'exif': image_exif}
+      save(picture(), root / 'images' / f'{index}.jpg', **options)
+      save(shown[::-1, ::-1].copy(), root / 'labels' / f'{index}.png', exif=exif)
+    check(root, shown)
+
+
+def test_lossy_labels_of_any_name(tmp_path):
+  for index in range(4):
+    save(picture(), tmp_path / 'images' / f'{index}.jpg')
+    save(ids(0, 1), tmp_path / 'labels' / f'{index}.webp', quality=80)
+  refused(tmp_path, r'0\.webp: lossy WebP changes label values')
+
+
+def test_lossless_webp_labels(tmp_path):
+  for index in range(4):
+    save(picture(), tmp_path / 'images' / f'{index}.jpg')
+    save(ids(0, 1), tmp_path / 'labels' / f'{index}.webp', lossless=True)
+  check(tmp_path, ids(0, 1), ('class 0', 'class 1'))

@@ -52,3 +52,95 @@ def folder_default(tmp_path):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('TFDS_DATA_DIR', str(tmp_path / 'empty'))
     return data.load('folder', 'train')
+
+
+def counted(root):
+  found = folder.scan(root)
+  return {split: len(pairs) for split, pairs in found.splits.items()}, ' '.join(found.notes)
+
+
+@pytest.mark.parametrize(
+  'train, val',
+  [
+    ('train2017', 'val2017'), ('Train_set', 'Validation_set'), ('Train1', 'val1'),
+    ('training', 'valid'), ('TRAIN', 'VAL'),
+  ],
+)  # fmt: skip
+def test_names_of_splits(tmp_path, train, val):
+  for split, names in {train: 'abc', val: 'ab'}.items():
+    make(tmp_path, names, images=f'images/{split}', masks=f'labels/{split}')
+  splits, notes = counted(tmp_path)
+  assert splits == {'train': 3, 'val': 2} and 'held out' not in notes
+
+
+@pytest.mark.parametrize(
+  'images, masks',
+  [
+    ('train_images', 'train_masks'), ('images_train', 'labels_train'), ('train', 'train_gt'),
+    ('train2017/imgs', 'train2017/masks'), ('imagesTrain', 'labelsTrain'),
+    ('images/day/train', 'labels/day/train'), ('images/train2017', 'labels/train'),
+  ],
+)  # fmt: skip
+def test_where_splits_may_be_named(tmp_path, images, masks):
+  for split, names in {'train': 'abc', 'val': 'ab'}.items():
+    sides = [side.replace('train', split).replace('Train', split) for side in (images, masks)]
+    make(tmp_path, names, images=sides[0], masks=sides[1])
+  splits, notes = counted(tmp_path)
+  assert splits == {'train': 3, 'val': 2} and 'held out' not in notes
+
+
+def test_links_are_followed(tmp_path):
+  make(tmp_path / 'real', 'abc')
+  make(tmp_path / 'other', 'de')
+  for side in ('images', 'labels'):
+    (tmp_path / 'own' / side).mkdir(parents=True)
+    (tmp_path / 'own' / side / 'train').symlink_to(tmp_path / 'real' / side)
+    (tmp_path / 'own' / side / 'val').symlink_to(tmp_path / 'other' / side)
+    (tmp_path / 'real' / side / 'loop').symlink_to(tmp_path / 'own' / side)
+  splits, notes = counted(tmp_path / 'own')
+  assert splits == {'train': 3, 'val': 2}
+  assert 'loop: passed over: a link back to a folder above it' in notes
+  (tmp_path / 'linked').symlink_to(tmp_path / 'own')
+  assert counted(tmp_path / 'linked')[0] == splits
+
+
+def test_what_is_passed_over_is_counted_and_named(tmp_path):
+  make(tmp_path, 'ab', images='images/monday', masks='labels/monday')
+  for name in ('a.heic', 'b.heic', 'notes.txt', '.DS_Store', 'Thumbs.db'):
+    (tmp_path / 'images' / name).write_text('')
+  (tmp_path / 'images' / 'gone.png').symlink_to(tmp_path / 'nowhere')
+  (tmp_path / 'masks_old').mkdir()
+  (tmp_path / 'trainval.txt').write_text('a')
+  save(picture(), tmp_path / 'images' / 'monday' / 'alone.png')
+  notes = counted(tmp_path)[1]
+  for words in (
+    '3 files that end like no image (.heic 2, .txt 1)', 'gone.png: passed over: a link to nothing',
+    'subfolders whose names are no splits (train, val, test): monday', 'not used: masks_old',
+    'not read as lists, as their names are no splits: trainval.txt', 'not used: alone.png',
+  ):  # fmt: skip
+    assert words in notes, notes
+  assert 'DS_Store' not in notes and 'Thumbs' not in notes
+
+
+def test_the_layout_of_voc(tmp_path):
+  make(tmp_path, 'abcd', images='JPEGImages', masks='SegmentationClass')
+  (tmp_path / 'Annotations').mkdir()
+  (tmp_path / 'Annotations' / 'a.xml').write_text('')
+  (tmp_path / 'ImageSets' / 'Segmentation').mkdir(parents=True)
+  for split, names in {'train': 'abc', 'val': 'd', 'trainval': 'abcd'}.items():
+    (tmp_path / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text('\n'.join(names))
+  splits, notes = counted(tmp_path)
+  assert splits == {'train': 3, 'val': 1} and 'Segmentation/trainval.txt' in notes
+
+
+def test_only_some_images_in_a_split(tmp_path):
+  for split in ('train', 'val', 'extra'):
+    make(tmp_path, 'ab', images=f'images/{split}', masks=f'labels/{split}')
+  refused(tmp_path, 'extra/a.png: is in no split, and other images are')
+  assert {'in no split'} == {problem.kind for problem in folder.find_pairs(tmp_path).problems}
+
+
+def test_an_image_and_its_label_in_different_splits(tmp_path):
+  make(tmp_path, 'abc', images='images/train', masks='labels/train')
+  make(tmp_path, 'd', images='images/train', masks='labels/val')
+  refused(tmp_path, 'd.png is in train and its label d.png in val')

@@ -1,5 +1,7 @@
 """List files of every kind, and wrong ones."""
 
+import unicodedata
+
 import pytest
 
 from dilated_jax.data import folder
@@ -44,7 +46,7 @@ def test_lists_of_pairs_need_no_layout(tmp_path):
     ('a\nimages/x.png labels/x.png', 'images/x.png does not exist'),
     ('a\nlone', 'lone has no label'),
     ('', 'train.txt: this list is empty'),
-    (b'\xff\xfe\x00\x01', 'train.txt: is not text'),
+    (b'\x89PNG\r\n\x1a\n\x00\x00', 'train.txt: is not text'),
     ('a\nb\n', 'a is in train and val'),
   ],
 )
@@ -61,3 +63,65 @@ def test_lists_of_different_length(tmp_path):
   (tmp_path / 'train_images.txt').write_text('images/a.png\nimages/b.png')
   (tmp_path / 'train_labels.txt').write_text('labels/a.png')
   refused(tmp_path, 'train_labels.txt: names 1 labels and train_images.txt 2 images')
+
+
+PLAIN = 'images/{0}.png labels/{0}.png'
+
+
+@pytest.mark.parametrize(
+  'line, encoding',
+  [
+    (r'images\{0}.png labels\{0}.png', 'utf-8'),
+    (r'D:\data\mine\images\{0}.png', 'utf-8'),
+    (r'.\images\{0}.png;labels\{0}.png', 'utf-8'),
+    (PLAIN, 'utf-16'),
+    (PLAIN, 'utf-16-le'),
+    (PLAIN, 'utf-16-be'),
+    (PLAIN, 'utf-32'),
+    (PLAIN, 'utf-8-sig'),
+    (PLAIN + '   \t', 'utf-8'),
+    ('"images/{0}.png" "labels/{0}.png"', 'utf-8'),
+    ("'images/{0}.png'", 'utf-8'),
+    ('"{0}"', 'utf-8'),
+    ('images/{0}.png,labels/{0}.png,', 'utf-8'),
+    ('IMAGES/{0}.PNG', 'utf-8'),
+    ('images/{0}.PNG labels/{0}.Png', 'utf-8'),
+  ],
+)
+def test_lists_from_other_platforms(tmp_path, line, encoding):
+  make(tmp_path)
+  for split, names in {'train': 'hgf', 'val': 'ab'}.items():
+    text = ''.join(line.format(name) + '\r\n' for name in names)
+    (tmp_path / f'{split}.txt').write_bytes(text.encode(encoding))
+  found = folder.scan(tmp_path)
+  assert [pair.name for pair in found.splits['train']] == ['f', 'g', 'h']
+  assert [pair.name for pair in found.splits['val']] == ['a', 'b']
+
+
+@pytest.mark.parametrize('encoding, form', [('cp1252', 'NFC'), ('utf-8', 'NFD'), ('utf-8', 'NFC')])
+def test_lists_in_other_encodings_and_unicode_forms(tmp_path, encoding, form):
+  make(tmp_path, ['café', 'b', 'c'])
+  (tmp_path / 'val.txt').write_text('b')
+  for text in ('café', 'images/café.png'):
+    content = unicodedata.normalize(form, text).encode(encoding)
+    (tmp_path / 'train.txt').write_bytes(content + b'\nc\n')
+    assert len(folder.scan(tmp_path).splits['train']) == 2
+
+
+@pytest.mark.parametrize('name', ['{}.csv', '{}.lst', '{}2017.txt', '{}_list.txt', 'splits/{}.txt'])
+def test_names_of_lists(tmp_path, name):
+  make(tmp_path)
+  (tmp_path / 'splits').mkdir()
+  head = 'image,label\n' if name.endswith('csv') else ''
+  (tmp_path / name.format('train')).write_text(head + 'images/a.png,labels/a.png\n')
+  (tmp_path / name.format('val')).write_text(head + 'images/b.png,labels/b.png\n')
+  found = folder.scan(tmp_path)
+  assert {split: len(pairs) for split, pairs in found.splits.items()} == {'train': 1, 'val': 1}
+
+
+def test_the_nearest_name_is_shown(tmp_path):
+  make(tmp_path, ['frame_001', 'frame_002'])
+  (tmp_path / 'train.txt').write_text('frame_001\nframe-0O2\n')
+  refused(tmp_path, r'frame-0O2 does not exist \(nearest: frame_002\.png\)')
+  (tmp_path / 'train.txt').write_text('images/frame_001.png labels/frame_l.png\n')
+  refused(tmp_path, r'labels/frame_l.png does not exist \(nearest: frame_00[12].png\)')
