@@ -13,7 +13,7 @@ from . import cli
 flags.disclaim_key_flags()  # They are flags of the command that calls `define_flags`.
 
 NAMES = (
-  'scales', 'flip', 'tile', 'crf', 'crf_gaussian', 'crf_bilateral', 'crf_iterations',
+  'scales', 'flip', 'tile', 'window', 'crf', 'crf_gaussian', 'crf_bilateral', 'crf_iterations',
 )  # fmt: skip
 
 
@@ -36,6 +36,11 @@ def define_flags(values):
   flags.register_validator(
     'tile', _is_tile, 'takes HxW, as in 900x900, or whole or auto', flag_values=values
   )
+  flags.DEFINE_string(
+    'window', None, 'HxW: average overlapping windows of this size, as for PSPNet.',
+    flag_values=values,
+  )  # fmt: skip
+  flags.register_validator('window', _is_size, 'takes HxW, as in 473x473', flag_values=values)
   flags.DEFINE_enum(
     'crf',
     'none',
@@ -61,8 +66,9 @@ def define_flags(values):
 def options(values) -> dict:
   """The keyword arguments of `inference.predict` that the flags stand for."""
   tile = values.tile if values.tile in (None, 'whole', 'auto') else cli.size(values.tile)
+  window = None if values.window is None else cli.size(values.window)
   scales = tuple(map(float, values.scales))
-  return dict(scales=scales, flip=values.flip, tile=tile, refine=refinement(values))
+  return dict(scales=scales, flip=values.flip, tile=tile, window=window, refine=refinement(values))
 
 
 def refinement(values):
@@ -86,8 +92,12 @@ def _are_positive(texts, count):
 
 
 def _is_tile(text):
+  return text in ('whole', 'auto') or _is_size(text)
+
+
+def _is_size(text):
   try:
-    return text in (None, 'whole', 'auto') or min(cli.size(text)) > 0
+    return text is None or min(cli.size(text)) > 0
   except ValueError:
     return False
 

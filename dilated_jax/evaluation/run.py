@@ -27,6 +27,7 @@ def evaluate(
   scales=(1.0,),
   flip: bool = False,
   tile: Tile = None,
+  window: tuple[int, int] | None = None,
   refine: Callable | None = None,
   score_size: Literal['labels', 'network'] = 'labels',
   show_progress: bool = True,
@@ -44,6 +45,7 @@ def evaluate(
     scales: as for `predict`.
     flip: as for `predict`.
     tile: as for `predict`.
+    window: as for `predict`.
     refine: as for `predict`.
     score_size: 'labels' scores at their full size; 'network' at that at which the network sees
       images (`spec.image_scale`), to which labels are reduced by nearest neighbor. The paper's
@@ -68,7 +70,9 @@ def evaluate(
     items = progress.track(items, total=len(source), unit='images')
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
-    labels = label_maps(segmenter, images, scales=scales, flip=flip, tile=tile, refine=refine)
+    labels = label_maps(
+      segmenter, images, scales=scales, flip=flip, tile=tile, window=window, refine=refine
+    )
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:
         measure.add(item['label'], predictions, item.get('instances'))

@@ -1,4 +1,9 @@
-from . import prediction as prediction, tiling as tiling, upsampling as upsampling
+from . import (
+  prediction as prediction,
+  tiling as tiling,
+  upsampling as upsampling,
+  windows as windows,
+)
 from .prediction import (
   Prediction as Prediction,
   label_maps as label_maps,

@@ -18,7 +18,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.images.checks import as_images
 from dilated_jax.images.files import read_image
 from dilated_jax.images.preprocessing import downscale_image, reflect_pad
-from dilated_jax.inference import tiling, upsampling
+from dilated_jax.inference import tiling, upsampling, windows
 from dilated_jax.models.segmenter import Segmenter
 
 Tile = tuple[int, int] | Literal['whole', 'auto'] | None
@@ -33,7 +33,7 @@ class Prediction(NamedTuple):
     probabilities: (H, W, C) float32.
     logits: (h, w, C) float32 on the network's own grid: one cell for `stride` pixels of its input,
       or one for every pixel where the network itself upsamples. With several passes, those of the
-      first scale, not flipped.
+      first scale, not flipped; with windows, logarithms of the probabilities.
   """
 
   labels: UInt8[np.ndarray, 'h w']
@@ -48,6 +48,7 @@ def predict(
   scales: Sequence[float] = (1.0,),
   flip: bool = False,
   tile: Tile = None,
+  window: tuple[int, int] | None = None,
   refine: Refine | None = None,
 ) -> Prediction:
   """Labels an image of any size.
@@ -55,8 +56,9 @@ def predict(
   The image is scaled by `spec.image_scale`, the mean is subtracted, and the image is reflected at
   its borders by the network's margin and, at the bottom and right, up to a multiple of the stride.
   The output of the network is upsampled as in training: 'corner' interpolates the *probabilities*
-  of cells that lie at pixels 0, stride, 2 * stride, ...; 'deconvolution' upsamples the *logits*.
-  Then it is cropped to the image, and scaled back if the image was scaled.
+  of cells that lie at pixels 0, stride, 2 * stride, ..., and 'corner_logits' their *logits*;
+  'deconvolution' upsamples the *logits* of cells in the middle of their pixels. Then it is cropped
+  to the image, and scaled back if the image was scaled.
 
   What the network is fed at a time:
 
@@ -78,6 +80,8 @@ def predict(
     tile: (height, width) of what the network is fed at a time; 'whole' for the whole image at once;
       'auto' for the whole image, in tiles if memory requires it; None for `spec.input`, and 'auto'
       where there is none.
+    window: (height, width) of overlapping windows that are labeled each by itself and averaged, as
+      PSPNet's authors do; for networks that pad inside. See `windows.averaged`.
     refine: a function of the averaged probabilities (H, W, C) float32 and the image to better
       probabilities (H, W, C), such as `crf.DenseCrf`; None leaves them alone.
 
@@ -86,14 +90,14 @@ def predict(
 
   Raises:
     InputError: the image is no uint8 RGB image or can't be read, does not fit into the device's
-      memory, or the tile is too small.
+      memory, the tile or the window is too small, or the network is not one for windows.
 
   Source: paper, section 4; github.com/fyu/dilation, predict.py, test.py, `util.interp_map`.
   """
   if isinstance(image, str | os.PathLike):
     image = read_image(image)
   image = as_images(image)
-  batch = _averaged(segmenter, image[None], scales, flip, tile, refine)
+  batch = _averaged(segmenter, image[None], scales, flip, tile, window, refine)
   return Prediction(*(array[0] for array in batch))
 
 
@@ -104,6 +108,7 @@ def label_maps(
   scales: Sequence[float] = (1.0,),
   flip: bool = False,
   tile: Tile = None,
+  window: tuple[int, int] | None = None,
   refine: Refine | None = None,
 ) -> UInt8[np.ndarray, 'n h w']:
   """Labels images of one size; only class ids leave the device.
@@ -114,6 +119,7 @@ def label_maps(
     scales: as for `predict`.
     flip: as for `predict`.
     tile: as for `predict`.
+    window: as for `predict`.
     refine: as for `predict`.
 
   Returns:
@@ -124,15 +130,17 @@ def label_maps(
   """
   images = as_images(images, 'a batch of images', ndim=4)
   if tuple(scales) == (1.0,) and not flip and refine is None:
-    labels = np.asarray(_apply(segmenter, images, tile=tile).labels)
+    labels = np.asarray(_apply(segmenter, images, tile=tile, window=window).labels)
     return labels[:, : images.shape[1], : images.shape[2]]
-  return _averaged(segmenter, images, scales, flip, tile, refine).labels
+  return _averaged(segmenter, images, scales, flip, tile, window, refine).labels
 
 
 # One pass of the network.
 
 
-def _apply(segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None) -> Prediction:
+def _apply(
+  segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None, window=None
+) -> Prediction:
   """Labels (N, H, W, 3) images in one pass.
 
   At their own size they are padded to a multiple of the stride or to whole tiles; the caller crops
@@ -148,10 +156,14 @@ def _apply(segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None) 
       images = np.stack([_resized(image, fed) for image in images])
   restore = None if fed == size else (fed, size)
   has_crf = 'crf' in model.parts
+  if window:
+    windows.check_window(model, window, tile)
   # Tiles are fed to the network without its CRF-RNN, which sees the whole image.
   by_tiles = _tiling(segmenter.without_crf(), fed, len(images), tile)
   try:
-    if by_tiles:
+    if window:
+      labels, probabilities, logits = _by_windows(segmenter, images, window, size)
+    elif by_tiles:
       logits = by_tiles(images)
       if has_crf:
         logits = _apply_crf(model, variables, images, logits)
@@ -168,7 +180,7 @@ def _apply(segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None) 
       f'{len(images)} x {size[0]} x {size[1]} pixels do not fit into the memory of the device: '
       'take smaller tiles, or a smaller batch, scale or image'
     ) from None
-  if model.full_size:
+  if model.full_size and not window:
     logits = logits[:, : fed[0], : fed[1]]
   if has_crf and not np.isfinite(logits).all():
     raise InputError(
@@ -176,6 +188,23 @@ def _apply(segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None) 
       'smooth it, or train with a larger bandwidth of color (`crf_rnn_bandwidths`)'
     )
   return Prediction(labels, probabilities, logits)
+
+
+def _by_windows(segmenter: Segmenter, images, window, size):
+  """Labels, probabilities and their logarithms by windows, at another size."""
+  model, variables, spec = segmenter
+  mean = np.asarray(spec.mean, np.float32)
+
+  def probabilities_of(part):
+    run = _program(model, spec.upsampling, part.shape, None)
+    return run(variables, mean, part)[1][:, : part.shape[1], : part.shape[2]]
+
+  found = windows.averaged(probabilities_of, images, window, np.rint(mean).astype(np.uint8))
+  if found.shape[1:3] != size:
+    shape = (len(found), *size, found.shape[-1])
+    found = np.asarray(jax.image.resize(found, shape, 'linear'))
+  labels = np.argmax(found, axis=-1).astype(np.uint8)
+  return labels, found, np.log(np.maximum(found, np.finfo(np.float32).tiny))
 
 
 def _apply_crf(model, variables, images, logits):
@@ -238,7 +267,7 @@ def _program(model, method: str, shape, restore):
 
   Args:
     model: a Flax module.
-    method: of upsampling, 'corner' or 'deconvolution'.
+    method: of upsampling, see `models.upsampling`.
     shape: of the padded images; only tells programs apart.
     restore: None, or ((h, w), (H, W)): crop to the first, then resize to the second.
 
@@ -256,14 +285,14 @@ def _program(model, method: str, shape, restore):
   return run
 
 
-def _averaged(segmenter: Segmenter, images, scales, flip, tile, refine) -> Prediction:
+def _averaged(segmenter: Segmenter, images, scales, flip, tile, window, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) images; NumPy arrays."""
   height, width = images.shape[1:3]
   total, passes, logits = 0.0, 0, np.empty(0)
   for scale in scales:
     for flipped in (False, True) if flip else (False,):
       given = images[:, :, ::-1] if flipped else images
-      result = _apply(segmenter, given, scale, tile)
+      result = _apply(segmenter, given, scale, tile, window)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
       total = total + (probabilities[:, :, ::-1] if flipped else probabilities)
       if not passes:
