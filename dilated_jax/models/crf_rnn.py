@@ -84,9 +84,9 @@ class CrfRnnModel(nn.Module):
     """See the network."""
     return self.network.apply_front_end(images, train)
 
-  def apply_context(self, scores, train: bool = False):
+  def apply_context(self, scores, inside=None, train: bool = False):
     """See the network."""
-    return self.network.apply_context(scores, train)
+    return self.network.apply_context(scores, inside, train)
 
   def without_context(self) -> SegmentationModel:
     """The network alone, without context module and CRF-RNN."""

@@ -67,7 +67,7 @@ class Dilation(nn.Module):
     """
     for size in images.shape[1:3]:
       geometry.output_sizes(self.front_end_table, size)
-    logits = self.apply_context(self.apply_front_end(images, train), train)
+    logits = self.apply_context(self.apply_front_end(images, train), train=train)
     if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the image.
       logits = logits[:, : images.shape[1], : images.shape[2]]
     return logits
@@ -90,13 +90,14 @@ class Dilation(nn.Module):
       images = ops.resize(images, size, align_corners=False)
     return self.front_end(images, train)
 
-  def apply_context(self, scores, train: bool = False):
+  def apply_context(self, scores, inside=None, train: bool = False):
     """The context module alone, on scores (N, h, w, num_classes); without one, the scores.
 
-    Where the network ends in its own upsampling, the result has full size; of a network that pads
-    inside there may be more of it than of the image, at the bottom and right.
+    With `inside` (N, h, w) the other cells are as beyond the border of the map, see `Stack`. Where
+    the network ends in its own upsampling, the result has full size; of a network that pads inside
+    there may be more of it than of the image, at the bottom and right.
     """
-    return self.context(scores, train) if self.context_table else scores
+    return self.context(scores, train, inside) if self.context_table else scores
 
   def apply_crf(self, logits, images, train: bool = False):
     """There is no CRF-RNN here: the logits as they are."""

@@ -97,8 +97,15 @@ class SegmentationModel(Network, Protocol):
     """Maps images to class scores (N, h, w, C)."""
     ...
 
-  def apply_context(self, scores, train: bool = False) -> Any:
-    """Maps class scores to logits; the scores themselves where there is no context module."""
+  def apply_context(self, scores, inside: Any = None, train: bool = False) -> Any:
+    """Maps class scores to logits; the scores themselves where there is no context module.
+
+    Args:
+      scores: (N, h, w, C).
+      inside: (N, h, w) bool, which cells there are; None: all. The module treats the others as it
+        treats what lies beyond the border.
+      train: whether it is trained.
+    """
     ...
 
   def apply_crf(self, logits, images, train: bool = False) -> Any:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
 from dilated_jax.nn import initializers, ops
 from dilated_jax.nn.table import Layer, Table, input_indices, last_uses
@@ -66,13 +66,18 @@ class Stack(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[AnyArray, 'n h w c'], train: bool = False
+    self,
+    x: Float[AnyArray, 'n h w c'],
+    train: bool = False,
+    inside: Bool[AnyArray, 'n h w'] | None = None,
   ) -> Float32[jax.Array, 'n h_out w_out o']:
     """Runs all layers.
 
     Args:
       x: the input of the first layer.
       train: whether to drop out, to normalize by the batch and to run the auxiliary classifier.
+      inside: which cells there are; None: all. To every layer the others are zeros, as what lies
+        beyond the border is, so that maps of several sizes in one array are what each is alone.
 
     Returns:
       The output of the last layer.
@@ -85,7 +90,7 @@ class Stack(nn.Module):
     for block in _blocks(table):
       # The lifted transform keeps the parameters under this module, whatever the blocks.
       run = nn.remat(_run_rows, static_argnums=(2, 3, 4, 5)) if self.remat else _run_rows
-      outputs = run(self, outputs, table, row, row + len(block), train)
+      outputs = run(self, outputs, table, row, row + len(block), train, inside)
       row += len(block)
     if len(table) > len(self.table) and not self.is_initializing():
       self.sow('auxiliary', 'auxiliary', outputs[row - 1].astype(jnp.float32))
@@ -102,16 +107,27 @@ def _blocks(table: Table) -> list[Table]:
   return [tuple(block) for block in blocks]
 
 
-def _run_rows(stack: Stack, outputs: dict, table: Table, first: int, end: int, train: bool) -> dict:
+def _run_rows(
+  stack: Stack, outputs: dict, table: Table, first: int, end: int, train: bool, inside
+) -> dict:
   """Runs the rows from `first` to `end`: adds their outputs, drops those not read again."""
   reads, last_use, outputs = input_indices(table), last_uses(table), dict(outputs)
   answers = len(stack.table) - 1, len(table) - 1
   for row in range(first, end):
-    outputs[row] = _run_layer(stack, table[row], [outputs[index] for index in reads[row]], train)
+    inputs = [_without_outside(table[row], outputs[index], inside) for index in reads[row]]
+    outputs[row] = _run_layer(stack, table[row], inputs, train)
     for index in set(reads[row]) - set(answers):
       if last_use[index] == row:
         del outputs[index]
   return outputs
+
+
+def _without_outside(layer: Layer, x, inside):
+  """The input of a layer with zeros where there are no cells."""
+  # Of a map that was padded before, the zeros are part of the map.
+  if inside is None or layer.kernel == 1 or x.shape[1:3] != inside.shape[1:3]:
+    return x
+  return jnp.where(inside[..., None], x, jnp.zeros((), x.dtype))
 
 
 def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool):

@@ -120,7 +120,7 @@ class StageConfig(Options):
     num_steps: optimizer steps.
     batch_size: images a step, over all devices and processes.
     crop: height and width of the label area of a training image; the network sees its margin on
-      every side besides. (0, 0) takes the size of the first image.
+      every side besides. 0 holds the whole of every image.
     optimizer: see `OptimizerOptions`.
     loss_resolution: 'grid' or 'full', see `step.make_step`.
     class_weights: 'none', or a kind of `statistics.class_weights`.
@@ -139,7 +139,7 @@ class StageConfig(Options):
   num_steps: int = option(1000, 'Optimizer steps.', low=1, per_stage=True)
   batch_size: int = option(8, 'Images a step, over all devices.', low=1, per_stage=True)
   crop: tuple[int, int] = option(
-    (0, 0), 'Label area of a training image, HxW; 0: the whole image.', low=0, size=True,
+    (0, 0), 'Label area of a training image, HxW; 0: as large as the largest.', low=0, size=True,
     per_stage=True,
   )  # fmt: skip
   optimizer: OptimizerOptions = OptimizerOptions()

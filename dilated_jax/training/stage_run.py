@@ -15,6 +15,7 @@ from absl import logging
 import jax
 
 from dilated_jax.data import augmentation, pipeline, statistics
+from dilated_jax.data.sequences import prefetch
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import upsampling, weights_folder
@@ -231,6 +232,11 @@ def _examples(config, stage, model, variables, mean, source, folder):
       return features, feature_cache.unchanged
     return features, _random_flip(stage, model, config.loss_resolution)
   crop = label_area(config, model, source)
+  if not all(config.crop):
+    logging.info(
+      'whole images are trained: %dx%d holds the largest; smaller ones are surrounded by what is '
+      'beyond their borders, without labels', *crop,
+    )  # fmt: skip
   transform = functools.partial(
     augmentation.augment, crop=crop, margin=model.margin, mean=mean, options=config.augmentation
   )
@@ -255,12 +261,13 @@ def _random_flip(stage: Stage, model, loss_resolution: str) -> Callable:
 
 
 def label_area(config: StageConfig, model, source) -> tuple[int, int]:
-  """Height and width of the label area of a training image: the crop, or the whole image."""
-  if any(config.crop):
+  """Height and width of the label area of a training image: the crop, or what holds every image."""
+  if all(config.crop):
     return config.crop
-  height, width = source[0]['label'].shape
-  stride = model.stride  # Of the whole image the next multiple of it.
-  return -(-height // stride) * stride, -(-width // stride) * stride
+  sizes = {example['label'].shape for example in prefetch(source)}
+  stride = model.stride  # Of whole images the next multiple of it.
+  height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes, strict=True))
+  return config.crop[0] or height, config.crop[1] or width
 
 
 def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:

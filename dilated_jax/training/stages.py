@@ -54,7 +54,7 @@ def _images(batch, mean):
 
 def _features(batch, mean):
   del mean
-  return (batch['features'],)
+  return batch['features'], batch.get('inside')
 
 
 def _features_and_images(batch, mean):

@@ -98,10 +98,11 @@ def make_step(
 
   Returns:
     step(state, batch) -> (state, metrics). The batch holds 'image' (n, H + 2 margin, W + 2 margin,
-    3) uint8 (or 'features' (n, h, w, C) float32 in the context stage; with 'image' (n, H, W, 3)
-    beside them in the CRF stage) and 'label' (n, H, W) uint8
-    with 255 for ignored pixels. Metrics are float32 scalars: loss, accuracy, gradient_norm, and
-    lack_room, the number of images for whose lattice in the CRF-RNN there was no room.
+    3) uint8 (or 'features' (n, h, w, C) float32 in the context stage, and 'inside' (n, h, w) bool,
+    which of them there are, if not all; with 'image' (n, H, W, 3) beside them in the CRF stage) and
+    'label' (n, H, W) uint8 with 255 for ignored pixels. Metrics are float32 scalars: loss,
+    accuracy, gradient_norm, and lack_room, the number of images for whose lattice in the CRF-RNN
+    there was no room.
 
   Raises:
     InputError: `loss_resolution` is neither 'grid' nor 'full'.

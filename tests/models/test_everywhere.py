@@ -13,9 +13,10 @@ from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.nn import geometry, ops
-from dilated_jax.training import feature_cache, loop
+from dilated_jax.nn import ops
+from dilated_jax.training import feature_cache, loop, optimizers, stage_run, step as train_step
 from dilated_jax.training.config import OptimizerOptions, StageConfig
+from dilated_jax.training.stages import STAGES
 from tests.models.random_inputs import pictures as drawn_pictures, variables_of
 
 pytestmark = [
@@ -107,17 +108,38 @@ def test_all_stages(name, labels, more, tmp_path):
   assert whole.spec.create() == whole.model == spec.create()
 
 
+@pytest.mark.parametrize('resolution', ['grid', 'full'])
 @pytest.mark.parametrize('name', ['fcn8s', 'deeplab', 'fcn_resnet'])
-def test_mirrored_maps_stay_beside_their_labels(name, tmp_path):
-  """The maps reach as far beyond the picture on its left as on its right, to a cell."""
-  model = models.create(name, 3, **NETWORKS[name])
+def test_mirrored_maps_meet_their_labels(name, resolution, tmp_path):
+  """Through a context module that is its own mirror image, their loss is that of the others."""
+  model = models.create(name, 3, **NETWORKS[name], **SHORT)
   variables = variables_of(model)
-  source = feature_cache.cached_features(model, variables, MEAN, pictures(2), tmp_path)
-  (height, width), stride = source[0]['label'].shape, model.stride
-  assert (height, width) == (24, 40)
-  first = geometry.offset(model.table)
-  last = first + stride * (source[0]['features'].shape[1] - 1)
-  assert abs(-first - (last - (width - 1))) <= stride
+  context = variables['params']['context']
+  for layer in context.values():
+    layer['kernel'] = layer['kernel'] + layer['kernel'][:, ::-1]
+  frozen = model.without_context()
+  source = feature_cache.cached_features(frozen, variables, MEAN, pictures(2), tmp_path)
+  flip = stage_run._random_flip(STAGES['context'], model, resolution)
+  seeds = [seed for seed in range(9) if np.random.default_rng(seed).random() >= 0.5][:2]
+  mirrored = flip(source[0], np.random.default_rng(seeds[0]))
+  # Turned twice, what has no place on the other side has no label either.
+  example = flip(mirrored, np.random.default_rng(seeds[1]))
+  np.testing.assert_array_equal(example['features'], source[0]['features'])
+  known = example['label'] != 255
+  np.testing.assert_array_equal(example['label'][known], source[0]['label'][known])
+  assert known.sum() > 0.5 * (source[0]['label'] != 255).sum()
+
+  optimizer = optimizers.create(OptimizerOptions('sgd', 0.0), 1)
+  make = train_step.make_step(
+    model, STAGES['context'], optimizer, MEAN, loss_resolution=resolution
+  )  # fmt: skip
+  state = train_step.create_state(variables, STAGES['context'], optimizer, jax.random.key(0))
+  step = jax.jit(make)
+  losses = []
+  for one in (example, mirrored):
+    _, metrics = step(state, {key: array[None] for key, array in one.items()})
+    losses.append(float(metrics['loss']))
+  assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0] > 0.1
 
 
 @pytest.mark.parametrize('name', ['fcn8s', 'deeplab_v3'])

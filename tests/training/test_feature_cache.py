@@ -56,7 +56,7 @@ def test_maps_are_the_front_ends_scores_on_one_canvas(tmp_path):
 
 
 def test_the_mean_beyond_the_images(tmp_path):
-  """As zeros around an image without its mean, where that is a whole number."""
+  """A CRF-RNN can be shown the mean there; features are those of prediction all the same."""
   model = models.create('fcn_resnet', 3, blocks=(1, 1, 1, 1), width=1 / 32)
   variables, given = random_inputs.variables_of(model), pictures(sizes=((11, 24), (16, 19)))
   source = feature_cache.cached_features(
@@ -66,10 +66,10 @@ def test_the_mean_beyond_the_images(tmp_path):
     rest = [(0, side - n) for side, n in zip((16, 24), example['label'].shape)]
     image = np.pad(example['image'] - np.array(MEAN, np.float32), (*rest, (0, 0)))
     np.testing.assert_array_equal(found['image'] - np.array(MEAN, np.float32), image)
-    scores = model.apply(variables, image[None])[0]
-    np.testing.assert_allclose(found['features'], scores, rtol=1e-3, atol=1e-3)
   reflected = feature_cache.cached_features(model, variables, MEAN, given, tmp_path)
-  assert len(files(tmp_path)) == 2 and (reflected[0]['features'] != source[0]['features']).any()
+  for one, other in zip(reflected, source):
+    rows, columns = other['features'].shape[:2]
+    np.testing.assert_array_equal(one['features'][:rows, :columns], other['features'])
 
 
 def test_maps_are_reused_until_something_changes(tmp_path, monkeypatch):
@@ -160,6 +160,7 @@ def test_mirroring_turns_cells_and_the_pixels_that_belong_to_them(twice_offset):
   rng = np.random.default_rng(0)
   example = {
     'features': rng.random((2, cells, 3)),
+    'inside': rng.random((2, cells)) < 0.5,
     'label': np.arange(32, dtype=np.uint8).reshape(4, 8),
     'image': rng.integers(0, 256, (4, 8, 3), dtype=np.uint8),
   }
@@ -174,6 +175,7 @@ def test_mirroring_turns_cells_and_the_pixels_that_belong_to_them(twice_offset):
       assert found is example
       continue
     np.testing.assert_array_equal(found['features'], example['features'][:, ::-1])
+    np.testing.assert_array_equal(found['inside'], example['inside'][:, ::-1])
     # A pixel at any distance from cell j is found at that distance on the other side of the cell
     # that took its place.
     for x in range(8):

@@ -89,6 +89,25 @@ def test_set_up(name, variables, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, made.variables, run.variables)
 
 
+@pytest.mark.parametrize(
+  'crop, expected', [((0, 0), (10, 14)), ((0, 4), (10, 4)), ((6, 0), (6, 14)), ((4, 8), (4, 8))]
+)
+def test_without_a_crop_every_image_is_whole(crop, expected, variables, tmp_path, caplog):
+  logging.set_verbosity(logging.INFO)
+  source = [
+    {'image': np.zeros((*size, 3), np.uint8), 'label': np.full(size, i, np.uint8)}
+    for i, size in enumerate([(3, 4), (9, 6), (5, 13)])
+  ]
+  config = StageConfig('front_end', 3, batch_size=2, crop=crop, threads=1)
+  with caplog.at_level('INFO', logger='absl'):
+    run = stage_run.set_up(config, SPEC, variables, source, CLASSES, tmp_path)
+  assert ('whole images are trained: ' in caplog.text) == (0 in crop)
+  for index, example in enumerate(source):
+    label = run.transform(example, np.random.default_rng(0))['label']
+    known = [min(n, size) for n, size in zip(expected, example['label'].shape)]
+    assert label.shape == expected and (label == index).sum() == known[0] * known[1]
+
+
 @pytest.mark.parametrize('stage', ['context', 'crf'])
 @pytest.mark.parametrize('resolution', ['grid', 'full'])
 def test_mirrored_features_meet_their_labels(stage, resolution, variables, tmp_path):
