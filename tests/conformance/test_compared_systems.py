@@ -1,4 +1,4 @@
-"""What the releases of FCN, DeepLab, PSPNet and CRF-RNN fix in their layers: docs/conformance.md."""
+"""What the releases of FCN, DeepLab, PSPNet and CRF-RNN fix in layers: docs/conformance.md."""
 
 import jax
 import numpy as np
