@@ -1,5 +1,6 @@
 """Writes files and folders whole or not at all, and walks through folders."""
 
+import codecs
 import contextlib
 import json
 import os
@@ -9,6 +10,31 @@ import signal
 import tempfile
 import threading
 from typing import NamedTuple
+
+
+def decode_text(content: bytes) -> str:
+  """Decodes a text in UTF-8, in UTF-16 as PowerShell writes it, or in the code page of Windows.
+
+  Args:
+    content: bytes of a text file, with or without a byte order mark.
+
+  Raises:
+    UnicodeError: this is no text.
+  """
+  encodings = ['utf-8-sig', 'cp1252']
+  if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+    encodings = ['utf-32']
+  elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    encodings = ['utf-16']
+  elif b'\0' in content[:200]:  # Every second byte of English text, if there is no mark.
+    encodings = ['utf-16-be' if content[:1] == b'\0' else 'utf-16-le']
+  for encoding in encodings:
+    with contextlib.suppress(UnicodeDecodeError):
+      text = content.decode(encoding)
+      if all(character.isprintable() or character.isspace() for character in text):
+        return text
+  raise UnicodeError('not text in UTF-8, UTF-16 or the code page of Windows')
+
 
 # Folders and files that operating systems and notebooks leave behind, besides those with a dot.
 _METADATA = ('__MACOSX', 'Thumbs.db', 'desktop.ini')

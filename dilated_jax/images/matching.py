@@ -82,7 +82,7 @@ def find_images(inputs) -> list[pathlib.Path]:
     over = describe_others(others)
     if not images:
       problem = 'no images in this folder' if path.is_dir() else 'no image matches'
-      raise InputError(f'{each}: {problem} ({over or ", ".join(SUFFIXES)})')
+      raise InputError(f'{each}: {problem} ({", ".join(SUFFIXES)}){over and f", only {over}"}')
     if over:
       logging.info('%s: passed over %s', each, over)
     found.update((file.absolute(), file) for file in sorted(images, key=_natural_order))
@@ -123,7 +123,7 @@ def _part_pattern(part: str) -> str:
 
 
 def describe_others(others: Sequence[pathlib.Path]) -> str:
-  """Describes what is no image: '2 subfolders (a, b), 3 other files (.txt 2, .npy 1)'."""
+  """Describes what is no image: '2 subfolders (a, b) and 3 files with other endings (.txt 3)'."""
   folders = sorted(path.name for path in others if path.is_dir())
   files = [path for path in others if not path.is_dir()]
   texts = []
@@ -136,7 +136,7 @@ def describe_others(others: Sequence[pathlib.Path]) -> str:
     listed = ', '.join(f'{ending} {count}' for ending, count in endings.most_common(5))
     more = ', ...' if len(endings) > 5 else ''
     plural = 's' * (len(files) > 1)
-    texts.append(f'{len(files)} file{plural} that end like no image ({listed}{more})')
+    texts.append(f'{len(files)} file{plural} with other endings ({listed}{more})')
   return ' and '.join(texts)
 
 

@@ -53,7 +53,7 @@ def match(first: Collection[str], second: Collection[str]) -> Matches:
       notes.append(_note(difference, matched))
   if not pairs and (matched := _match_without_affixes(first_left, second_left)):
     pairs += matched
-    notes.append(_note('what all names of one folder have in common', matched))
+    notes.append(_note('a prefix or suffix that all names of a folder share', matched))
   return Matches(pairs, notes)
 
 

@@ -16,16 +16,18 @@ KINDS = {
   'no label': ('warning', 'add the label, or remove the image; it will not be used'),
   'duplicate name': ('error', 'remove one of the two files'),
   'listed but missing': ('error', 'add the file, or remove the line from the list'),
-  'in two splits': ('error', 'remove it from one of the lists'),
+  'in two splits': ('error', 'keep it in one split, with its label'),
   'in no split': ('error', 'put it into train/, val/ or test/ like the others, or remove it'),
   'no train split': ('error', 'add training images, or rename a split'),
   'unreadable folder': ('error', 'give permission to read it, or move it away'),
+  'broken link': ('error', 'get the file, or remove the link'),
   'similar names': ('note', 'check one of them; names should be equal'),
   'no splits': ('note', 'name them train, val and test if they are splits'),
   'passed over': ('note', 'convert or rename what should be used'),
   'in no list': ('note', 'add it to a list if it should be used'),
   # Label files
   'lossy label': ('error', 'the codec changes label values: export the labels again, as PNG'),
+  'several frames in a label': ('error', 'store one label image in each file'),
   'ragged borders': (
     'warning',
     'stray values lie along the borders of classes, as after JPEG or smooth resizing: export the '

@@ -71,8 +71,8 @@ def read_pair(pair: Pair) -> PairStats:
   if info:
     issues += _check_info(info, str(pair.image))
   if image is not None and values is not None:
-    issues += _check_size_and_rotation(pair, image, info, values)
-    issues += _check_rotated_label(pair, image, values)
+    rotated = list(_check_rotated_label(pair, image, values))
+    issues += rotated or _check_size_and_rotation(pair, image, info, values)
   file_hash = b'' if image is None else _hash(pair.image.read_bytes())
   return _make_stats(pair, issues, image, label_stats, values, file_hash)
 
@@ -134,8 +134,10 @@ def _unreadable_label_kind(path) -> str:
     with image_files.open_image(path, decode=False) as image:
       if label_images.lossy_codec(image, path):
         return 'lossy label'
+      if label_images.count_frames(image) > 1:
+        return 'several frames in a label'
       if image_files.label_problem(image, path):
-        return 'unreadable label'
+        return 'label values above 255'
       image.load()
       if image.mode == 'F' or image.mode.startswith('I'):
         return 'label values above 255'
@@ -193,9 +195,13 @@ def _check_rotated_label(pair, image, values) -> Iterator[Issue]:
   with image_files.open_image(pair.label) as label:
     orientation = label.getexif().get(ExifTags.Base.Orientation, 1)
     stored = np.asarray(label)
-  if orientation == 1 or stored.shape != values.shape or values.shape != image.shape[:2]:
+  size = image.shape[:2]
+  if orientation == 1 or stored.shape[:2] != size:
     return
-  gray = np.asarray(Image.fromarray(image).convert('L'))
-  if edge_alignment(gray, stored) > edge_alignment(gray, values):
+  fits = values.shape != size
+  if not fits and stored.ndim == 2:
+    gray = np.asarray(Image.fromarray(image).convert('L'))
+    fits = edge_alignment(gray, stored) > edge_alignment(gray, values)
+  if fits:
     detail = f'EXIF orientation {orientation} of the label; it fits its image without that'
     yield Issue('rotation mismatch', str(pair.label), detail)

@@ -120,9 +120,10 @@ def _classes_from_ids(labels, counts, stated, root):
   )
   ignored = sorted({*void, *({IGNORE} - set(ids))})
   share = sum(counts.get(value, 0) for value in ignored) / sum(counts.values())
+  how_many = f'{share:.1%} of all pixels' if share else 'does not occur'
   notes = [
     f'labels: ids {_ranges(counts)}, so {len(ids)} classes ({note}): {shorten(spec.names)}; '
-    f'{" and ".join(map(str, ignored)) or "nothing"} is ignored ({share:.1%} of all pixels)'
+    f'{" and ".join(map(str, ignored)) or "nothing"} is ignored ({how_many})'
   ]
   if IGNORE in ids and not stated.ids:
     notes.append(
@@ -217,10 +218,11 @@ def _reject_smoothed_labels(labels, counts):
   if len(stray) < MIN_STRAY_VALUES:
     return
   path = max(labels, key=lambda each: len(set(labels[each].counts) - solid))
+  pixels = sum(counts[value] for value in stray) / sum(counts.values())
   raise InputError(
     f'{path}: {len(stray)} values of these labels nowhere fill 2x2 pixels, as after smoothing or '
-    'JPEG; resize labels by nearest neighbor and store them as PNG, or state the classes in '
-    f'{CLASSES_FILE}'
+    f'JPEG ({pixels:.1%} of all pixels; {len(counts) - len(stray)} values do fill some); resize '
+    f'labels by nearest neighbor and store them as PNG, or state the classes in {CLASSES_FILE}'
   )
 
 

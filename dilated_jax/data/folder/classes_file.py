@@ -14,6 +14,7 @@ import pathlib
 from typing import Any
 
 from dilated_jax.errors import InputError, one_line
+from dilated_jax.files import decode_text
 from dilated_jax.label_spec import IGNORE
 
 CLASSES_FILE = 'classes.json'
@@ -68,7 +69,7 @@ def read_classes_file(path) -> StatedClasses:
 
 def _read_json(path) -> dict:
   try:
-    content = json.loads(path.read_text('utf-8-sig'))
+    content = json.loads(decode_text(path.read_bytes()))
   except (ValueError, RecursionError) as error:
     raise InputError(f'{path}: is not JSON ({one_line(error, 100)})') from None
   if not isinstance(content, dict):

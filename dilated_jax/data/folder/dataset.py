@@ -211,7 +211,9 @@ def _read_pair(pair):
 
 def _size_mismatch(pair, image, label) -> str:
   rotated = image[:2] == label[::-1]
-  hint = ': rotated by 90 degrees, so the EXIF rotation of the image was lost' if rotated else ''
+  hint = ''
+  if rotated:
+    hint = ': rotated by 90 degrees; an EXIF orientation was lost, or copied to a file without need'
   return (
     f'{pair.label}: {label[1]}x{label[0]} for an image of {image[1]}x{image[0]} (width x height)'
     f'{hint}'

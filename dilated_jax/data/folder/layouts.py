@@ -37,11 +37,12 @@ def find_pairs(root) -> Pairing:
   folders, unused = _find_folders(root)
   lists, remarks = find_lists(root)
   if not folders and not lists:
-    found = ', '.join(unused[:8]) + (', ...' if len(unused) > 8 else '')
-    raise InputError(
-      f'{root}: no images with labels are found here{f" (subfolders: {found})" if found else ""}; '
-      f'expected {LAYOUTS}'
-    )
+    found = ''
+    if unused:
+      found = f' (subfolders: {", ".join(unused[:8])}{", ..." if len(unused) > 8 else ""})'
+    elif images := matching.list_images(root).images:
+      found = f' ({len(images)} images lie in the folder itself)'
+    raise InputError(f'{root}: no images with labels are found here{found}; expected {LAYOUTS}')
   if folders and unused:
     remarks.append(Problem('passed over', root, f'subfolders not used: {", ".join(unused)}'))
   pairs, problems = [], []

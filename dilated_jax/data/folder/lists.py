@@ -1,6 +1,5 @@
 """List files: train.txt, val.txt and test.txt say which images belong to which split."""
 
-import codecs
 import collections
 from collections.abc import Mapping, Sequence
 import pathlib
@@ -11,13 +10,14 @@ from dilated_jax.data.folder import names
 from dilated_jax.data.folder.names import SPLITS
 from dilated_jax.data.folder.pairing import Pair, Pairing, Problem
 from dilated_jax.errors import InputError
+from dilated_jax.files import decode_text
 from dilated_jax.images import matching, similar_names
 
 _LIST_SUFFIXES = ('.txt', '.lst', '.list', '.csv')
 # Subfolders of lists, in the order in which they are searched; the second one is VOC's.
 _LIST_FOLDERS = ('', 'ImageSets/Segmentation', 'ImageSets', 'splits', 'lists')
 # Problems of matching by name that lists don't solve.
-_STILL_PROBLEMS = ('duplicate name', 'unreadable folder')
+_STILL_PROBLEMS = ('duplicate name', 'unreadable folder', 'broken link')
 _NEAREST = 20  # Missing files whose nearest name is searched.
 # Heads of columns, in the first line of a table.
 _HEADS = re.compile(
@@ -138,7 +138,13 @@ def _read_lists(files) -> list[tuple[str, ...]]:
   """Reads one or two fields a line: from one list, or from two lists line by line."""
   contents = []
   for path in files:
-    lines = [line.strip() for line in _decode(path).splitlines()]
+    try:
+      text = decode_text(path.read_bytes())
+    except UnicodeError:
+      raise InputError(
+        f'{path}: is not text; a list has one name or "image label" on each line'
+      ) from None
+    lines = [line.strip() for line in text.splitlines()]
     contents.append([line for line in lines if line and not line.startswith('#')])
     if not contents[-1]:
       raise InputError(f'{path}: this list is empty; write one name on each line, or remove it')
@@ -156,26 +162,6 @@ def _read_lists(files) -> list[tuple[str, ...]]:
   ):
     del rows[0]
   return rows
-
-
-def _decode(path) -> str:
-  """Reads a text in UTF-8, in UTF-16 as PowerShell writes it, or in the code page of Windows."""
-  content = path.read_bytes()
-  encodings = ['utf-8-sig', 'cp1252']
-  if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-    encodings = ['utf-32']
-  elif content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-    encodings = ['utf-16']
-  elif b'\0' in content[:200]:  # Every second byte of English text, if there is no mark.
-    encodings = ['utf-16-be' if content[:1] == b'\0' else 'utf-16-le']
-  for encoding in encodings:
-    try:
-      text = content.decode(encoding)
-    except UnicodeDecodeError:
-      continue
-    if all(character.isprintable() or character.isspace() for character in text):
-      return text
-  raise InputError(f'{path}: is not text; a list has one name or "image label" on each line')
 
 
 def _unquote(text: str) -> str:

@@ -17,7 +17,7 @@ from dilated_jax.images import matching, similar_names
 
 PROBLEMS = (
   'no label', 'no image', 'duplicate name', 'listed but missing', 'in two splits', 'in no split',
-  'no train split', 'unreadable folder',
+  'no train split', 'unreadable folder', 'broken link',
 )  # fmt: skip
 # What is good to know, but no problem.
 REMARKS = ('passed over', 'similar names', 'no splits')
@@ -111,8 +111,9 @@ def match_files(image_folder, label_folder) -> tuple[list[Pair], list[Problem], 
     name = short if shared and short not in names_so_far else image_key
     names_so_far.add(name)
     pairs.append(Pair(name, image, label, split or other))
-  problems += _without_partner('label', images, labels, [label for _, label in matches.pairs])
-  problems += _without_partner('image', labels, images, [image for image, _ in matches.pairs])
+  matched = [image for image, _ in matches.pairs], [label for _, label in matches.pairs]
+  problems += _without_partner('label', images, labels, matched[1], label_folder)
+  problems += _without_partner('image', labels, images, matched[0], image_folder)
   return pairs, problems, remarks
 
 
@@ -122,12 +123,15 @@ def _list(folder, other) -> tuple[list[pathlib.Path], list[Problem], list[Proble
   images = [path for path in found.images if other not in path.parents]
   others = matching.describe_others([path for path in found.others if other not in path.parents])
   if not images:
-    what = others or f'no file ends like {", ".join(matching.SUFFIXES)}'
     unread = ''.join(f'; {path}: {reason}' for path, reason in found.unread[:3])
-    raise InputError(f'{folder}: no images in this folder ({what}{unread})')
+    endings = ', '.join(matching.SUFFIXES)
+    only = f', only {others}' if others else ''
+    raise InputError(f'{folder}: no images in this folder ({endings}){only}{unread}')
   problems, remarks = [], []
   for path, reason in found.unread:
-    if 'read' in reason:
+    if path.suffix.lower() in matching.SUFFIXES:
+      problems.append(Problem('broken link', path, reason))
+    elif 'read' in reason:
       problems.append(Problem('unreadable folder', path, reason))
     else:
       remarks.append(Problem('passed over', path, reason))
@@ -142,12 +146,15 @@ def _list(folder, other) -> tuple[list[pathlib.Path], list[Problem], list[Proble
   return images, problems, remarks
 
 
-def _without_partner(what, files, others, matched) -> list[Problem]:
+def _without_partner(what, files, others, matched, folder) -> list[Problem]:
   """Returns a problem for each file, the first of which name the nearest file of the others."""
   problems = []
+  unknown = {path.stem: path for path in matching.list_images(folder).others} if files else {}
   for index, (key, path) in enumerate(files.items()):
     detail = f'{path.name} has no {what}'
-    if index < _NEAREST:
+    if path.stem in unknown:
+      detail += f', but {unknown[path.stem].name} is there, whose ending is not read'
+    elif index < _NEAREST:
       free = similar_names.nearest(key, others)
       taken = None if free else similar_names.nearest(key, matched)
       if free or taken:

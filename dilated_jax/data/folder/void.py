@@ -122,7 +122,10 @@ def _void_problem(labels, counts) -> str | None:
   values = [label.counts.keys() & counts.keys() for label in labels.values()]
   if all(len(each) < 3 for each in values if IGNORE in each):
     with_255 = sum(IGNORE in each for each in values)
-    return f'{with_255} of {len(values)} labels have 255, and none of these two other values'
+    return (
+      f'{with_255} of {len(values)} labels have 255 in place of another class, as if masks of 0 '
+      'and 255 were among masks of 0 and 1, which must be stored alike'
+    )
   return None
 
 

@@ -37,7 +37,7 @@ def save(content, path, **options):
   return path
 
 
-def draw(root, train=45, val=15):
+def draw(root, train=52, val=15):
   """A clean data set of drawn scenes."""
   pairs = [Pair(root, 'train', f'a{i:03}x', *scenes.draw(i)) for i in range(train)]
   return pairs + [Pair(root, 'val', f'b{i:03}x', *scenes.draw(1000 + i)) for i in range(val)]
@@ -128,6 +128,52 @@ def two_of_one_name(pair):
 def jpeg_label(pair):
   pair.label.unlink()
   return [('lossy label', save(pair.ids, pair.label.with_suffix('.jpg')))]
+
+
+def lossy_webp_label(pair):
+  pair.label.unlink()
+  return [('lossy label', save(pair.ids, pair.label.with_suffix('.webp'), quality=80))]
+
+
+def animated_label(pair):
+  frames = [Image.fromarray(pair.ids[::-1])]
+  save(pair.ids, pair.label, save_all=True, append_images=frames)
+  return [('several frames in a label', pair.label)]
+
+
+def animated_picture(pair):
+  frames = [Image.fromarray(pair.picture[::-1])]
+  pair.repaint(pair.picture, save_all=True, append_images=frames)
+  return [('several frames', pair.image)]
+
+
+def half_turn_of_the_label_alone(pair):
+  exif = Image.Exif()
+  exif[0x0112] = 3
+  save(pair.ids, pair.label, exif=exif)
+  return [('rotation mismatch', pair.label)]
+
+
+def quarter_turn_of_the_label_alone(pair):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  save(pair.ids, pair.label, exif=exif)
+  return [('rotation mismatch', pair.label)]
+
+
+def both_turned_alike(pair):
+  """No fault: a viewer shows both alike."""
+  exif = Image.Exif()
+  exif[0x0112] = 3
+  pair.repaint(pair.picture, '.jpg', exif=exif, quality=95)
+  save(pair.ids, pair.label, exif=exif)
+  return []
+
+
+def broken_link(pair):
+  pair.label.unlink()
+  pair.label.symlink_to(pair.label.with_name('gone.png'))
+  return [('broken link', pair.label), ('no label', pair.image)]
 
 
 def label_that_was_a_jpeg(pair):
@@ -282,7 +328,9 @@ def mirrored_copy(pair, other):
 
 ALONE = (
   truncated_picture, empty_file, no_picture_at_all, truncated_label, flipped_bits, label_missing,
-  picture_missing, two_of_one_name, jpeg_label, label_that_was_a_jpeg, smoothly_resized_label,
+  picture_missing, two_of_one_name, jpeg_label, lossy_webp_label, animated_label, animated_picture,
+  half_turn_of_the_label_alone, quarter_turn_of_the_label_alone, both_turned_alike, broken_link,
+  label_that_was_a_jpeg, smoothly_resized_label,
   sixteen_bit_label, label_of_large_numbers, transparent_label, color_mask,
   ids_in_three_channels, label_of_another_size, quarter_turn_by_exif, half_turn_by_exif,
   illegal_value, nothing_labeled, little_labeled, one_class, blank_picture, transparent_picture,

@@ -39,7 +39,7 @@ def test_planted_faults_in_scenes(tmp_path):
   text = audit.format_table(report)
   assert 'INVALID' in text and 'unreadable image (3): get the file again' in text
   content = json.loads(json.dumps(audit.to_json(report), allow_nan=False))
-  assert not content['valid'] and content['splits'] == {'train': 43, 'val': 15}
+  assert not content['valid'] and content['splits'] == {'train': 49, 'val': 15}
   assert {entry['kind'] for entry in content['findings']} == kinds(report).keys()
   for entry in content['findings']:
     assert entry['severity'] in findings.SEVERITIES and entry['advice'] and entry['issues']

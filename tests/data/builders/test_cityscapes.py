@@ -99,6 +99,19 @@ def test_pixels_come_back_exactly(tmp_path, data_dir, packed, caplog):
   assert set(example) == {'image', 'label', 'name'}
 
 
+def test_splits_that_are_links(tmp_path, data_dir):
+  files = official()
+  raw_files.unpack(tmp_path / 'raw', files)
+  for folder in ('leftImg8bit', 'gtFine'):
+    (tmp_path / 'linked' / folder).mkdir(parents=True)
+    for split in FRAMES:
+      if (tmp_path / 'raw' / folder / split).exists():
+        (tmp_path / 'linked' / folder / split).symlink_to(tmp_path / 'raw' / folder / split)
+  data.prepare('cityscapes', data_dir, tmp_path / 'linked')
+  for split, frames in FRAMES.items():
+    assert len(data.load('cityscapes', split, data_dir)) == len(frames)
+
+
 def test_pictures_keep_their_bytes(tmp_path, data_dir):
   files = official()
   write(tmp_path / 'raw', files, True)

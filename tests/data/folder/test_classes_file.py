@@ -69,6 +69,14 @@ def test_classes_json_that_is_wrong(tmp_path, text, words):
   refused(tmp_path, rf'classes\.json: .*({words})')
 
 
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-16-le', 'cp1252'])
+def test_classes_json_from_other_platforms(tmp_path, encoding):
+  make(tmp_path)
+  text = '{"names": ["Straße", "Auto",\r\n "Café"]}'
+  (tmp_path / 'classes.json').write_bytes(text.encode(encoding))
+  assert data.classes('folder', tmp_path).names == ('Straße', 'Auto', 'Café')
+
+
 JSON = st.recursive(
   st.none() | st.booleans() | st.integers(-300, 300) | st.floats() | st.text(max_size=5),
   lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),

@@ -108,13 +108,13 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path):
   make(tmp_path, 'ab', images='images/monday', masks='labels/monday')
   for name in ('a.heic', 'b.heic', 'notes.txt', '.DS_Store', 'Thumbs.db'):
     (tmp_path / 'images' / name).write_text('')
-  (tmp_path / 'images' / 'gone.png').symlink_to(tmp_path / 'nowhere')
+  (tmp_path / 'images' / 'gone').symlink_to(tmp_path / 'nowhere')
   (tmp_path / 'masks_old').mkdir()
   (tmp_path / 'trainval.txt').write_text('a')
   save(picture(), tmp_path / 'images' / 'monday' / 'alone.png')
   notes = counted(tmp_path)[1]
   for words in (
-    '3 files that end like no image (.heic 2, .txt 1)', 'gone.png: passed over: a link to nothing',
+    '3 files with other endings (.heic 2, .txt 1)', 'gone: passed over: a link to nothing',
     'subfolders whose names are no splits (train, val, test): monday', 'not used: masks_old',
     'not read as lists, as their names are no splits: trainval.txt', 'not used: alone.png',
   ):  # fmt: skip
@@ -144,3 +144,20 @@ def test_an_image_and_its_label_in_different_splits(tmp_path):
   make(tmp_path, 'abc', images='images/train', masks='labels/train')
   make(tmp_path, 'd', images='images/train', masks='labels/val')
   refused(tmp_path, 'd.png is in train and its label d.png in val')
+
+
+def test_images_without_the_ending_of_one(tmp_path):
+  make(tmp_path, 'abc')
+  (tmp_path / 'images' / 'b.png').rename(tmp_path / 'images' / 'b.heic')
+  refused(tmp_path, r'b\.png has no image, but b\.heic is there, whose ending is not read')
+  make(tmp_path / 'none', 'ab')
+  for path in (tmp_path / 'none' / 'labels').iterdir():
+    path.rename(path.with_suffix('.npy'))
+  refused(tmp_path / 'none', r'labels: no images in this folder .*, only 2 files .*\(\.npy 2\)')
+
+
+def test_links_to_images_that_are_gone(tmp_path):
+  make(tmp_path, 'abc')
+  (tmp_path / 'labels' / 'b.png').unlink()
+  (tmp_path / 'labels' / 'b.png').symlink_to(tmp_path / 'gone.png')
+  refused(tmp_path, r'labels/b\.png: a link to nothing')
