@@ -266,7 +266,26 @@ def start_from(folders, spec, variables, stages):
         f'{", ".join(untrained)} would start afresh (the log says why): train it first, '
         f'--stage={part},{",".join(stages)}'
       )
+  if STAGES[stages[0]].frozen:
+    warn_of_other_places(folders, spec)
   return variables
+
+
+def warn_of_other_places(folders, spec: models.ModelSpec) -> None:
+  """Warns where a frozen network was trained for other pixels of its cells than a stage is."""
+  resolutions = {'corner': 'grid', 'deconvolution': 'full'}
+  for folder in folders:
+    found = models.load_spec(folder).upsampling
+    if found != spec.upsampling and {found, spec.upsampling} <= resolutions.keys():
+      logging.warning(
+        '%s was trained with --loss_resolution=%s: with %s, its scores meet labels %g pixels away '
+        'from those that they were trained for; give --loss_resolution=%s',
+        folder,
+        resolutions[found],
+        resolutions[spec.upsampling],
+        (spec.create().stride - 1) / 2,
+        resolutions[found],
+      )
 
 
 def stage_configs(values) -> list[StageConfig]:

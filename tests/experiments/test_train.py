@@ -86,6 +86,21 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   assert 'num_steps is 9 and was 2' in line and 'threads' not in line
 
 
+def test_scores_that_were_trained_for_other_pixels(tmp_path, caplog):
+  classes = data.classes('scenes')
+  spec = ModelSpec(
+    'dilation8', {'stride': 4}, classes.names, classes.palette, classes.mean,
+    upsampling='deconvolution',
+  )  # fmt: skip
+  (tmp_path / 'model.json').write_text(json.dumps(spec.to_json()))
+  train.warn_of_other_places([tmp_path], spec)
+  assert not caplog.messages
+  train.warn_of_other_places([tmp_path], dataclasses.replace(spec, upsampling='corner'))
+  (message,) = caplog.messages
+  assert f'{tmp_path} was trained with --loss_resolution=full: with grid' in message
+  assert '1.5 pixels away' in message
+
+
 def values_of(**settings):
   """Flags of their own, set as a command line would."""
   values = flags.FlagValues()
