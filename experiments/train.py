@@ -100,7 +100,7 @@ def main(values=flags.FLAGS):
   found = data.describe_folder(values.dataset, **load)
   network = models.create(values.model, classes.num_classes, **options)  # Wrong options end here.
   upsampling = models.upsampling.of_training(network, values.loss_resolution)
-  if options.get('crf') == 'rnn' and upsampling == 'deconvolution':
+  if options.get('crf') == 'rnn' and upsampling != 'corner':
     options['crf_rnn_upsampling'] = upsampling
   settings = run_settings(values)
   if found:
@@ -135,6 +135,7 @@ def main(values=flags.FLAGS):
     upsampling=upsampling,
     dataset=values.dataset,
   )
+  tell_other_upsampling(spec, folders)
   variables = training.loop.init_variables(spec.create(), values.seed)
   variables = start_from(folders, spec, variables, values.stage)
   logging.info(
@@ -223,6 +224,19 @@ def mean_of(values, usual, folders) -> tuple[float, ...]:
   if others:
     logging.warning('mean %s, but weights of --init were trained with %s', mean, *others)
   return mean
+
+
+def tell_other_upsampling(spec, folders) -> None:
+  """Logs where cells of weights to start from lie elsewhere: torchvision's, half a cell away."""
+  for folder, other in zip(folders, map(models.load_spec, folders), strict=True):
+    lies, lay = (
+      models.upsampling.cell_offset(one.create(), one.upsampling) for one in (spec, other)
+    )
+    if other.model == spec.model and not other.untrained and lies != lay:
+      logging.warning(
+        '%s: trained with upsampling %s, cell 0 at pixel %g; this run has %s, cell 0 at pixel %g',
+        folder, other.upsampling, lay, spec.upsampling, lies,
+      )  # fmt: skip
 
 
 def rgb(text: str) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ class CrfRnnModel(nn.Module):
     network: from `models.create`.
     grid: 'cells' refines the network's own logits, by the exact sum; 'pixels' upsamples them first
       and filters on the lattice, as the original: the logits are then full size.
-    upsampling: for 'pixels', the way the network was trained for: 'corner' or 'deconvolution'.
+    upsampling: for 'pixels', the way the network was trained for, see `upsampling.of_training`.
     iterations: of the mean field in training.
     test_iterations: otherwise.
     bilateral: standard deviations of the appearance kernel, in pixels and in color.
@@ -31,7 +31,7 @@ class CrfRnnModel(nn.Module):
 
   network: SegmentationModel
   grid: Literal['cells', 'pixels']
-  upsampling: Literal['corner', 'deconvolution']
+  upsampling: Literal['corner', 'corner_logits', 'deconvolution']
   iterations: int
   test_iterations: int
   bilateral: tuple[float, float]

@@ -28,7 +28,7 @@ class CrfRnnOptions(Options):
     'cells', 'Where the CRF-RNN works: on the network grid, or on pixels.'
   )
   # No flag: the network has to be upsampled as it was trained, which its command knows.
-  crf_rnn_upsampling: Literal['corner', 'deconvolution'] = option(
+  crf_rnn_upsampling: Literal['corner', 'corner_logits', 'deconvolution'] = option(
     'corner', 'How logits are upsampled for a CRF-RNN on pixels.', flag=False
   )
   crf_rnn_bandwidths: tuple[float, float] = option(

@@ -291,6 +291,21 @@ def test_the_mean_that_is_subtracted(tmp_path, caplog):
       found(mean=wrong.split(','))
 
 
+def test_weights_whose_cells_lie_elsewhere(tmp_path, caplog):
+  """torchvision's networks are upsampled by half cells, this project's from where the cells lie."""
+  options = {'blocks': [1, 1, 1, 1], 'width': 1 / 32}
+  colors = ((0, 0, 0),) * 2
+  own = ModelSpec('fcn_resnet', options, ('a', 'b'), colors, (0, 0, 0), upsampling='corner_logits')
+  for method in ('deconvolution', 'corner_logits'):
+    spec = dataclasses.replace(own, upsampling=method)
+    weights_folder.save_weights(tmp_path / method, spec, zeros(spec.create(), 0))
+  caplog.clear()
+  train.tell_other_upsampling(own, [tmp_path / 'corner_logits'])
+  assert not caplog.messages
+  train.tell_other_upsampling(own, [tmp_path / 'deconvolution'])
+  assert 'upsampling deconvolution, cell 0 at pixel 3.5; this run has corner_logits' in caplog.text
+
+
 def folder_of(root, classes, count=4):
   """Images and labels of one's own."""
   rng = np.random.default_rng(0)
