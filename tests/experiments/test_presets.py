@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dilated_jax import models
+from dilated_jax.images import preprocessing
 from dilated_jax.nn import costs
 from experiments import flag_files, networks, presets, train
 from tests import calling
@@ -137,6 +138,22 @@ def test_effective_rates_of_the_crf_rnn():
     assert rates == pytest.approx([1.9e-2, 1.9e-3, 1.9e-6], rel=0.02)
   model = models.create(values.model, 21, **networks.options(values))
   assert (model.iterations, model.test_iterations) == (5, 10)
+
+
+def test_camvid_is_scored_at_the_papers_size():
+  """Appendix A.1: 640 x 480; the stills have 960 x 720."""
+  values = parsed(FOLDER / 'paper/camvid.flags', workdir='run')
+  assert values.score_size == 'network'
+  assert preprocessing.scaled_size((720, 960), values.image_scale) == (480, 640)
+  recipe = FOLDER / 'compare/camvid_gpu'
+  assert '--score_size=network' in (recipe / 'common.flags').read_text().split()
+  assert '--score_size=network' in (recipe / 'evaluate.flags').read_text().split()
+
+
+def test_the_mean_of_camvid_is_the_authors():
+  """That of datasets/camvid.json, which is BGR."""
+  values = parsed(FOLDER / 'paper/camvid.flags', workdir='run')
+  assert [float(text) for text in values.mean] == [105.41212523, 108.77808759, 110.70313206]
 
 
 def test_the_rate_drops_with_coco():
