@@ -113,9 +113,12 @@ class LabelSpec:
       row, column = np.argwhere(unknown)[0].tolist()
       color = tuple(mask[row, column].tolist())
       if unknown.mean() > self.unknown_color_tolerance:
+        advice = 'save color masks without smoothing, or store class ids'
+        if len(set(color)) == 1:  # Gray, as programs write ids that have no gray format, too.
+          advice += '; of ids in three equal channels, store one as 8-bit gray PNG'
         raise InputError(
           f'{path}: the color {color} at row {row}, column {column} belongs to no class of '
-          f'{self.name}; save color masks without smoothing, or store class ids'
+          f'{self.name}; {advice}'
         )
       logging.warning(
         '%s: ignoring %d pixels with colors that belong to no class, such as %s',

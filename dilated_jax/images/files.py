@@ -82,6 +82,8 @@ def read_image_and_info(path) -> tuple[np.ndarray, ImageInfo]:
         )
       gray = ((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)
       return np.repeat(gray[..., None], 3, axis=-1), info
+    if rotated.mode == 'LAB':
+      raise InputError(f'{path}: has the color space LAB, which is not read; save it as RGB')
     if rotated.has_transparency_data:
       rotated = rotated.convert('RGBA')
       info = info._replace(transparent=bool(np.asarray(rotated)[..., 3].min() < 255))

@@ -84,7 +84,8 @@ def find_images(inputs) -> list[pathlib.Path]:
       problem = 'no images in this folder' if path.is_dir() else 'no image matches'
       raise InputError(f'{each}: {problem} ({", ".join(SUFFIXES)}){over and f", only {over}"}')
     if over:
-      logging.info('%s: passed over %s', each, over)
+      hint = f' ({path / "**"} takes subfolders too)' if 'subfolder' in over else ''
+      logging.info('%s: passed over %s%s', each, over, hint)
     found.update((file.absolute(), file) for file in sorted(images, key=_natural_order))
   return list(found.values())
 

@@ -152,6 +152,11 @@ def test_bad_pictures_get_one_line(save, tmp_path, monkeypatch):
   assert image_files.read_image(whole).shape == (64, 64, 3)
 
 
+def test_pictures_in_lab_are_refused(save):
+  with pytest.raises(InputError, match='has the color space LAB'):
+    image_files.read_image(save(Image.new('LAB', (4, 4)), 'a.tif'))
+
+
 def test_float_pictures_are_refused(save):
   with pytest.raises(InputError, match='8 or 16 bits'):
     image_files.read_image(save(GRAY.astype(np.float32) + 1e6, 'float.tif'))

@@ -175,9 +175,8 @@ def test_what_is_passed_over_is_said(tmp_path, caplog):
   caplog.set_level('INFO')
   touch(tmp_path, 'a.png', 'sub/b.png', 'x.heic', 'y.heic', 'z.npy', 'none/readme')
   matching.find_images(tmp_path)
-  assert caplog.messages[-1].endswith(
-    'passed over 2 subfolders (none, sub) and 3 files with other endings (.heic 2, .npy 1)'
-  )
+  over = 'passed over 2 subfolders (none, sub) and 3 files with other endings (.heic 2, .npy 1)'
+  assert over in caplog.messages[-1] and '** takes subfolders too' in caplog.messages[-1]
   with pytest.raises(
     InputError, match=r'no images in this folder .*only 1 file with other endings \(readme 1'
   ):

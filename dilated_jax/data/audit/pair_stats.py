@@ -160,7 +160,7 @@ def _check_info(info: image_files.ImageInfo, path) -> Iterator[Issue]:
     yield Issue('several frames', path, f'{info.frames} frames or pages')
   if info.bits == 16:
     yield Issue('16-bit image', path, f'mode {info.mode}')
-  if info.mode in ('CMYK', 'LAB'):
+  if info.mode == 'CMYK':
     yield Issue('print color space', path, f'mode {info.mode}')
 
 

@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Mapping, Sequence
+import contextlib
 import pathlib
 import re
 import unicodedata
@@ -40,7 +41,7 @@ def find_lists(root) -> tuple[dict[str, tuple[pathlib.Path, ...]], list[Problem]
     for path in files:
       if path.suffix.lower() in _LIST_SUFFIXES and path.is_file() and path.name[0] != '.':
         split, kind = names.parse(path.stem)
-        if split:
+        if split and (path.suffix.lower() != '.csv' or _is_table_of_files(path)):
           found.setdefault(split, {}).setdefault(kind, path)
         else:
           others.append(path.relative_to(root).as_posix())
@@ -53,7 +54,8 @@ def find_lists(root) -> tuple[dict[str, tuple[pathlib.Path, ...]], list[Problem]
       break
   remarks = []
   if others:
-    detail = f'not read as lists, as their names are no splits: {", ".join(others[:5])}'
+    more = ', ...' if len(others) > 5 else ''
+    detail = f'not read as lists of a split: {", ".join(others[:5])}{more}'
     remarks.append(Problem('passed over', root, detail))
   return {split: lists[split] for split in SPLITS if split in lists}, remarks
 
@@ -157,11 +159,21 @@ def _read_lists(files) -> list[tuple[str, ...]]:
       )
     return [(_unquote(image), _unquote(label)) for image, label in zip(images, labels)]
   rows = [_split_line(line) for line in contents[0]]
-  if files[0].suffix.lower() == '.csv' and all(
-    _HEADS.fullmatch(head) for head in re.split(r'[,;\t]\s*', contents[0][0].lower())
-  ):
+  if files[0].suffix.lower() == '.csv' and _is_head(contents[0][0]):
     del rows[0]
   return rows
+
+
+def _is_table_of_files(path) -> bool:
+  """Whether the first line of a .csv names columns of files, or is an image file itself."""
+  with contextlib.suppress(UnicodeError):
+    line = next(iter(decode_text(path.read_bytes()).splitlines()), '')
+    return _is_head(line) or pathlib.PurePosixPath(_split_line(line)[0]).suffix != ''
+  return False
+
+
+def _is_head(line: str) -> bool:
+  return all(_HEADS.fullmatch(head.strip(' "')) for head in re.split(r'[,;\t]', line.lower()))
 
 
 def _unquote(text: str) -> str:

@@ -36,7 +36,7 @@ def is_void(labels: Mapping[str, LabelStats], ignored: tuple[int, ...] = ()) -> 
     a tenth of its pixels
   - no image has it together with two others    an error: masks of 0 and 1, and of 0 and 255
   at least four, all small: 0, 1, 9, 15         void, as if dense: some classes of many
-  fewer, all small: 0, 15                       an error: void, or gray made from colors
+  fewer, all small: 0, 15; or 1                 an error: void, or gray made from colors
   far apart: 0, 76, 150                         a class, as of colors that became gray
   - some of them rare and close to others, or   an error: strays, as after JPEG
     nowhere 2x2 pixels
@@ -59,11 +59,11 @@ def is_void(labels: Mapping[str, LabelStats], ignored: tuple[int, ...] = ()) -> 
   if not others or _palette_says_void(labels):
     return True
   strays = _strays(labels, counts)
-  steps = np.diff([*others, IGNORE])
+  steps, is_small = np.diff([*others, IGNORE]), others[-1] < SMALL_ID
   if not strays and steps.max() - steps.min() <= 1 and steps.min() >= 2:
-    return False
-  is_small = others[-1] < SMALL_ID
-  if 2 * len(others) >= others[-1] + 1 or (is_small and len(others) >= MIN_SMALL):
+    if others == [0] or not is_small:
+      return False
+  elif 2 * len(others) >= others[-1] + 1 or (is_small and len(others) >= MIN_SMALL):
     if problem := _void_problem(labels, counts):
       raise _ambiguous(labels, counts, problem, strays)
     return True

@@ -116,7 +116,7 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path):
   for words in (
     '3 files with other endings (.heic 2, .txt 1)', 'gone: passed over: a link to nothing',
     'subfolders whose names are no splits (train, val, test): monday', 'not used: masks_old',
-    'not read as lists, as their names are no splits: trainval.txt', 'not used: alone.png',
+    'not read as lists of a split: trainval.txt', 'not used: alone.png',
   ):  # fmt: skip
     assert words in notes, notes
   assert 'DS_Store' not in notes and 'Thumbs' not in notes

@@ -125,3 +125,10 @@ def test_the_nearest_name_is_shown(tmp_path):
   refused(tmp_path, r'frame-0O2 does not exist \(nearest: frame_002\.png\)')
   (tmp_path / 'train.txt').write_text('images/frame_001.png labels/frame_l.png\n')
   refused(tmp_path, r'labels/frame_l.png does not exist \(nearest: frame_00[12].png\)')
+
+
+def test_tables_of_something_else_are_no_lists(tmp_path):
+  make(tmp_path)
+  (tmp_path / 'train.csv').write_text('id,rle_mask\na,1 3 10 5\n')
+  found = folder.scan(tmp_path)
+  assert 'not read as lists of a split: train.csv' in ' '.join(found.notes)

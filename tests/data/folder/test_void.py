@@ -67,6 +67,7 @@ VOC = label(v1=160, v255=64)
     ([label(v7=300, v8=96, v11=96)] * 6, (0, 7, 8, 11)),
     ([label(v15=96, v255=32)] * 6, None),  # Of VOC, or blue and white as gray?
     ([label(v29=96, v255=96)] * 6, None),
+    ([label(v1=384, v255=384)] * 6, None),  # No 0: two classes, or one and void.
     ([label(v1=200, v255=384)] * 6, None),  # Half of the pixels, or more.
     ([label(v1=100, v255=600)] * 6, None),
     ([OBJECT] * 5 + [label(v1=1, v255=160)], None),  # A few stray pixels.
