@@ -40,6 +40,7 @@ def option(
   below: float | None = None,
   flag: str | bool = True,
   size: bool = False,
+  path: bool = False,
   per_stage: bool = False,
   may_change: bool = False,
 ) -> Any:
@@ -55,6 +56,7 @@ def option(
     below: a bound that no value reaches.
     flag: the name of its flag where that is another than the field's; False: it has none.
     size: whether it is a height and a width, written HxW.
+    path: whether it is the path of a file or folder.
     per_stage: whether each stage of training can have a value of its own.
     may_change: whether a run of training can be continued with another value.
 
@@ -63,7 +65,7 @@ def option(
   """
   metadata = dict(
     help=help, choices=tuple(choices), low=low, high=high, above=above, below=below,
-    flag=flag, size=size, per_stage=per_stage, may_change=may_change,
+    flag=flag, size=size, path=path, per_stage=per_stage, may_change=may_change,
   )  # fmt: skip
   return dataclasses.field(default=default, metadata=metadata)
 
@@ -92,6 +94,7 @@ class Option:
   below: float | None
   flag: str | bool
   size: bool
+  path: bool
   per_stage: bool
   may_change: bool
 

@@ -23,23 +23,25 @@ from dilated_jax.data import audit, folder
 from dilated_jax.errors import InputError
 from dilated_jax.images import files as image_files
 
-from . import cli
+from . import cli, path_flags
 
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
-  flags.DEFINE_string('images', None, 'Folder of pictures.', **into)
-  flags.DEFINE_string('labels', None, 'Folder of label pictures of the same names.', **into)
+  path_flags.define('images', None, 'Folder of pictures.', **into)
+  path_flags.define('labels', None, 'Folder of label pictures of the same names.', **into)
   flags.DEFINE_enum('dataset', None, data.NAMES, 'Whose classes the labels have.', **into)
   flags.DEFINE_integer(
     'num_classes', None, 'Number of classes; labels hold 0 to that less 1, and 255.', **into
   )
-  flags.DEFINE_string(
+  path_flags.define(
     'data_dir', None,
     'Folder of prepared data sets, or for --dataset=folder that of your own.', **into,
   )  # fmt: skip
-  flags.DEFINE_list('split_files', None, 'Lists of pictures, each named after its split.', **into)
-  flags.DEFINE_string('output', None, 'Folder for audit.json and audit.png.', **into)
+  path_flags.define_list(
+    'split_files', None, 'Lists of pictures, each named after its split.', **into
+  )
+  path_flags.define('output', None, 'Folder for audit.json and audit.png.', **into)
   flags.DEFINE_integer('threads', 4, 'That read pictures.', lower_bound=1, **into)
 
 
@@ -100,7 +102,7 @@ def expected(values) -> dict:
   if values.num_classes is not None:
     return {'classes': audit.numbered_classes(values.num_classes)}
   if values.dataset == 'folder':
-    root = pathlib.Path(values.data_dir or values.images).expanduser()
+    root = pathlib.Path(values.data_dir or values.images)
     return {'stated': folder.read_classes_file(root / folder.CLASSES_FILE), 'root': root}
   return {'classes': data.classes(values.dataset)} if values.dataset else {}
 

@@ -25,17 +25,17 @@ from absl import flags
 
 from dilated_jax import data, files
 
-from . import about, cli
+from . import about, cli, path_flags
 
 SUITES = ('conv', 'pool', 'context', 'train', 'crf', 'crf_rnn', 'gpu', 'input')
 
 
 def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum('suite', 'conv', SUITES, 'What is measured.', flag_values=values)
-  flags.DEFINE_string('output', None, 'JSON file for the figures.', flag_values=values)
+  path_flags.define('output', None, 'JSON file for the figures.', flag_values=values)
   flags.DEFINE_integer('repeats', 7, 'Runs of each.', lower_bound=1, flag_values=values)
   flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Of suite input.', flag_values=values)
-  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', flag_values=values)
+  path_flags.define('data_dir', None, 'Folder of prepared data sets.', flag_values=values)
 
 
 def main(values=flags.FLAGS):

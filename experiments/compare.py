@@ -29,7 +29,7 @@ from dilated_jax.files import write_atomic
 from dilated_jax.images.files import encode_png
 from dilated_jax.nn import costs, geometry
 
-from . import cli, comparison_images, comparison_records, comparison_tables, flag_files
+from . import cli, comparison_images, comparison_records, comparison_tables, flag_files, path_flags
 from .commands import run
 
 CONTEXTS = ('none', 'basic', 'large')
@@ -38,17 +38,15 @@ CRFS = ('none', 'dense', 'rnn')
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
-  flags.DEFINE_string(
-    'recipe', None, 'Folder of flag files, or preset:NAME.', required=True, **into
-  )
-  flags.DEFINE_string('workdir', None, 'Folder of all results.', required=True, **into)
+  path_flags.define('recipe', None, 'Folder of flag files, or preset:NAME.', required=True, **into)
+  path_flags.define('workdir', None, 'Folder of all results.', required=True, **into)
   flags.DEFINE_list('models', ['front_end'], 'Networks that have a file in the recipe.', **into)
   flags.DEFINE_list('contexts', list(CONTEXTS), f'Which of {", ".join(CONTEXTS)}.', **into)
   flags.DEFINE_list('crfs', list(CRFS), f'Which of {", ".join(CRFS)}.', **into)
   flags.DEFINE_list('seeds', ['0'], 'Seeds; figures are means over them.', **into)
   flags.DEFINE_string('split', 'test', 'Split to report.', **into)
-  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **into)
-  flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
+  path_flags.define('data_dir', None, 'Folder of prepared data sets.', **into)
+  path_flags.define('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
   flags.DEFINE_integer('num_images', 4, 'Rows of grid.png.', lower_bound=1, **into)
 
 
@@ -64,9 +62,15 @@ def main(values=flags.FLAGS):
   seeds = [cli.parsed('seeds', text, int) for text in values.seeds]
   needed = {*values.models, *values.contexts, *values.crfs} - {'none', 'dense'}
   needed |= {'tune'} if 'dense' in values.crfs else set()
+  if not recipe.is_dir():
+    raise InputError(f'--recipe={values.recipe}: is a file; name the folder that it lies in')
   for name in ('common', *sorted(needed)):
     if not (recipe / f'{name}.flags').is_file():
-      raise InputError(f'{recipe}: has no {name}.flags; see dilated-jax compare --help')
+      there = ', '.join(sorted(path.stem for path in recipe.glob('*.flags')))
+      raise InputError(
+        f'{recipe}: has no {name}.flags; {f"it has {there}" if there else "it is no recipe"}; see '
+        'dilated-jax compare --help'
+      )
   cells = []
   for model in values.models:
     for context in values.contexts:

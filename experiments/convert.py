@@ -25,14 +25,14 @@ from absl import flags
 from dilated_jax import data, models, nn, weights
 from dilated_jax.errors import InputError
 
-from . import cli
+from . import cli, path_flags
 
 
 def define_flags(values=flags.FLAGS):
   string = {'flag_values': values}
-  flags.DEFINE_string('source', None, 'File of weights.', required=True, **string)
-  flags.DEFINE_string('output', None, 'Weights folder to write.', required=True, **string)
-  flags.DEFINE_string(
+  path_flags.define('source', None, 'File of weights.', required=True, **string)
+  path_flags.define('output', None, 'Weights folder to write.', required=True, **string)
+  path_flags.define(
     'attach_crf_to', None, 'Weights folder of a network: puts the CRF-RNN of the file '
     '(a .caffemodel) behind it.', **string,
   )  # fmt: skip
@@ -41,9 +41,7 @@ def define_flags(values=flags.FLAGS):
     'Data set whose classes the network tells apart; as published if not given. A VGG gets an '
     'untrained layer for them.', **string,
   )  # fmt: skip
-  flags.DEFINE_string(
-    'data_dir', None, 'Your own images and labels, for --dataset=folder.', **string
-  )
+  path_flags.define('data_dir', None, 'Your own images and labels, for --dataset=folder.', **string)
   flags.DEFINE_enum(
     'fc', 'auto', ['auto', 'random'],
     'random: start fc6 and fc7 of a VGG afresh, for files without them.', **string,
@@ -59,14 +57,14 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  output = pathlib.Path(values.output).expanduser()
+  output = pathlib.Path(values.output)
   models.weights_folder.check_weights_folder(output)
   if values.attach_crf_to:
     for name in ('dataset', 'data_dir', 'mean', 'normalization', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --attach_crf_to the network is as it was')
     segmenter = models.weights_folder.load_weights(values.attach_crf_to)
-    source = pathlib.Path(values.source).expanduser()
+    source = pathlib.Path(values.source)
     _, variables, spec = weights.crf_rnn.attach_crf_rnn(segmenter, source)
     models.weights_folder.save_weights(output, spec, variables)
     size = len(spec.classes)
@@ -76,7 +74,7 @@ def main(values=flags.FLAGS):
   if values.data_dir and values.dataset != 'folder':
     raise InputError('--data_dir is for --dataset=folder')
   result = weights.convert.convert(
-    pathlib.Path(values.source).expanduser(),
+    pathlib.Path(values.source),
     fc=values.fc,
     dataset=values.dataset,
     data_dir=values.data_dir,

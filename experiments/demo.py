@@ -20,7 +20,7 @@ from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
 from dilated_jax.nn import geometry
 
-from . import cli
+from . import cli, path_flags
 from .commands import run
 from .tables import markdown, percent
 
@@ -48,7 +48,7 @@ RINGS = (0, 27, 83, 160)
 
 
 def define_flags(values=flags.FLAGS):
-  flags.DEFINE_string('workdir', 'demo', 'Folder of all results.', flag_values=values)
+  path_flags.define('workdir', 'demo', 'Folder of all results.', flag_values=values)
   flags.DEFINE_integer('seed', 0, 'Of weights and order.', lower_bound=0, flag_values=values)
   flags.DEFINE_list(
     'systems', list(SYSTEMS), f'Which of {", ".join(SYSTEMS)}, in this order.', flag_values=values

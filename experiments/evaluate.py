@@ -26,21 +26,21 @@ from dilated_jax import data, evaluation, files, images, models, progress
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import label_files, metrics, protocols
 
-from . import cli, prediction_flags
+from . import cli, path_flags, prediction_flags
 
 
 def define_flags(values=flags.FLAGS):
   string = {'flag_values': values}
-  flags.DEFINE_string('weights', None, 'Weights folder to score.', **string)
+  path_flags.define('weights', None, 'Weights folder to score.', **string)
   flags.DEFINE_enum(
     'dataset', None, data.NAMES,
     'Data set; the one that the weights were trained on if not given.', **string,
   )  # fmt: skip
-  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **string)
-  flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it.', **string)
+  path_flags.define('data_dir', None, 'Folder of prepared data sets.', **string)
+  path_flags.define('manual_dir', None, 'Folder of the raw data set, to prepare it.', **string)
   flags.DEFINE_string('split', 'val', 'Split to score.', **string)
-  flags.DEFINE_string('predictions', None, 'Folder of predicted label pictures to score.', **string)
-  flags.DEFINE_string('labels', None, 'Folder of the true label pictures.', **string)
+  path_flags.define('predictions', None, 'Folder of predicted label pictures to score.', **string)
+  path_flags.define('labels', None, 'Folder of the true label pictures.', **string)
   for whose in ('predictions', 'labels'):
     flags.DEFINE_enum(
       f'{whose}_are', None, label_files.KINDS,
@@ -51,7 +51,7 @@ def define_flags(values=flags.FLAGS):
     'prediction_order', None, data.ORDERS,
     'Whose order of classes the ids in --predictions have; classes are matched by name.', **string,
   )  # fmt: skip
-  flags.DEFINE_string('output', None, 'JSON file for the scores.', **string)
+  path_flags.define('output', None, 'JSON file for the scores.', **string)
   flags.DEFINE_enum(
     'protocol', 'default', protocols.NAMES, 'Whose rules make the scores.', **string
   )

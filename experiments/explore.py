@@ -23,20 +23,20 @@ from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.nn import costs, geometry
 from dilated_jax.nn.table import input_indices
 
-from . import cli, networks
+from . import cli, networks, path_flags
 
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
   networks.define_flags(values)
   flags.DEFINE_integer('num_classes', 21, 'Classes of the network.', lower_bound=2, **into)
-  flags.DEFINE_string('weights', None, 'Weights folder whose network it is, instead.', **into)
+  path_flags.define('weights', None, 'Weights folder whose network it is, instead.', **into)
   flags.DEFINE_string(
     'input_size', None, 'Size of the input, HxW; if not given, that of the weights, or 512 pixels '
     'and the margins.', **into,
   )  # fmt: skip
   flags.DEFINE_bool('text', False, 'Print it; also done where no file is asked for.', **into)
-  flags.DEFINE_string('output', None, 'JSON file to write it to.', **into)
+  path_flags.define('output', None, 'JSON file to write it to.', **into)
 
 
 def main(values=flags.FLAGS):

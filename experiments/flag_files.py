@@ -33,9 +33,9 @@ def expand(arguments, beside='.', including=()) -> list[str]:
     if not found:
       result.append(argument)
       continue
-    if found[1] is None and not rest:
-      raise InputError('--flagfile: name a file')
-    name = rest.pop(0) if found[1] is None else found[1]
+    name = found[1] if found[1] is not None else rest.pop(0) if rest else ''
+    if not name:
+      raise InputError('--flagfile: name a file, or preset:NAME; dilated-jax presets lists those')
     path = locate('flagfile', name, beside)
     if path in including:
       raise InputError(f'--flagfile={name}: {path} includes itself')
@@ -53,10 +53,13 @@ def locate(flag: str, name: str, beside='.') -> pathlib.Path:
     beside: folder to which a path is relative.
 
   Raises:
-    InputError: there is no such preset; names the nearest one.
+    InputError: there is no such file, folder or preset; names the preset that is meant.
   """
   if not name.startswith('preset:'):
-    return (pathlib.Path(beside) / pathlib.Path(name).expanduser()).absolute()
+    path = (pathlib.Path(beside) / pathlib.Path(name).expanduser()).absolute()
+    if not path.exists():
+      raise InputError(f'--{flag}={name}: no such file or folder{_hint(name)}')
+    return path
   wanted = name.removeprefix('preset:')
   paths = presets() | recipes()
   if wanted in paths:
@@ -65,6 +68,15 @@ def locate(flag: str, name: str, beside='.') -> pathlib.Path:
   raise InputError(
     f'--{flag}={name}: there is no such preset; did you mean preset:{near}? See dilated-jax presets'
   )
+
+
+def _hint(name: str) -> str:
+  """Which preset a path that is not there may mean: installed, they lie elsewhere."""
+  stem = pathlib.PurePath(name.replace('\\', '/')).with_suffix('').as_posix()
+  meant = [preset for preset in presets() | recipes() if f'/{stem}'.endswith(f'/{preset}')]
+  if not meant:
+    return '; dilated-jax presets lists those that come with the project'
+  return f'; that of the project is preset:{max(meant, key=len)}, from any folder'
 
 
 def presets() -> dict[str, pathlib.Path]:

@@ -16,7 +16,7 @@ from absl import flags
 from dilated_jax.errors import InputError
 from dilated_jax.options import Option, Options, describe, nested
 
-from . import cli
+from . import cli, path_flags
 
 flags.disclaim_key_flags()
 
@@ -52,6 +52,8 @@ def define_flag(option: Option, values: flags.FlagValues, default: Any) -> None:
     flags.DEFINE_enum(name, default, option.choices, help, **into)
   elif option.type is bool:
     flags.DEFINE_bool(name, default, help, **into)
+  elif option.path:
+    path_flags.define(name, default, help, **into)
   elif option.type is str:
     flags.DEFINE_string(name, default, help, **into)
   else:

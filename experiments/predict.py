@@ -26,7 +26,7 @@ import numpy as np
 from dilated_jax import files, images, inference, models, progress
 from dilated_jax.errors import InputError
 
-from . import cli, prediction_flags
+from . import cli, path_flags, prediction_flags
 
 # What --save names, and the file that it makes.
 OUTPUTS = {
@@ -39,12 +39,12 @@ OUTPUTS = {
 
 def define_flags(values=flags.FLAGS):
   string = {'flag_values': values}
-  flags.DEFINE_string('weights', None, 'Weights folder.', required=True, **string)
-  flags.DEFINE_string(
+  path_flags.define('weights', None, 'Weights folder.', required=True, **string)
+  path_flags.define(
     'inputs', None, 'Pictures: FILE, FOLDER or GLOB (** for subfolders), comma-separated.',
     required=True, **string,
   )  # fmt: skip
-  flags.DEFINE_string('output', None, 'Folder for the results.', required=True, **string)
+  path_flags.define('output', None, 'Folder for the results.', required=True, **string)
   flags.DEFINE_list('save', ['labels', 'colors', 'overlays'],
                     f'What to write: {", ".join(OUTPUTS)}.', **string)  # fmt: skip
   flags.register_validator(
@@ -56,7 +56,7 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   inputs = images.matching.find_images(values.inputs)
-  output = pathlib.Path(values.output).expanduser()
+  output = pathlib.Path(values.output)
   plan = planned(inputs, output, values.save)
   segmenter = models.load_weights(values.weights).on_device()
   spec, options = segmenter.spec, prediction_flags.options(values)

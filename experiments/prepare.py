@@ -17,15 +17,15 @@ import numpy as np
 from dilated_jax import data
 from dilated_jax.data import statistics
 
-from . import cli
+from . import cli, path_flags
 
 
 def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Data set to prepare.', flag_values=values)
-  flags.DEFINE_string(
+  path_flags.define(
     'manual_dir', None, 'Folder with the archives of the data set, or unpacked.', flag_values=values
   )
-  flags.DEFINE_string(
+  path_flags.define(
     'data_dir',
     None,
     'Folder for prepared data sets; TFDS_DATA_DIR or ~/tensorflow_datasets if not given.',

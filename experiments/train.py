@@ -23,28 +23,26 @@ from dilated_jax.options import describe
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
 
-from . import cli, networks, option_flags
+from . import cli, networks, option_flags, path_flags
 
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
 
   # What is run
-  flags.DEFINE_string('workdir', None, 'Folder of the run.', required=True, **into)
+  path_flags.define('workdir', None, 'Folder of the run.', required=True, **into)
   flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Data set.', **into)
-  flags.DEFINE_string(
+  path_flags.define(
     'data_dir', None,
     'Folder of prepared data sets (default: as TFDS), or for --dataset=folder that of your own.',
     **into,
   )  # fmt: skip
-  flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it from.', **into)
+  path_flags.define('manual_dir', None, 'Folder of the raw data set, to prepare it from.', **into)
   flags.DEFINE_string('train_split', 'train', 'Pictures to learn from.', **into)
   flags.DEFINE_string(
     'val_split', 'val', 'Pictures to choose the best weights by; empty: none.', **into
   )
-  flags.DEFINE_multi_string(
-    'init', None, 'Weights folder to start from, wholly or in parts.', **into
-  )
+  path_flags.define_multi('init', None, 'Weights folder to start from, wholly or in parts.', **into)
   flags.DEFINE_list('stage', ['front_end'], f'Stages, in order: {", ".join(STAGES)}.', **into)
   flags.DEFINE_float(
     'image_scale', 1.0, 'Size at which the network sees images.', 0.01, 1.0, **into

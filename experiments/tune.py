@@ -17,7 +17,7 @@ from dilated_jax import data, evaluation, models
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 
-from . import cli
+from . import cli, path_flags
 from .tables import markdown
 
 # Flag, default, what it is.
@@ -33,13 +33,13 @@ _VALUES = (
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
-  flags.DEFINE_string('weights', None, 'Weights folder.', required=True, **into)
-  flags.DEFINE_string('output', None, 'Folder of the results.', required=True, **into)
+  path_flags.define('weights', None, 'Weights folder.', required=True, **into)
+  path_flags.define('output', None, 'Folder of the results.', required=True, **into)
   flags.DEFINE_enum(
     'dataset', None, data.NAMES, 'Data set; that of the weights if not given.', **into
   )
-  flags.DEFINE_string('data_dir', None, 'Folder of prepared data sets.', **into)
-  flags.DEFINE_string('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
+  path_flags.define('data_dir', None, 'Folder of prepared data sets.', **into)
+  path_flags.define('manual_dir', None, 'Folder of the raw data set, to prepare it.', **into)
   flags.DEFINE_string('split', 'val', 'Split to choose by; no test split.', **into)
   flags.DEFINE_integer(
     'limit', None, 'Take this many pictures, spread evenly.', lower_bound=1, **into

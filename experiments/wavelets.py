@@ -23,7 +23,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 from dilated_jax.images import files as image_files, visualization
 
-from . import cli
+from . import cli, path_flags
 
 COLUMNS = 4  # Of the sheet.
 SIDE = 560  # Larger photographs are reduced to this for the sheet.
@@ -31,8 +31,8 @@ SIDE = 560  # Larger photographs are reduced to this for the sheet.
 
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
-  flags.DEFINE_string('image', None, 'Photograph.', required=True, **into)
-  flags.DEFINE_string('output', None, 'Folder for the results.', required=True, **into)
+  path_flags.define('image', None, 'Photograph.', required=True, **into)
+  path_flags.define('output', None, 'Folder for the results.', required=True, **into)
   flags.DEFINE_integer('num_scales', 5, 'Number of details.', 1, 12, **into)
   flags.DEFINE_enum('generation', '1', ('1', '2'), 'Of the starlet transform.', **into)
   flags.DEFINE_float(

@@ -24,7 +24,7 @@ from dilated_jax.images import files as image_files, visualization
 from dilated_jax.models.options import WaveNetOptions
 from dilated_jax.nn import geometry
 
-from . import cli, option_flags, sounds
+from . import cli, option_flags, path_flags, sounds
 
 HEARD = 8  # Seconds of what is held out that are listened to.
 
@@ -32,8 +32,8 @@ HEARD = 8  # Seconds of what is held out that are listened to.
 def define_flags(values=flags.FLAGS):
   into = {'flag_values': values}
   whole = functools.partial(flags.DEFINE_integer, lower_bound=1, **into)
-  flags.DEFINE_string('output', None, 'Folder for the results.', required=True, **into)
-  flags.DEFINE_string(
+  path_flags.define('output', None, 'Folder for the results.', required=True, **into)
+  path_flags.define(
     'inputs', None, 'Sounds: wav FILE, FOLDER or GLOB (16-bit PCM); else made-up tones.', **into
   )
   option_flags.define_flags(WaveNetOptions, values, blocks=2, layers=9, skip_channels=64)

@@ -160,5 +160,5 @@ class StageConfig(Options):
   eval_every: int = option(500, 'Steps between checkpoints; 0: at the end.', low=0)
   threads: int = option(4, 'Threads that read images.', low=1, may_change=True)
   feature_dir: str | None = option(
-    None, 'Folder of the maps of a frozen front end.', may_change=True
+    None, 'Folder of the maps of a frozen front end.', path=True, may_change=True
   )

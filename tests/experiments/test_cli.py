@@ -107,7 +107,8 @@ def run(start):
     (
       '--flagfile=none.flags',
       2,
-      'error: --flagfile=none.flags: No such file or directory',
+      'error: --flagfile=none.flags: no such file or folder; python -m experiments.presets lists '
+      'those that come with the project',
     ),
     (
       '--flagfile=picture.png',

@@ -173,8 +173,11 @@ def test_an_edited_recipe_is_run_again(data_dir, tmp_path, commands, caplog):
     (['--contexts=huge'], "--contexts: no 'huge'; choose among none, basic, large"),
     (['--crfs=yes'], "--crfs: no 'yes'"),
     (['--seeds=one'], '--seeds=one'),
-    (['--models=unet'], 'has no unet.flags'),
-    (['--recipe=/nowhere'], '/nowhere: has no common.flags'),
+    (['--models=unet'], 'has no unet.flags; it has .*common, '),
+    (['--recipe=/nowhere'], '--recipe=/nowhere: no such file or folder; .*presets lists'),
+    (['--recipe=experiments/compare/camvid'], 'project is preset:compare/camvid, from any folder'),
+    ([f'--recipe={RECIPES[0]}/common.flags'], 'common.flags: is a file; name the folder'),
+    (['--recipe=/tmp'], '/tmp: has no common.flags; it is no recipe'),
   ],
 )
 def test_wrong_flags(tmp_path, arguments, words):

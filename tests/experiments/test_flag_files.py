@@ -35,11 +35,14 @@ def test_home(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   'name, words',
   [
-    ('none.flags', '--flagfile=none.flags: No such file or directory'),
+    ('none.flags', '--flagfile=none.flags: no such file or folder; .*presets lists those'),
+    ('experiments/presets/paper/smoke.flags', '.*; that of the project is preset:paper/smoke, '),
+    ('camvid_cpu', '--flagfile=camvid_cpu: .*; that of the project is preset:camvid_cpu, '),
+    ('~nobody/x.flags', '--flagfile=~nobody/x.flags: no such file'),
     ('sub', '--flagfile=sub: Is a directory'),
     ('bytes.flags', '--flagfile=bytes.flags: is not text; a flag file holds one'),
     ('round.flags', '--flagfile=again.flags: .*again.flags includes itself'),
-    ('', '--flagfile=: '),
+    ('', '--flagfile: name a file'),
     ('preset:camvidcpu', '--flagfile=preset:camvidcpu: there is no such preset; did you mean '
      'preset:camvid_cpu[?]'),
     ('preset:', '--flagfile=preset:: there is no such preset; did you mean preset:'),

@@ -1,0 +1,59 @@
+"""Flags that are paths. ~ is a home folder there, which shells leave alone in --flag=~/x."""
+
+import os
+from typing import Any
+
+from absl import flags
+
+flags.disclaim_key_flags()  # They are flags of the command that calls these functions.
+
+
+def define(name: str, default: str | None, help: str, **options: Any) -> None:
+  """Defines a flag that is a path, or a pattern of paths.
+
+  Args:
+    name: of the flag.
+    default: a path or None.
+    help: for `--help`.
+    **options: `flag_values`, `required`, as of `flags.DEFINE_string`.
+  """
+  flags.DEFINE(_Path(), name, default, help, serializer=flags.ArgumentSerializer(), **options)
+
+
+def define_multi(name: str, default: list[str] | None, help: str, **options: Any) -> None:
+  """The same for a flag that may be given several times."""
+  flags.DEFINE_multi(_Path(), flags.ArgumentSerializer(), name, default, help, **options)
+
+
+def define_list(name: str, default: list[str] | None, help: str, **options: Any) -> None:
+  """The same for a flag of paths that are separated by commas."""
+  flags.DEFINE(_Paths(), name, default, help, serializer=flags.CsvListSerializer(','), **options)
+
+
+class _Path(flags.ArgumentParser):
+  syntactic_help = 'a path'
+
+  def parse(self, argument: str) -> str:
+    return _expanded(argument)
+
+  def flag_type(self) -> str:
+    return 'string'
+
+
+class _Paths(flags.ListParser):
+  def parse(self, argument):
+    return [_expanded(path) for path in super().parse(argument)]
+
+
+def _expanded(path: str) -> str:
+  """The path with the home folder in place of ~.
+
+  Raises:
+    ValueError: it is empty, or begins with ~ and a name that no user has.
+  """
+  if not path.strip():
+    raise ValueError('is empty; name a path, or leave the flag out')
+  path = os.path.expanduser(path)
+  if path.startswith('~'):
+    raise ValueError('there is no such home folder; ./~... is a path that begins with ~')
+  return path
