@@ -25,6 +25,7 @@ from absl import flags, logging
 from dilated_jax import data, evaluation, files, images, models, progress
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import label_files, metrics, protocols
+from dilated_jax.label_spec import IGNORE
 
 from . import cli, path_flags, prediction_flags
 
@@ -36,7 +37,10 @@ def define_flags(values=flags.FLAGS):
     'dataset', None, data.NAMES,
     'Data set; the one that the weights were trained on if not given.', **string,
   )  # fmt: skip
-  path_flags.define('data_dir', None, 'Folder of prepared data sets.', **string)
+  path_flags.define(
+    'data_dir', None,
+    'Folder of prepared data sets, or for --dataset=folder that of your own.', **string,
+  )  # fmt: skip
   path_flags.define('manual_dir', None, 'Folder of the raw data set, to prepare it.', **string)
   flags.DEFINE_string('split', 'val', 'Split to score.', **string)
   path_flags.define('predictions', None, 'Folder of predicted label pictures to score.', **string)
@@ -127,20 +131,20 @@ def from_weights(values) -> dict:
 
 def from_pictures(values) -> dict:
   """Scores label pictures against label pictures."""
-  about_weights = ('split', 'data_dir', 'manual_dir', 'batch_size', 'score_size')
-  for flag in (*about_weights, *prediction_flags.NAMES):
+  about_weights = ('split', 'batch_size', 'score_size', *prediction_flags.NAMES)
+  for flag in about_weights:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --predictions: the pictures say it all')
-  if not values.dataset:
-    raise InputError(f'--dataset is missing: whose classes are these ({", ".join(data.NAMES)})')
-  classes = data.classes(values.dataset)
+  name, classes = classes_of_pictures(values)
   protocol, *others = started(values, classes)
   pairs = images.matching.pair_by_name(values.predictions, values.labels)
   predictions, labels = readers(values, classes, pairs)
   print(labels.description, predictions.description, sep='\n')
   pairs = data.sequences.take_evenly(pairs, values.limit)
+  ignored = False
   for predicted, label in progress.track(pairs, unit='pictures'):
     truth, said = labels.read(label), predictions.read(predicted)
+    ignored |= bool((truth == IGNORE).any())
     if said.shape != truth.shape:
       raise InputError(
         f'{predicted}: is {said.shape[0]} x {said.shape[1]} (height x width) and {label} is '
@@ -157,8 +161,36 @@ def from_pictures(values) -> dict:
     for measure in others:
       measure.add(*class_ids)
   result = {key: value for each in (protocol, *others) for key, value in each.scores().items()}
+  absent = [name for name, row in zip(classes.names, result['confusion']) if not sum(row)]
+  if name == 'predictions.json' and ignored and absent:
+    raise InputError(
+      f'{values.labels}: no pixel is {absent[0]}, and 255 occurs, which may stand for it; give '
+      '--dataset=folder and --data_dir, the folder of your images and labels, which tells'
+    )
   result |= {'read_as': [labels.description, predictions.description]}
-  return report(values, result, values.dataset, None, len(pairs))
+  return report(values, result, name, None, len(pairs))
+
+
+def classes_of_pictures(values) -> tuple:
+  """Whose classes label pictures have, and the classes; said by flags or by predictions.json."""
+  order = label_files.read_class_order(values.predictions)
+  name = values.dataset or (order and label_files.read_dataset(values.predictions))
+  places = [flag for flag in ('data_dir', 'manual_dir') if values[flag].present]
+  if places and name != 'folder':
+    raise InputError(
+      f'--{places[0]} has no meaning with --predictions, but for --dataset=folder: its labels say '
+      'which classes there are'
+    )
+  if places or name in data.ORDERS:
+    return name, data.classes(name, values.data_dir, values.manual_dir)
+  if order:  # The network's own words for class ids.
+    return 'predictions.json', order
+  if name == 'folder':
+    raise InputError('--dataset=folder: give --data_dir too, the folder of your images and labels')
+  raise InputError(
+    f'--dataset is missing: whose classes are these ({", ".join(data.NAMES)})? Of your own images '
+    'and labels: --dataset=folder --data_dir=FOLDER'
+  )
 
 
 def started(values, classes) -> list:

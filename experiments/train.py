@@ -117,7 +117,7 @@ def main(values=flags.FLAGS):
 
   # Data
   train = data.load(values.dataset, values.train_split, **load)
-  val = data.load(values.dataset, values.val_split, **load) if values.val_split else []
+  val = validation(values, load)
   train = data.sequences.downscale(train, values.image_scale)
   train = data.sequences.cache_in_memory(train)
 
@@ -152,6 +152,28 @@ def main(values=flags.FLAGS):
     logging.info('%s; the same command goes on from there', reason)
     return
   print(f'weights: {workdir / "weights"}')
+
+
+def validation(values, load):
+  """The pictures to choose the best weights by; none where there is no val split and none is asked.
+
+  Raises:
+    InputError: there is no such split.
+  """
+  if not values.val_split:
+    return []
+  if values['val_split'].using_default_value and 'val' not in data.splits(values.dataset, **load):
+    logging.warning(
+      '%s has no val split: nothing is held out, and the weights are those of the last step',
+      values.data_dir or values.dataset,
+    )
+    return []
+  try:
+    return data.load(values.dataset, values.val_split, **load)
+  except InputError as error:
+    if 'no split' not in str(error):
+      raise
+    raise InputError(f'--val_split: {error}; --val_split= trains without one') from None
 
 
 def run_settings(values) -> dict:

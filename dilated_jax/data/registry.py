@@ -113,8 +113,7 @@ def load(
   for part in split.split('+'):
     prefix = re.match(r'(\w+):', part)
     other, own_split = (prefix[1], part[prefix.end() :]) if prefix else (None, part)
-    both = {classes(each, data_dir, manual_dir).names for each in (other, name) if other}
-    if len(both) > 1:
+    if other and len({classes(each, data_dir, manual_dir).names for each in (other, name)}) > 1:
       raise InputError(f'{name}: {part!r} has other classes than {name} and cannot be joined to it')
     sources.append(_load_split(other or name, own_split, data_dir, manual_dir, instances))
   return sources[0] if len(sources) == 1 else ConcatSequence(sources)

@@ -153,6 +153,12 @@ def read_class_order(folder: str | os.PathLike) -> LabelSpec | None:
   return LabelSpec(str(path), names, palette, mean=(0.0, 0.0, 0.0))
 
 
+def read_dataset(folder: str | os.PathLike) -> str:
+  """Reads in `predictions.json` which data set the network was trained on; '' if it is not told."""
+  content = json.loads((pathlib.Path(folder) / 'predictions.json').read_bytes())
+  return str(content.get('dataset') or '')
+
+
 def _without_official_ids(classes: LabelSpec) -> LabelSpec:
   return dataclasses.replace(classes, raw_ids=(), void=()) if classes.raw_ids else classes
 
@@ -210,12 +216,15 @@ def _all_known(paths_and_palettes, colors) -> bool:
 
 def _by_values(paths, classes, role) -> tuple[str, str]:
   """Distinguishes official ids from train ids."""
-  seen = set()
+  seen, own = set(), {*classes.raw_ids, *classes.void, IGNORE}
+  # 255 is a class of some: of masks of 0 and 255, say.
+  train_ids = {*range(classes.num_classes), IGNORE} - ({IGNORE} & {*classes.raw_ids})
   for path in paths:
     seen.update(np.unique(image_files.read_label(path)).tolist())
-    large = [value for value in seen - {IGNORE} if value >= classes.num_classes]
-    if large:
+    if large := seen - train_ids:
       return 'ids', f'as {min(large)} occurs, which is not a train id'
+  if others := seen - own:
+    return 'train_ids', f'as {min(others)} occurs, which is not an official id'
   void = sorted(seen & {IGNORE, *classes.void})
   if void:
     listed = ', '.join(map(str, void[:3]))

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 
 from absl import flags
 import jax
@@ -305,3 +306,52 @@ def test_a_network_on_a_split(tmp_path, capsys):
     run(*common, '--dataset=camvid')
   with pytest.raises(InputError, match='dev'):
     run(*common, '--split=dev')
+
+
+@pytest.fixture(params=['ids', 'masks'])
+def own(request, tmp_path):
+  """A folder of one's own, its label pictures predicted without a fault, and how many classes."""
+  values = {'ids': (0, 1, 2), 'masks': (0, 255)}[request.param]
+  for index in range(4):
+    ids = np.arange(64).reshape(8, 8) // 8 % len(values)
+    stored = {'images': np.stack([ids * 40] * 3, -1), 'own': ids, 'labels': np.take(values, ids)}
+    for folder, array in stored.items():
+      (tmp_path / folder).mkdir(exist_ok=True)
+      Image.fromarray(array.astype(np.uint8)).save(tmp_path / folder / f'{index}.png')
+  return tmp_path, len(values)
+
+
+def test_label_pictures_of_ones_own(own):
+  """Classes are told by --data_dir; predictions are label pictures, or class ids."""
+  folder, count = own
+  (folder / 'd').mkdir()
+  for kind in ('images', 'labels'):
+    shutil.copytree(folder / kind, folder / 'd' / kind)
+  asked = ['--dataset=folder', f'--data_dir={folder}/d', f'--labels={folder}/labels']
+  for said in ('labels', 'own'):
+    report = scores_of(folder, f'--predictions={folder}/{said}', *asked)
+    assert report['mean_iou'] == 1 and np.sum(report['confusion']) == 4 * 64
+    assert len(report['per_class_iou']) == count
+  both = [f'--predictions={folder}/own', f'--labels={folder}/labels']
+  with pytest.raises(InputError, match=r'--dataset is missing: .*--dataset=folder --data_dir='):
+    run(*both)
+  with pytest.raises(InputError, match='--dataset=folder: give --data_dir too'):
+    run(*both, '--dataset=folder')
+  with pytest.raises(InputError, match=r'--data_dir has no meaning .* but for --dataset=folder'):
+    run(*both, '--dataset=camvid', f'--data_dir={folder}/d')
+
+
+def test_classes_told_by_predictions_json(own):
+  """Enough where label pictures hold class ids; where 255 may be one of them, it is refused."""
+  folder, count = own
+  about = {'classes': list('abc')[:count], 'palette': [[i, 0, 0] for i in range(count)]}
+  (folder / 'own/predictions.json').write_text(json.dumps(about | {'dataset': 'folder'}))
+  both = [f'--predictions={folder}/own', f'--labels={folder}/labels']
+  if count == 2:
+    with pytest.raises(InputError, match=r'no pixel is b, and 255 occurs, .*--data_dir'):
+      run(*both)
+    return
+  assert set(scores_of(folder, *both)['per_class_iou'].values()) == {1}
+  (folder / 'own/predictions.json').write_text(json.dumps(about | {'dataset': 'camvid'}))
+  with pytest.raises(InputError, match='have 3 classes and camvid has 11'):
+    run(*both)

@@ -52,6 +52,15 @@ def value_in(config, name):
   raise AssertionError(name)
 
 
+def configs_of(values):
+  """The stages as the flags say, read or not."""
+  names = values.stage
+  return [
+    option_flags.from_flags(StageConfig, values, index=index, count=len(names), stage=name)
+    for index, name in enumerate(names)
+  ]
+
+
 @pytest.mark.parametrize('found', STAGE, ids=ids)
 def test_options_of_stages(found):
   if found.length and not found.size:
@@ -59,19 +68,19 @@ def test_options_of_stages(found):
   else:
     text, value = text_and_value(found)
   flag = option_flags.flag_name(found)
-  (config,) = train.stage_configs(parsed(f'--{flag}={text}'))
+  (config,) = configs_of(parsed(f'--{flag}={text}'))
   assert value_in(config, found.name) == value
-  (plain,) = train.stage_configs(parsed())
+  (plain,) = configs_of(parsed())
   assert value_in(plain, found.name) == found.default != value
   two = ['--stage=front_end,context']
   if found.per_stage:
     default = option_flags._texts(found, found.default)[0]
-    configs = train.stage_configs(parsed(*two, f'--{flag}={default},{text}'))
+    configs = configs_of(parsed(*two, f'--{flag}={default},{text}'))
     assert [value_in(config, found.name) for config in configs] == [found.default, value]
     with pytest.raises(InputError, match=f'^--{flag} has 3 values for 2 stages; give 1 or 2$'):
-      train.stage_configs(parsed(*two, f'--{flag}={text},{text},{text}'))
+      configs_of(parsed(*two, f'--{flag}={text},{text},{text}'))
   else:
-    configs = train.stage_configs(parsed(*two, f'--{flag}={text}'))
+    configs = configs_of(parsed(*two, f'--{flag}={text}'))
     assert [value_in(config, found.name) for config in configs] == [value, value]
 
 

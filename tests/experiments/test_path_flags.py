@@ -50,8 +50,10 @@ def test_home(monkeypatch, tmp_path):
   assert values['listed'].serialize() == f'--listed={home}/a,./~b,/c'
 
 
-@pytest.mark.parametrize('value, words', [('', 'is empty'), (' ', 'is empty'),
-                                          ('~no_such_user/x', 'there is no such home')])  # fmt: skip
+@pytest.mark.parametrize(
+  'value, words',
+  [('', 'is empty'), (' ', 'is empty'), ('~no_such_user/x', 'there is no such home')],
+)
 def test_refused(value, words):
   values = flags.FlagValues()
   path_flags.define('one', None, 'A path.', flag_values=values)

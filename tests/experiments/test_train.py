@@ -306,6 +306,22 @@ def test_weights_whose_cells_lie_elsewhere(tmp_path, caplog):
   assert 'upsampling deconvolution, cell 0 at pixel 3.5; this run has corner_logits' in caplog.text
 
 
+def test_a_single_picture(tmp_path, monkeypatch, caplog):
+  """The usual trial, whether a network can overfit: there is nothing to hold out."""
+  monkeypatch.setattr(loop, 'init_variables', zeros)
+  seen = []
+  monkeypatch.setattr(loop, 'train', lambda *arguments, **options: seen.append(arguments))
+  own = folder_of(tmp_path / 'own', classes=2, count=1)
+  settings = dict(dataset='folder', data_dir=str(own), model='front_end', width=0.0625)
+  for number, more in enumerate(({}, {'val_split': ''})):
+    caplog.clear()
+    train.main(values_of(workdir=str(tmp_path / f'run{number}'), **settings, **more))
+    assert len(seen[-1][3]) == 1 and seen[-1][4] == []
+    assert ('has no val split: nothing is held out' in caplog.text) == (not more)
+  with pytest.raises(InputError, match=r"--val_split: .*no split 'val': .*; --val_split= trains"):
+    train.main(values_of(workdir=str(tmp_path / 'run'), **settings, val_split='val'))
+
+
 def folder_of(root, classes, count=4):
   """Images and labels of one's own."""
   rng = np.random.default_rng(0)
