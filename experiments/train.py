@@ -10,6 +10,8 @@ The same command goes on with a run that was interrupted. Options of a stage tak
 stages, or one for each, separated by commas.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import pathlib
 
