@@ -17,7 +17,7 @@ from tests import calling
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Texts that are no paths.
 OTHERS = {
-  'split', 'train_split', 'val_split', 'coordinator', 'input_size', 'tile', 'suite',
+  'split', 'train_split', 'val_split', 'coordinator', 'input_size', 'tile', 'suite', 'window',
 }  # fmt: skip
 
 
