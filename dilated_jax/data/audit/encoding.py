@@ -83,15 +83,16 @@ def infer_encoding(
   issues, matching = _separate(labels, 'colors' if as_colors else 'ids')
   matching = {file: labels[file] for file in matching}
   try:
-    spec, encoding, matching, notes, rare = understand(matching, stated, root)
+    spec, encoding, matching, notes, rare, thin = understand(matching, stated, root)
   except InputError as error:
     issues.append(Issue('labels not understood', 'labels', str(error)))
     encoding = 'colors' if as_colors else 'ids'
     return LabelEncoding(None, encoding, True, 'labels: not understood', matching), issues
-  for value, file in rare:
-    text = f'#{value:06x}' if encoding == 'colors' else str(value)
-    detail = f'{text} on {matching[file].counts[value]} of {sum(matching[file].counts.values())}'
-    issues.append(Issue('value in one file only', file, f'{detail} pixels'))
+  for kind, found in (('value in one file only', rare), ('stray value', thin)):
+    for value, file in found:
+      text = f'#{value:06x}' if encoding == 'colors' else str(value)
+      detail = f'{text} on {matching[file].counts[value]} of {sum(matching[file].counts.values())}'
+      issues.append(Issue(kind, file, f'{detail} pixels'))
   return LabelEncoding(spec, encoding, True, '; '.join(notes), matching), issues
 
 

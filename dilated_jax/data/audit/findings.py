@@ -57,6 +57,7 @@ KINDS = {
   ),
   'binary masks': ('note', 'the values 0 and 255 are read as two classes, 0 and 1'),
   'value in one file only': ('warning', 'it is a class: if not, map it to another, or to 255'),
+  'stray value': ('warning', 'it nowhere fills 2x2 pixels, and is a class: map it to another one'),
   'unknown colors': ('warning', 'these pixels are ignored; save color masks without smoothing'),
   'empty label': ('warning', 'every pixel is ignored: label it, or remove the pair'),
   'mostly ignored': ('warning', 'nearly every pixel is ignored: check that this is intended'),

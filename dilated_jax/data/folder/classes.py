@@ -29,7 +29,8 @@ class Meaning(NamedTuple):
     encoding: one of `encoding.ENCODINGS`.
     labels: label images by file, with values in the encoding.
     notes: how this was found, in sentences for people.
-    rare: (value, file) of values that occur in one file only, though there are several files.
+    rare: (value, file) of classes that occur in one file only, though there are several files.
+    thin: (value, file) of classes that nowhere fill 2x2 pixels; the file has most of their pixels.
   """
 
   spec: LabelSpec
@@ -37,6 +38,7 @@ class Meaning(NamedTuple):
   labels: Mapping[str, LabelStats]
   notes: list[str]
   rare: list[tuple[int, str]]
+  thin: list[tuple[int, str]]
 
 
 def understand(labels: Mapping[str, LabelStats], stated: StatedClasses, root) -> Meaning:
@@ -77,13 +79,14 @@ def understand(labels: Mapping[str, LabelStats], stated: StatedClasses, root) ->
   absent = [name for index, name in enumerate(spec.names) if index not in present]
   if absent:
     notes.append(f'no pixel belongs to {shorten(absent)}')
-  rare = _rare_values(labels, ids)
-  if rare:
-    show = (lambda value: f'#{value:06x}') if encoding == 'colors' else str
-    texts = [f'{show(value)} ({pathlib.Path(file).name})' for value, file in rare[:5]]
-    more = f', ... ({len(rare)})' if len(rare) > 5 else ''
-    notes.append(f'warning: classes that occur in one label only: {", ".join(texts)}{more}')
-  return Meaning(spec, encoding, labels, notes, rare)
+  rare, thin = _rare_values(labels, ids), _thin_values(labels, ids)
+  show = (lambda value: f'#{value:06x}') if encoding == 'colors' else str
+  for found, what in ((rare, 'occur in one label only'), (thin, 'nowhere fill 2x2 pixels')):
+    if found:
+      texts = [f'{show(value)} ({pathlib.Path(file).name})' for value, file in found[:5]]
+      more = f', ... ({len(found)})' if len(found) > 5 else ''
+      notes.append(f'warning: classes that {what}: {", ".join(texts)}{more}')
+  return Meaning(spec, encoding, labels, notes, rare, thin)
 
 
 def _rare_values(labels, ids) -> list[tuple[int, str]]:
@@ -95,6 +98,16 @@ def _rare_values(labels, ids) -> list[tuple[int, str]]:
       if ids.get(value, IGNORE) != IGNORE:
         files.setdefault(value, []).append(file)
   return [(value, found[0]) for value, found in sorted(files.items()) if len(found) == 1]
+
+
+def _thin_values(labels, ids) -> list[tuple[int, str]]:
+  solid = frozenset().union(*(label.solid for label in labels.values()))
+  values = set().union(*(label.counts for label in labels.values())) - solid
+  return [
+    (value, max(labels, key=lambda file: labels[file].counts.get(value, 0)))
+    for value in sorted(values)
+    if ids.get(value, IGNORE) != IGNORE
+  ]
 
 
 def _classes_from_ids(labels, counts, stated, root):
@@ -123,12 +136,14 @@ def _classes_from_ids(labels, counts, stated, root):
   how_many = f'{share:.1%} of all pixels' if share else 'does not occur'
   notes = [
     f'labels: ids {_ranges(counts)}, so {len(ids)} classes ({note}): {shorten(spec.names)}; '
-    f'{" and ".join(map(str, ignored)) or "nothing"} is ignored ({how_many})'
+    + (
+      f'{" and ".join(map(str, ignored))} is ignored ({how_many})' if ignored else 'none is ignored'
+    )
   ]
-  if IGNORE in ids and not stated.ids:
+  if IGNORE in ids and not stated.ids and len(ids) > 2:
     notes.append(
-      f'255 is a class here, as the other values are not 0, 1, 2, ...; {{"ignore": [255]}} in '
-      f'{CLASSES_FILE} would change that'
+      f'255 is a class here, as the other values are not 0, 1, 2, ...; to ignore it, write '
+      f'{{"ignore": [255]}} into {CLASSES_FILE}'
     )
   if spec.raw_ids:
     notes.append(f'the network and its predictions number the classes 0..{len(ids) - 1}, in order')

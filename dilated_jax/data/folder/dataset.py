@@ -166,7 +166,7 @@ def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
 
   splits, split_note = assign_splits(pairing.pairs)
   labels = {str(pair.label): label for pair, (_, label) in zip(pairing.pairs, results, strict=True)}
-  spec, encoding, labels, label_notes, _ = understand(labels, stated, root)
+  spec, encoding, labels, label_notes, *_ = understand(labels, stated, root)
   _raise_problems(invalid_labels(labels, spec, encoding), len(results))
 
   train = {pair.image for pair in splits['train']}

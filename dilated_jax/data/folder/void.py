@@ -17,6 +17,7 @@ TINY_CLASSES = 0.1
 # Ids below this, if there are so many of them, are some of the ids 0, 1, 2, ...; the darkest pure
 # color is 29 when it becomes gray.
 SMALL_ID, MIN_SMALL = 50, 4
+MAX_GRAYS = 7  # Pure colors but white have so many grays.
 # A value that has fewer pixels relative to those of 255, and is close to a value that has many more
 # or nowhere fills 2x2 pixels, is a stray: compression and smoothing leave such values.
 STRAY_SHARE, STRAY_DISTANCE, STRAY_RATIO = 0.05, 8, 20
@@ -38,6 +39,7 @@ def is_void(labels: Mapping[str, LabelStats], ignored: tuple[int, ...] = ()) -> 
   at least four, all small: 0, 1, 9, 15         void, as if dense: some classes of many
   fewer, all small: 0, 15; or 1                 an error: void, or gray made from colors
   far apart: 0, 76, 150                         a class, as of colors that became gray
+  - more than seven                             an error: some of many ids, such as COCO-Stuff's
   - some of them rare and close to others, or   an error: strays, as after JPEG
     nowhere 2x2 pixels
   ============================================  ================================================
@@ -69,7 +71,7 @@ def is_void(labels: Mapping[str, LabelStats], ignored: tuple[int, ...] = ()) -> 
     return True
   if strays:
     raise _ambiguous(labels, counts, 'stray values lie beside others, as after JPEG', strays)
-  if is_small:
+  if is_small or len(others) > MAX_GRAYS:
     problem = 'these can be some of the ids 0, 1, 2, ..., or colors that became gray'
     raise _ambiguous(labels, counts, problem, strays)
   return False

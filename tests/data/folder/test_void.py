@@ -65,6 +65,8 @@ VOC = label(v1=160, v255=64)
     ([label(v76=96, v150=96, v255=96)] * 6, (0, 76, 150, 255)),  # Red, green, white as gray.
     ([label(v29=96, v76=96, v150=96, v255=96)] * 6, (0, 29, 76, 150, 255)),
     ([label(v7=300, v8=96, v11=96)] * 6, (0, 7, 8, 11)),
+    # Some of many ids.
+    ([label(**{f'v{20 * i + 3}': 64 for i in range(8)}, v255=64)] * 6, None),
     ([label(v15=96, v255=32)] * 6, None),  # Of VOC, or blue and white as gray?
     ([label(v29=96, v255=96)] * 6, None),
     ([label(v1=384, v255=384)] * 6, None),  # No 0: two classes, or one and void.
@@ -187,6 +189,15 @@ def test_a_rare_value_is_a_class_with_a_warning_everywhere(tmp_path):
     '2 on 5 of 768 pixels',
     '3 on 96 of 768 pixels',
   ]
+
+
+def test_a_value_that_nowhere_fills_2x2_pixels_is_told(tmp_path):
+  ids = label(v1=96)
+  ids[20, ::5] = 2
+  masks(tmp_path, *[ids] * 6)
+  assert 'classes that nowhere fill 2x2 pixels: 2 (p0.png)' in ' '.join(folder.scan(tmp_path).notes)
+  report = audit_folder(tmp_path)
+  assert report.valid and 'stray value' in {finding.kind for finding in report.findings}
 
 
 PIXELS = st.dictionaries(
