@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from dilated_jax.errors import InputError
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.nn import geometry, ops
+from dilated_jax.nn import geometry
 
 METHODS = ('corner', 'corner_logits', 'deconvolution')
 LossResolution: TypeAlias = Literal['grid', 'full']
@@ -71,6 +71,8 @@ def upsample(values, stride: int, method: str):
   Raises:
     InputError: there is no such method.
   """
+  from dilated_jax.nn import ops  # Here, because a spec is read without JAX.
+
   _check(method)
   if method == 'deconvolution':
     return ops.deconvolution(values, stride)
