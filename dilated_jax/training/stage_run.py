@@ -232,10 +232,10 @@ def _examples(config, stage, model, variables, mean, source, folder):
       return features, feature_cache.unchanged
     return features, _random_flip(stage, model, config.loss_resolution)
   crop = label_area(config, model, source)
-  if not all(config.crop):
+  if not all(config.crop) and (count := len(_sizes(source))) > 1:
     logging.info(
-      'whole images are trained: %dx%d holds the largest; smaller ones are surrounded by what is '
-      'beyond their borders, without labels', *crop,
+      'whole images of %d sizes are trained: %dx%d holds the largest, and around smaller ones is '
+      'their border, without labels; `crop` would cut them to one size', count, *crop,
     )  # fmt: skip
   transform = functools.partial(
     augmentation.augment, crop=crop, margin=model.margin, mean=mean, options=config.augmentation
@@ -264,10 +264,14 @@ def label_area(config: StageConfig, model, source) -> tuple[int, int]:
   """Height and width of the label area of a training image: the crop, or what holds every image."""
   if all(config.crop):
     return config.crop
-  sizes = {example['label'].shape for example in prefetch(source)}
   stride = model.stride  # Of whole images the next multiple of it.
-  height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes, strict=True))
+  sizes = zip(*_sizes(source), strict=True)
+  height, width = (-(-max(sides) // stride) * stride for sides in sizes)
   return config.crop[0] or height, config.crop[1] or width
+
+
+def _sizes(source) -> set[tuple[int, int]]:
+  return {example['label'].shape for example in prefetch(source)}
 
 
 def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:

@@ -101,7 +101,7 @@ def test_without_a_crop_every_image_is_whole(crop, expected, variables, tmp_path
   config = StageConfig('front_end', 3, batch_size=2, crop=crop, threads=1)
   with caplog.at_level('INFO', logger='absl'):
     run = stage_run.set_up(config, SPEC, variables, source, CLASSES, tmp_path)
-  assert ('whole images are trained: ' in caplog.text) == (0 in crop)
+  assert ('whole images of 3 sizes are trained: ' in caplog.text) == (0 in crop)
   for index, example in enumerate(source):
     label = run.transform(example, np.random.default_rng(0))['label']
     known = [min(n, size) for n, size in zip(expected, example['label'].shape)]
