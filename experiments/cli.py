@@ -15,7 +15,7 @@ from . import commands, flag_files
 
 _HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
 # Functions that messages of the library name, and the commands that call them.
-_FUNCTIONS = {'data.prepare': 'prepare', 'data.audit': 'audit'}
+_FUNCTIONS = {'data.prepare': 'prepare', 'data.audit': 'audit', 'weights.convert': 'convert'}
 
 
 def run(main) -> None:
@@ -152,10 +152,34 @@ def count(text: str) -> int:
   Raises:
     ValueError: it is not a whole number from 1 on.
   """
-  value = int(text)
+  value = whole(text)
   if value < 1:
     raise ValueError('must be 1 or more')
   return value
+
+
+def whole(text: str) -> int:
+  """Parses a whole number.
+
+  Raises:
+    ValueError: it is none.
+  """
+  try:
+    return int(text)
+  except ValueError:
+    raise ValueError('must be a whole number') from None
+
+
+def number(text: str) -> float:
+  """Parses a number.
+
+  Raises:
+    ValueError: it is none.
+  """
+  try:
+    return float(text)
+  except ValueError:
+    raise ValueError('must be a number') from None
 
 
 def size(text: str) -> tuple[int, int]:

@@ -51,6 +51,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
+  path_flags.check_folder(values, 'workdir')
   recipe = flag_files.locate('recipe', values.recipe)
   workdir = pathlib.Path(values.workdir)
   for name, known in (('models', None), ('contexts', CONTEXTS), ('crfs', CRFS), ('seeds', None)):
@@ -59,7 +60,7 @@ def main(values=flags.FLAGS):
     for value in values[name].value:
       if known and value not in known:
         raise InputError(f'--{name}: no {value!r}; choose among {", ".join(known)}')
-  seeds = [cli.parsed('seeds', text, int) for text in values.seeds]
+  seeds = [cli.parsed('seeds', text, cli.whole) for text in values.seeds]
   needed = {*values.models, *values.contexts, *values.crfs} - {'none', 'dense'}
   needed |= {'tune'} if 'dense' in values.crfs else set()
   if not recipe.is_dir():

@@ -56,6 +56,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
+  path_flags.check_folder(values, 'workdir')
   workdir = pathlib.Path(values.workdir)
   if not values.systems:
     raise InputError(f'--systems names none; choose among {", ".join(SYSTEMS)}')

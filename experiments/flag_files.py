@@ -61,7 +61,7 @@ def locate(flag: str, name: str, beside='.') -> pathlib.Path:
       raise InputError(f'--{flag}={name}: no such file or folder{_hint(name)}')
     return path
   wanted = name.removeprefix('preset:')
-  paths = presets() | recipes()
+  paths = recipes() if flag == 'recipe' else presets()
   if wanted in paths:
     return paths[wanted]
   (near,) = difflib.get_close_matches(wanted, paths, 1, cutoff=0)

@@ -110,7 +110,8 @@ def read_flag(option: Option, values: flags.FlagValues, index: int = 0, count: i
       raise InputError(f'--{name} has {len(found)} values; give {option.length}')
     return option.check(found)
   if len(found) not in (1, count):
-    raise InputError(f'--{name} has {len(found)} values for {count} stages; give 1 or {count}')
+    stages, ways = ('1 stage', '1') if count == 1 else (f'{count} stages', f'1 or {count}')
+    raise InputError(f'--{name} has {len(found)} values for {stages}; give {ways}')
   return found[index if len(found) > 1 else 0]
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from absl import flags
 
+from dilated_jax.errors import InputError
+
 flags.disclaim_key_flags()  # They are flags of the command that calls these functions.
 
 
@@ -28,6 +30,17 @@ def define_multi(name: str, default: list[str] | None, help: str, **options: Any
 def define_list(name: str, default: list[str] | None, help: str, **options: Any) -> None:
   """The same for a flag of paths that are separated by commas."""
   flags.DEFINE(_Paths(), name, default, help, serializer=flags.CsvListSerializer(','), **options)
+
+
+def check_folder(values: flags.FlagValues, name: str) -> None:
+  """Refuses a file where a folder will be written.
+
+  Raises:
+    InputError: the flag names a file.
+  """
+  path = values[name].value
+  if os.path.exists(path) and not os.path.isdir(path):
+    raise InputError(f'--{name}={path}: is a file; name a folder')
 
 
 class _Path(flags.ArgumentParser):

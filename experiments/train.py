@@ -81,6 +81,7 @@ _MAY_CHANGE = (
 def main(values=flags.FLAGS):
   import jax  # Here, because --help does not need it.
 
+  path_flags.check_folder(values, 'workdir')
   if '://' in values.workdir:
     raise InputError(f'--workdir={values.workdir}: give a folder; hosts of a pod share one by NFS')
   if values.distributed:
@@ -88,7 +89,8 @@ def main(values=flags.FLAGS):
       jax.distributed.initialize(values.coordinator, values.processes, values.process)
     except ValueError as error:
       raise InputError(
-        f'--distributed: {error}; off a TPU pod give --coordinator, --processes and --process'
+        f'--distributed: {str(error).rstrip(".")}; off a TPU pod give --coordinator, --processes '
+        'and --process'
       ) from error
   elif values.coordinator:
     raise InputError('--coordinator is for several hosts; give --distributed too')

@@ -49,6 +49,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
+  path_flags.check_folder(values, 'output')
   if 'test' in values.split.lower():
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
   trials = evaluation.crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
@@ -91,7 +92,7 @@ def positive(text: str) -> float:
   Raises:
     ValueError: it is none.
   """
-  value = float(text)
+  value = cli.number(text)
   if not 0 < value < float('inf'):
     raise ValueError('must be above 0')
   return value

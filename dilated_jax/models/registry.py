@@ -104,7 +104,10 @@ def parse_options(name: str, given: Mapping[str, Any]) -> Options:
   known = describe(cls).keys() - fixed.keys()
   for option in given:
     if option not in known:
-      raise InputError(f'model {name} has no option {option!r}; it has {", ".join(sorted(known))}')
+      others = [other for other in NAMES if option in describe(_NETWORKS[other].options)]
+      hint = f'; it is one of {", ".join(others)}' if others and name not in others else ''
+      listed = ', '.join(sorted(known))
+      raise InputError(f'model {name} has no option {option!r}; it has {listed}{hint}')
   options = cls(**{**defaults, **given, **fixed})
   for part, switch, missing, value in (
     (CrfRnnOptions, 'crf', 'CRF-RNN', 'rnn'),

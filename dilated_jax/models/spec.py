@@ -78,8 +78,8 @@ def load_spec(folder) -> ModelSpec:
   path = pathlib.Path(folder) / 'model.json'
   if not path.exists():
     raise InputError(
-      f'{folder}: is not a weights folder (it has no model.json); training leaves one in its '
-      '`workdir`, named weights'
+      f'{folder}: is not a weights folder (it has no model.json); training leaves one, named '
+      'weights, in the folder of the run, and so does `weights.convert`'
     )
   try:
     content = json.loads(path.read_text())

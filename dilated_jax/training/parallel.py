@@ -76,7 +76,10 @@ def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
     InputError: `height` does not divide the number of devices.
   """
   devices = devices or jax.devices()
-  _check_divides(len(devices), height, 'devices', 'bands of the mesh')
+  if len(devices) % height:
+    raise InputError(
+      f'`mesh_height` is {height}; it must divide the number of devices, {len(devices)}'
+    )
   grid = jax.make_mesh(
     (len(devices) // height, height),
     ('data', 'height'),

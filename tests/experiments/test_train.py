@@ -138,7 +138,7 @@ def test_wrong_flags_from_outside(tmp_path):
     ({'stage': []}, '--stage names none'),
     ({'num_steps': ['0']}, '--num_steps=0: must be 1 or more'),
     ({'num_steps': ['many']}, '--num_steps=many: '),
-    ({'num_steps': ['1', '2']}, '--num_steps has 2 values for 1 stages'),
+    ({'num_steps': ['1', '2']}, '--num_steps has 2 values for 1 stage; give 1$'),
     ({'num_steps': []}, '--num_steps has 0 values'),
     ({'batch_size': ['8', '8', '1']}, '--batch_size has 3 values'),
     ({'batch_size': ['-1']}, '--batch_size=-1: must be 1 or more'),

@@ -227,7 +227,7 @@ def emptied(folder):
     (lambda f: edited(f, options={**OPTIONS, 'width': 1 / 8}), '/checkpoint: these weights are'),
     (lambda f: edited(f, classes=['a', 'b']), '2 classes and 3 colors'),
     (lambda f: edited(f, channel_order='BGR'), "is 'BGR', not RGB"),
-    (lambda f: edited(f, upsampling='cubic'), "is 'cubic', not corner"),
+    (lambda f: edited(f, upsampling='cubic'), "is 'cubic', none of corner"),
     (lambda f: edited(f, image_scale=0), 'image_scale is 0'),
     (lambda f: edited(f, options={**OPTIONS, 'dilations': [1, 2, 1, 1]}), '/checkpoint: these'),
     (no_checkpoint, '/checkpoint: these weights are damaged'),
