@@ -10,6 +10,7 @@ import signal
 import tempfile
 import threading
 from typing import NamedTuple
+import unicodedata
 
 
 def decode_text(content: bytes) -> str:
@@ -30,14 +31,19 @@ def decode_text(content: bytes) -> str:
     encodings = ['utf-16-be' if content[:1] == b'\0' else 'utf-16-le']
   for encoding in encodings:
     with contextlib.suppress(UnicodeDecodeError):
-      text = content.decode(encoding)
-      if all(character.isprintable() or character.isspace() for character in text):
+      text = content.decode(encoding).replace('\ufeff', '')  # Also between texts put together.
+      if all(map(_is_text, text)):
         return text
   raise UnicodeError('not text in UTF-8, UTF-16 or the code page of Windows')
 
 
+def _is_text(character: str) -> bool:
+  invisible = unicodedata.category(character) == 'Cf'  # As in names of some scripts.
+  return character.isprintable() or character.isspace() or invisible
+
+
 # Folders and files that operating systems and notebooks leave behind, besides those with a dot.
-_METADATA = ('__MACOSX', 'Thumbs.db', 'desktop.ini')
+_METADATA = ('__MACOSX', 'Thumbs.db', 'desktop.ini', '@eaDir')
 
 
 class Walk(NamedTuple):

@@ -121,7 +121,8 @@ def read_label(path) -> np.ndarray:
       raise InputError(f'{path}: has {ids.dtype} values; {_STORE_IDS}')
     if ids.dtype.kind != 'b' and (ids.min() < 0 or ids.max() > 255):
       raise InputError(
-        f'{path}: has label values {ids.min()}..{ids.max()}, above 255; {_STORE_IDS}'
+        f'{path}: has label values {ids.min()}..{ids.max()}, '
+        f'{"below 0" if ids.min() < 0 else "above 255"}; {_STORE_IDS}'
       )
     return ids.astype(np.uint8)
 
@@ -184,6 +185,8 @@ def read_mode_and_palette(path) -> tuple[str, np.ndarray | None]:
     InputError: the file is missing or not an image.
   """
   with open_image(path, decode=False) as image:
+    if label_images.gray_of_palette(image) is not None:
+      return 'gray', None
     if image.mode in ('P', 'PA'):
       return 'palette', np.reshape(image.getpalette('RGB') or [], (-1, 3)).astype(np.uint8)
     return ('colors' if image.mode in ('RGB', 'RGBA', 'RGBX', *_INEXACT) else 'gray'), None
@@ -217,7 +220,13 @@ def label_problem(image: Image.Image, file: label_images.File) -> str | None:
 
 
 def stored_label(image: Image.Image, file: label_images.File) -> Image.Image:
-  """Returns a label image with the gray values that its file stores, which Pillow may scale."""
+  """Returns a label image with the gray values that its file stores.
+
+  Pillow may scale them, and a GIF stores them in a palette.
+  """
+  grays = label_images.gray_of_palette(image)
+  if grays is not None:
+    return Image.fromarray(grays[np.asarray(image)])
   if image.mode not in ('L', 'I'):
     return image
   values = np.asarray(image)

@@ -98,6 +98,20 @@ def unscale(values: np.ndarray, image: Image.Image, file: File) -> np.ndarray:
   return stored.astype(np.uint8 if maximum < 256 else np.int32)
 
 
+def gray_of_palette(image: Image.Image) -> np.ndarray | None:
+  """Returns the gray value of each index of a GIF whose palette has grays only, else None.
+
+  A GIF has no gray values: programs that write one number the grays that occur. What they mean is
+  the grays, as an image viewer shows them.
+  """
+  if image.format != 'GIF' or image.mode != 'P':
+    return None
+  palette = np.reshape(image.getpalette('RGB') or [], (-1, 3)).astype(np.uint8)
+  if (palette != palette[:, :1]).any():
+    return None
+  return np.pad(palette[:, 0], (0, 256 - len(palette)))
+
+
 def png_bit_depth(content: bytes) -> int:
   """Returns the bit depth of a PNG from its first 25 bytes."""
   return content[24]  # After the signature (8 bytes), chunk header (8), width (4) and height (4).

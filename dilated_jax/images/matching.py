@@ -209,8 +209,10 @@ def _label_files_by_name(folder) -> dict:
     best = min(rank for rank, _ in files)
     files = [file for rank, file in files if rank == best]
     if len(files) > 1:
+      one, other = (file.relative_to(folder) for file in files[:2])
       raise InputError(
-        f'{folder}: {files[0].name} and {files[1].name} belong to the same image; remove one'
+        f'{folder}: {one} and {other} belong to the same image; remove one, or name the folder of '
+        'one split'
       )
     chosen[name] = files[0]
   return chosen

@@ -112,7 +112,7 @@ def _compose(name: str) -> str:
 
 def _without_zeros(name: str) -> str:
   """Also without separators."""
-  return re.sub(r'0+(?=\d)', '', re.sub(r'[^\w/]+|_+', '_', simplify(name)))
+  return re.sub(r'(?<!\d)0+(?=\d)', '', re.sub(r'[^\w/]+|_+', '_', simplify(name)))
 
 
 _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (

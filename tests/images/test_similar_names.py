@@ -46,6 +46,7 @@ def test_names_that_belong_together(first, second):
     ([NFC, NFD], [NFD], [(NFD, NFD)]),  # An equal name is taken first.
     (['a_1', 'a_2', 'x'], ['b_1', 'b_2', 'x'], [('x', 'x')]),  # a and b may be two cameras.
     (['image_1', 'image_2'], ['mask_1', 'mask_3'], []),
+    (['p105', 'p100'], ['p15', 'p1000'], []),  # Zeros inside a number count.
     (['one'], ['other'], []),
   ],
 )

@@ -109,7 +109,7 @@ def _example_cells(report, issue) -> Iterator[np.ndarray]:
 
 def _color_label(values, label_stats, report):
   """Draws a label in the colors of its classes, or a color mask as it is."""
-  if label_stats.mode == 'palette' and (report.encoding == 'colors' or not report.spec):
+  if label_stats.mode == 'palette' and (report.encoding != 'ids' or not report.spec):
     return np.array([*label_stats.palette, *[(0, 0, 0)] * 256], np.uint8)[values]
   if label_stats.mode == 'colors' and report.encoding != 'channels':
     return np.stack([values >> 16, values >> 8 & 255, values & 255], -1).astype(np.uint8)

@@ -134,11 +134,10 @@ def _classes_from_ids(labels, counts, stated, root):
   ignored = sorted({*void, *({IGNORE} - set(ids))})
   share = sum(counts.get(value, 0) for value in ignored) / sum(counts.values())
   how_many = f'{share:.1%} of all pixels' if share else 'does not occur'
+  is_ignored = f'{"are" if len(ignored) > 1 else "is"} ignored ({how_many})'
   notes = [
     f'labels: ids {_ranges(counts)}, so {len(ids)} classes ({note}): {shorten(spec.names)}; '
-    + (
-      f'{" and ".join(map(str, ignored))} is ignored ({how_many})' if ignored else 'none is ignored'
-    )
+    + (f'{" and ".join(map(str, ignored))} {is_ignored}' if ignored else 'none is ignored')
   ]
   if IGNORE in ids and not stated.ids and len(ids) > 2:
     notes.append(

@@ -26,7 +26,7 @@ def detect_encoding(
     one of `ENCODINGS`, and the labels with values in it.
 
   Raises:
-    InputError: some label images have ids and others colors.
+    InputError: some label images have ids and others colors, or grays in a palette.
   """
   example = {label.mode: path for path, label in labels.items()}
   if 'colors' in example and 'gray' in example:
@@ -43,12 +43,20 @@ def detect_encoding(
     if not palette_matches and all(label.has_equal_channels for label in labels.values()):
       return 'channels', {path: label.in_encoding('channels') for path, label in labels.items()}
     return 'colors', as_colors
-  if any(label.mode == 'gray' for label in labels.values()):
+  if 'gray' in example:
+    for path, label in labels.items():
+      if (index := label.renumbered_gray) is not None:
+        raise InputError(
+          f'{path}: has the gray {label.palette[index][0]} as number {index} of a palette, and '
+          f'{example["gray"]} has gray values; save all labels as gray PNG'
+        )
     return 'ids', dict(labels)
   # Quantized images have palettes of their own: then only the colors mean the same everywhere.
   common = dict(enumerate(stated.palette or ())) if palette_matches else {}
   for label in labels.values():
     if not palette_agrees(label, common):
+      if not palette_matches and all(each.has_equal_channels for each in as_colors.values()):
+        return 'channels', {path: each.in_encoding('channels') for path, each in labels.items()}
       return 'colors', as_colors
     common |= {value: label.palette[value] for value in label.counts if value < len(label.palette)}
   return 'ids', dict(labels)

@@ -33,17 +33,26 @@ class LabelStats:
     """Whether this is an RGB image with three equal channels."""
     return self.mode == 'colors' and all(map(is_gray, self.counts))
 
+  @property
+  def renumbered_gray(self) -> int | None:
+    """An index whose gray is another number, if the palette gives all of them grays."""
+    if self.mode != 'palette' or not self.in_encoding('colors').has_equal_channels:
+      return None
+    others = (index for index in self.counts if self.palette[index : index + 1] != ((index,) * 3,))
+    return next((index for index in others if index < len(self.palette)), None)
+
   def in_encoding(self, encoding: str) -> 'LabelStats':
     """Returns the same with the values of an encoding, see `encoding.detect_encoding`.
 
     The values of 'channels' are those of the first channel, and those of 'colors' RGB colors.
     """
-    if encoding == 'channels':
-      return self._map_values(lambda value: value & 0xFF, 'gray')
-    if encoding == 'colors' and self.mode == 'palette':
+    label = self
+    if encoding in ('channels', 'colors') and self.mode == 'palette':
       palette = [*map(pack_color, self.palette), *[0] * (256 - len(self.palette))]
-      return self._map_values(palette.__getitem__, 'colors')
-    return self
+      label = self._map_values(palette.__getitem__, 'colors')
+    if encoding == 'channels':
+      return label._map_values(lambda value: value & 0xFF, 'gray')
+    return label
 
   def _map_values(self, function, mode):
     counts = {}

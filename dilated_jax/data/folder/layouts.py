@@ -32,13 +32,15 @@ def find_pairs(root) -> Pairing:
     InputError: there is no such folder, it has none of these layouts, or a list is damaged.
   """
   root = pathlib.Path(root)
-  if not root.is_dir():
-    raise InputError(f'{root}: no such folder')
+  _require_folder(root)
   folders, unused = _find_folders(root)
   lists, remarks = find_lists(root)
   if not folders and not lists:
     found = ''
-    if unused:
+    deeper = [path for path in _subfolders(root) if _find_folders(path)[0] or find_lists(path)[0]]
+    if deeper:
+      found = f'; {deeper[0]} has some'
+    elif unused:
       found = f' (subfolders: {", ".join(unused[:8])}{", ..." if len(unused) > 8 else ""})'
     elif images := matching.list_images(root).images:
       found = f' ({len(images)} images lie in the folder itself)'
@@ -51,7 +53,9 @@ def find_pairs(root) -> Pairing:
     pairs += [pair._replace(split=split or pair.split) for pair in matched]
     problems += wrong
     remarks += remarked
-  layout = ', '.join(f'{images.name}/ and {labels.name}/' for images, labels, _ in folders)
+  layout = ', '.join(
+    dict.fromkeys(f'{images.name}/ and {labels.name}/' for images, labels, _ in folders)
+  )
   if folders and folders[0][0].parent != root:
     layout = ', '.join(f'{images.parent.name}/' for images, _, _ in folders) + f' with {layout}'
   if not lists:
@@ -100,8 +104,7 @@ def pair_folders(images, labels, lists: Sequence = ()) -> Pairing:
       raise InputError(f'{path}: a second list of {split}, besides {list_of[split][0]}; give one')
     list_of[split] = (path,)
   for folder in (images, labels):
-    if not folder.is_dir():
-      raise InputError(f'{folder}: no such folder')
+    _require_folder(folder)
   same = images.resolve() == labels.resolve()
   if same and not lists:
     raise InputError(f'{images}: images and labels are in one folder; give a list of pairs')
@@ -110,6 +113,12 @@ def pair_folders(images, labels, lists: Sequence = ()) -> Pairing:
   if lists:
     return apply_lists(list_of, pairs, problems, ([images], [labels]), layout, remarks)
   return Pairing.sorted(pairs, problems, (), layout, remarks)
+
+
+def _require_folder(folder) -> None:
+  if not folder.is_dir():
+    problem = 'is a file; name its folder' if folder.exists() else 'no such folder'
+    raise InputError(f'{folder}: {problem}')
 
 
 def _find_folders(root) -> tuple[list, list[str]]:

@@ -38,12 +38,12 @@ def find_lists(root) -> tuple[dict[str, tuple[pathlib.Path, ...]], list[Problem]
   for folder in (root / name for name in _LIST_FOLDERS):
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     found = {}
-    for path in files:
+    # The plainest name first: of train.txt and train_old.txt or 'train (1).txt' the first.
+    for path in sorted(files, key=lambda path: (len(path.stem), path.name)):
       if path.suffix.lower() in _LIST_SUFFIXES and path.is_file() and path.name[0] != '.':
         split, kind = names.parse(path.stem)
-        if split and (path.suffix.lower() != '.csv' or _is_table_of_files(path)):
-          found.setdefault(split, {}).setdefault(kind, path)
-        else:
+        is_list = split and (path.suffix.lower() != '.csv' or _is_table_of_files(path))
+        if not is_list or found.setdefault(split, {}).setdefault(kind, path) != path:
           others.append(path.relative_to(root).as_posix())
     if found:
       for split, kinds in found.items():
@@ -51,11 +51,13 @@ def find_lists(root) -> tuple[dict[str, tuple[pathlib.Path, ...]], list[Problem]
           lists[split] = kinds['images'], kinds['labels']
         else:
           lists[split] = (kinds.get(None) or kinds.get('images') or kinds['labels'],)
+        unused = [path for path in kinds.values() if path not in lists[split]]
+        others += [path.relative_to(root).as_posix() for path in unused]
       break
   remarks = []
   if others:
     more = ', ...' if len(others) > 5 else ''
-    detail = f'not read as lists of a split: {", ".join(others[:5])}{more}'
+    detail = f'not read as lists of a split: {", ".join(sorted(others)[:5])}{more}'
     remarks.append(Problem('passed over', root, detail))
   return {split: lists[split] for split in SPLITS if split in lists}, remarks
 
@@ -161,6 +163,8 @@ def _read_lists(files) -> list[tuple[str, ...]]:
   rows = [_split_line(line) for line in contents[0]]
   if files[0].suffix.lower() == '.csv' and _is_head(contents[0][0]):
     del rows[0]
+    if re.match(r'\W*(label|mask)', contents[0][0].lower()):
+      rows = [row[::-1] for row in rows]
   return rows
 
 

@@ -14,10 +14,10 @@ _IMAGE_WORDS = (
   'images', 'image', 'imgs', 'img', 'pictures', 'picture', 'photos', 'jpegimages', 'frames',
 )  # fmt: skip
 _LABEL_WORDS = (
-  'labels', 'label', 'masks', 'mask', 'annotations', 'annotation', 'annots', 'annot', 'gt',
-  'groundtruth', 'segmentationclass', 'segmentations', 'segmentation',
+  'labels', 'label', 'masks', 'mask', 'annotations', 'annotation', 'annots', 'annot', 'anns', 'ann',
+  'gt', 'groundtruth', 'segmentationclass', 'segmentations', 'segmentation',
 )  # fmt: skip
-_FILLERS = 'sets?|splits?|data|dataset|list|files?|names'
+_FILLERS = 'sets?|splits?|data|dataset|list|files?|names|dirs?'
 
 
 def _alternatives(words) -> str:

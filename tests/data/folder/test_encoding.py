@@ -11,6 +11,7 @@ from tests.data.folder.folders import (
   PALETTE,
   check,
   ids,
+  load,
   make,
   picture,
   refused,
@@ -36,6 +37,33 @@ def test_palettes_that_disagree_are_read_by_color(tmp_path):
   make(tmp_path, label=with_palette(ids(0, 1), [(9, 9, 9), (200, 0, 0)]))
   save(with_palette(ids(1, 0), [(200, 0, 0), (9, 9, 9)]), tmp_path / 'labels' / 'a.png')
   check(tmp_path, ids(0, 1), ('#090909', '#c80000'))
+
+
+def test_gif_labels_are_the_grays_that_they_show(tmp_path):
+  """Programs number the grays of a GIF in each file anew."""
+  first, second = ids(0, 1, 2, 255), ids(0, 2, 255)
+  make(tmp_path)
+  for name, label in zip('abcdefgh', [first, second] * 4):
+    (tmp_path / 'labels' / f'{name}.png').unlink()
+    save(label, tmp_path / 'labels' / f'{name}.gif')
+  with Image.open(tmp_path / 'labels' / 'b.gif') as stored:
+    assert set(np.unique(stored)) == {0, 1, 2}
+  for split in ('train', 'val'):
+    for example in load(tmp_path, split):
+      expected = first if example['name'] in 'aceg' else second
+      np.testing.assert_array_equal(example['label'], expected)
+  assert folder.scan(tmp_path).spec.num_classes == 3
+
+
+def test_grays_in_palettes_that_disagree(tmp_path):
+  """Lossless compressors of PNG number the grays of each file anew."""
+  make(tmp_path, label=with_palette(ids(0, 1), [(0, 0, 0), (2, 2, 2)]))
+  save(with_palette(ids(0, 1), [(0, 0, 0), (9, 9, 9)]), tmp_path / 'labels' / 'a.png')
+  assert folder.scan(tmp_path).spec.names == ('class 0', 'class 2', 'class 9')
+  save(ids(0, 1), tmp_path / 'labels' / 'b.png')
+  refused(
+    tmp_path, r'\.png: has the gray [29] as number 1 of a palette, and .*b\.png has gray values'
+  )
 
 
 def test_color_masks(tmp_path):

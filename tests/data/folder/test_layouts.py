@@ -46,6 +46,9 @@ def test_folders_that_are_none(tmp_path):
   refused(tmp_path, 'no image has a label of the same name.*b.png has no image')
   with pytest.raises(InputError, match='as `data_dir`'):
     folder_default(tmp_path)
+  refused(tmp_path / 'images' / 'a.png', 'a.png: is a file; name its folder')
+  make(tmp_path / 'outer' / 'inner', 'ab')
+  refused(tmp_path / 'outer', 'no images with labels are found here; .*inner has some')
 
 
 def folder_default(tmp_path):
@@ -79,6 +82,7 @@ def test_names_of_splits(tmp_path, train, val):
     ('train_images', 'train_masks'), ('images_train', 'labels_train'), ('train', 'train_gt'),
     ('train2017/imgs', 'train2017/masks'), ('imagesTrain', 'labelsTrain'),
     ('images/day/train', 'labels/day/train'), ('images/train2017', 'labels/train'),
+    ('img_dir/train', 'ann_dir/train'),
   ],
 )  # fmt: skip
 def test_where_splits_may_be_named(tmp_path, images, masks):

@@ -132,3 +132,33 @@ def test_tables_of_something_else_are_no_lists(tmp_path):
   (tmp_path / 'train.csv').write_text('id,rle_mask\na,1 3 10 5\n')
   found = folder.scan(tmp_path)
   assert 'not read as lists of a split: train.csv' in ' '.join(found.notes)
+
+
+def test_the_plainest_of_several_lists_is_read_and_the_others_are_named(tmp_path):
+  make(tmp_path)
+  (tmp_path / 'train.txt').write_text('a\nb\nc\n')
+  for name in ('train (1).txt', 'train_images.txt'):
+    (tmp_path / name).write_text('a\n')
+  (tmp_path / 'val.txt').write_text('d\n')
+  found = folder.scan(tmp_path)
+  assert len(found.splits['train']) == 3
+  text = 'not read as lists of a split: train (1).txt, train_images.txt'
+  assert text in ' '.join(found.notes)
+
+
+def test_the_head_of_a_table_says_the_order(tmp_path):
+  make(tmp_path)
+  (tmp_path / 'train.csv').write_text('mask_path,image_path\nlabels/a.png,images/a.png\n')
+  (tmp_path / 'val.csv').write_text('label;image\nb.png;b.png\n')
+  found = folder.scan(tmp_path)
+  pairs = [pair for split in found.splits.values() for pair in split]
+  assert [(pair.image.parent.name, pair.label.parent.name) for pair in pairs] == [
+    ('images', 'labels')
+  ] * 2
+
+
+def test_lists_that_were_put_together_keep_byte_order_marks_between(tmp_path):
+  make(tmp_path)
+  (tmp_path / 'train.txt').write_bytes(b'\xef\xbb\xbfa\r\n\xef\xbb\xbfb\r\n')
+  (tmp_path / 'val.txt').write_text('c\n')
+  assert [pair.name for pair in folder.scan(tmp_path).splits['train']] == ['a', 'b']
