@@ -49,7 +49,9 @@ class OptimizerOptions(Options):
   warmup_steps: int = option(0, 'Steps in which the learning rate rises from 0.', low=0)
   momentum: float = option(0.9, 'Momentum of sgd and caffe.', low=0, below=1, per_stage=True)
   weight_decay: float = option(5e-4, 'Weight decay of kernels.', low=0)
-  bias_lr_multiplier: float = option(2.0, 'Factor on the learning rate of biases.', low=0)
+  bias_lr_multiplier: float = option(
+    2.0, 'Factor on the learning rate of biases of convolutions.', low=0
+  )
   lr_multipliers: tuple[str, ...] | None = option(
     None, 'Factors on the learning rate of layers, as in fc8:10,pyramid*:10.'
   )

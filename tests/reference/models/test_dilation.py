@@ -345,8 +345,8 @@ def test_the_published_network_forward_and_backward():
 def test_training_steps(optimizer):
   """Steps of a narrow network with batch normalization on pictures of bytes, as `train` runs them.
 
-  At a constant rate Caffe's velocity is PyTorch's times the rate, so weights are the same. Biases
-  learn twice as fast, and kernels alone decay.
+  At a constant rate Caffe's velocity is PyTorch's times the rate, so weights are the same. Biases of
+  convolutions learn twice as fast, and kernels alone decay.
   """
   model = models.create(
     'dilation8', CLASSES, blocks=(1, 1), stride=2, width=1 / 16, fc_kernel=3, fc_channels=6,
@@ -376,12 +376,12 @@ def test_training_steps(optimizer):
   ours = optimizers.create(options, 9)
   state = train_step.create_state(variables, stage, ours, jax.random.key(0))
   step = jax.jit(train_step.make_step(model, stage, ours, mean))
-  groups = {'kernel': (rate, decay), 'scale': (rate, 0), 'bias': (2 * rate, 0)}
   theirs = torch.optim.SGD(
     [
-      {'params': [p for (_, name), p in parameters.items() if name == kind], 'lr': lr,
-       'weight_decay': weight_decay}
-      for kind, (lr, weight_decay) in groups.items()
+      {'params': [p],
+       'lr': 2 * rate if kind == 'bias' and not module.endswith('_norm') else rate,
+       'weight_decay': decay if kind == 'kernel' else 0}
+      for (module, kind), p in parameters.items()
     ],
     momentum=0.9,
   )  # fmt: skip
