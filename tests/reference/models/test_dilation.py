@@ -345,8 +345,8 @@ def test_the_published_network_forward_and_backward():
 def test_training_steps(optimizer):
   """Steps of a narrow network with batch normalization on pictures of bytes, as `train` runs them.
 
-  At a constant rate Caffe's velocity is PyTorch's times the rate, so weights are the same. Biases of
-  convolutions learn twice as fast, and kernels alone decay.
+  At a constant rate Caffe's velocity is PyTorch's times the rate, so weights are the same. Biases
+  of convolutions learn twice as fast, and kernels alone decay.
   """
   model = models.create(
     'dilation8', CLASSES, blocks=(1, 1), stride=2, width=1 / 16, fc_kernel=3, fc_channels=6,
