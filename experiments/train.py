@@ -137,7 +137,7 @@ def main(values=flags.FLAGS):
     upsampling=upsampling,
     dataset=values.dataset,
   )
-  tell_other_upsampling(spec, folders)
+  tell_other_upsampling(spec, folders, frozen=bool(STAGES[values.stage[0]].frozen))
   variables = training.loop.init_variables(spec.create(), values.seed)
   variables = start_from(folders, spec, variables, values.stage)
   logging.info(
@@ -250,17 +250,28 @@ def mean_of(values, usual, folders) -> tuple[float, ...]:
   return mean
 
 
-def tell_other_upsampling(spec, folders) -> None:
-  """Logs where cells of weights to start from lie elsewhere: torchvision's, half a cell away."""
+def tell_other_upsampling(spec, folders, *, frozen: bool) -> None:
+  """Logs where cells of weights to start from lie elsewhere, or scores meet labels off their place.
+
+  Args:
+    spec: of the run.
+    folders: from `starting_points`.
+    frozen: whether the first stage learns from the scores of a network that does not change.
+  """
+  resolutions = {'corner': 'grid', 'deconvolution': 'full'}
   for folder, other in zip(folders, map(models.load_spec, folders), strict=True):
     lies, lay = (
       models.upsampling.cell_offset(one.create(), one.upsampling) for one in (spec, other)
     )
-    if other.model == spec.model and not other.untrained and lies != lay:
-      logging.warning(
-        '%s: trained with upsampling %s, cell 0 at pixel %g; this run has %s, cell 0 at pixel %g',
-        folder, other.upsampling, lay, spec.upsampling, lies,
-      )  # fmt: skip
+    if lies == lay or other.untrained or not (frozen or other.model == spec.model):
+      continue
+    remedy = ''
+    if {spec.upsampling, other.upsampling} <= resolutions.keys():
+      remedy = f'; --loss_resolution={resolutions[other.upsampling]} is that of these weights'
+    logging.warning(
+      '%s: trained with upsampling %s, cell 0 at pixel %g; this run has %s, cell 0 at pixel %g%s',
+      folder, other.upsampling, lay, spec.upsampling, lies, remedy,
+    )  # fmt: skip
 
 
 def rgb(text: str) -> tuple[float, ...]:
@@ -304,26 +315,7 @@ def start_from(folders, spec, variables, stages):
         f'{", ".join(untrained)} would start afresh (the log says why): train it first, '
         f'--stage={part},{",".join(stages)}'
       )
-  if STAGES[stages[0]].frozen:
-    warn_of_other_places(folders, spec)
   return variables
-
-
-def warn_of_other_places(folders, spec: models.ModelSpec) -> None:
-  """Warns where a frozen network was trained for other pixels of its cells than a stage is."""
-  resolutions = {'corner': 'grid', 'deconvolution': 'full'}
-  for folder in folders:
-    found = models.load_spec(folder).upsampling
-    if found != spec.upsampling and {found, spec.upsampling} <= resolutions.keys():
-      logging.warning(
-        '%s was trained with --loss_resolution=%s: with %s, its scores meet labels %g pixels away '
-        'from those that they were trained for; give --loss_resolution=%s',
-        folder,
-        resolutions[found],
-        resolutions[spec.upsampling],
-        (spec.create().stride - 1) / 2,
-        resolutions[found],
-      )
 
 
 def stage_configs(values) -> list[StageConfig]:

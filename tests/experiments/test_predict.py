@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -116,6 +117,15 @@ def test_writes_what_is_asked(weights, photos, tmp_path, capsys):
       assert scores['logits'].shape == (-(-height // 8), -(-width // 8), 3)
       np.testing.assert_allclose(scores['logits'], expected.logits, atol=1e-5)
       np.testing.assert_allclose(scores['probabilities'], expected.probabilities, atol=1e-6)
+
+
+def test_layers_that_were_never_trained_are_told(weights, photos, tmp_path, caplog):
+  copy = shutil.copytree(weights, tmp_path / 'vgg')
+  about = json.loads((copy / 'model.json').read_text()) | {'untrained': ['final']}
+  for folder, untrained in ((weights, False), (copy, True)):
+    (copy / 'model.json').write_text(json.dumps(about))
+    run(f'--weights={folder}', f'--inputs={photos}/a.png', f'--output={tmp_path}/out')
+    assert ('final is untrained' in caplog.text) == untrained
 
 
 def test_a_bad_picture_does_not_stop_the_others(weights, photos, tmp_path, capsys):

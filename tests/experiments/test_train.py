@@ -86,19 +86,23 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   assert 'num_steps is 9 and was 2' in line and 'threads' not in line
 
 
-def test_scores_that_were_trained_for_other_pixels(tmp_path, caplog):
+@pytest.mark.parametrize('frozen', [False, True])
+def test_scores_that_were_trained_for_other_pixels(frozen, tmp_path, caplog):
   classes = data.classes('scenes')
   spec = ModelSpec(
     'dilation8', {'stride': 4}, classes.names, classes.palette, classes.mean,
     upsampling='deconvolution',
   )  # fmt: skip
-  (tmp_path / 'model.json').write_text(json.dumps(spec.to_json()))
-  train.warn_of_other_places([tmp_path], spec)
+  front_end = dataclasses.replace(spec, model='front_end')
+  (tmp_path / 'model.json').write_text(json.dumps(front_end.to_json()))
+  train.tell_other_upsampling(spec, [tmp_path], frozen=frozen)
   assert not caplog.messages
-  train.warn_of_other_places([tmp_path], dataclasses.replace(spec, upsampling='corner'))
-  (message,) = caplog.messages
-  assert f'{tmp_path} was trained with --loss_resolution=full: with grid' in message
-  assert '1.5 pixels away' in message
+  other = dataclasses.replace(spec, upsampling='corner')
+  train.tell_other_upsampling(other, [tmp_path], frozen=frozen)
+  assert len(caplog.messages) == frozen
+  if frozen:
+    assert 'cell 0 at pixel 1.5; this run has corner, cell 0 at pixel 0' in caplog.text
+    assert '--loss_resolution=full is that of these weights' in caplog.text
 
 
 def values_of(**settings):
@@ -300,9 +304,9 @@ def test_weights_whose_cells_lie_elsewhere(tmp_path, caplog):
     spec = dataclasses.replace(own, upsampling=method)
     weights_folder.save_weights(tmp_path / method, spec, zeros(spec.create(), 0))
   caplog.clear()
-  train.tell_other_upsampling(own, [tmp_path / 'corner_logits'])
+  train.tell_other_upsampling(own, [tmp_path / 'corner_logits'], frozen=False)
   assert not caplog.messages
-  train.tell_other_upsampling(own, [tmp_path / 'deconvolution'])
+  train.tell_other_upsampling(own, [tmp_path / 'deconvolution'], frozen=False)
   assert 'upsampling deconvolution, cell 0 at pixel 3.5; this run has corner_logits' in caplog.text
 
 
