@@ -54,11 +54,11 @@ class LabelReader:
     """
     kind = self.kinds[path]
     if kind == 'ids':
-      return image_files.read_label(path)
+      return _read_numbers(path)
     if kind == 'colors':
       ids = self.order.colors_to_train_ids(image_files.read_colors(path), path)
     else:
-      ids = _without_official_ids(self.order).to_train_ids(image_files.read_label(path), path)
+      ids = _without_official_ids(self.order).to_train_ids(_read_numbers(path), path)
     positions = self.classes.class_order(self.order.names, 'the images')
     values = np.full(256, IGNORE, np.uint8)
     values[: len(positions)] = np.take(self.classes.raw_ids or range(len(positions)), positions)
@@ -185,7 +185,7 @@ def _by_content(paths, classes, role, order) -> tuple[str, str]:
     raise InputError(
       f'{colored[0]} is a color mask and {other} is none; a folder of {role} holds one kind'
     )
-  if colored:
+  if colored and not _are_numbers_in_channels(paths, classes):
     return 'colors', 'as the images are RGB'
   if order:
     return 'train_ids', 'as their order is given'
@@ -199,6 +199,26 @@ def _by_content(paths, classes, role, order) -> tuple[str, str]:
   if not classes.raw_ids:
     return 'train_ids', 'as the images hold numbers'
   return _by_values(paths, classes, role)
+
+
+def _are_numbers_in_channels(paths, classes) -> bool:
+  """Whether RGB images have three equal channels everywhere, and a gray that is no known color."""
+  found = set()
+  for path in paths:
+    colors = image_files.read_colors(path)
+    if (colors != colors[..., :1]).any():
+      return False
+    found.update((value,) * 3 for value in np.unique(colors).tolist())
+  return not found <= classes.color_to_id.keys()
+
+
+def _read_numbers(path) -> UInt8[np.ndarray, 'h w']:
+  """Reads the numbers of a label image, also from three equal channels."""
+  if image_files.read_mode_and_palette(path)[0] == 'colors':
+    colors = image_files.read_colors(path)
+    if (colors == colors[..., :1]).all():
+      return colors[..., 0]
+  return image_files.read_label(path)
 
 
 def _all_known(paths_and_palettes, colors) -> bool:
@@ -220,7 +240,7 @@ def _by_values(paths, classes, role) -> tuple[str, str]:
   # 255 is a class of some: of masks of 0 and 255, say.
   train_ids = {*range(classes.num_classes), IGNORE} - ({IGNORE} & {*classes.raw_ids})
   for path in paths:
-    seen.update(np.unique(image_files.read_label(path)).tolist())
+    seen.update(np.unique(_read_numbers(path)).tolist())
     if large := seen - train_ids:
       return 'ids', f'as {min(large)} occurs, which is not a train id'
   if others := seen - own:

@@ -97,6 +97,13 @@ def test_colors_of_the_data_set(folder):
   fails(folder(a=strange), KITTI, r'a\.png: the color \(7, 8, 9\) at row 2, column 3')
 
 
+def test_numbers_in_three_equal_channels(folder):
+  a, b = ids(*range(11)), ids(3, 255)
+  channels = [np.repeat(each[..., None], 3, -1) for each in (a, b)]
+  check(folder(a=channels[0], b=channels[1]), CAMVID, [a, b], 'numbers')
+  fails(folder(a=painted(a, KITTI)), CAMVID, 'is a color mask', kind='train_ids')
+
+
 def test_raw_colors_of_camvid(folder):
   mask = np.full((20, 20, 3), (192, 128, 192), np.uint8)  # Trucks and buses.
   mask[3, :5] = 193, 130, 190  # A smoothed border.

@@ -308,13 +308,15 @@ def test_a_network_on_a_split(tmp_path, capsys):
     run(*common, '--split=dev')
 
 
-@pytest.fixture(params=['ids', 'masks'])
+@pytest.fixture(params=['ids', 'masks', 'channels'])
 def own(request, tmp_path):
   """A folder of one's own, its label pictures predicted without a fault, and how many classes."""
-  values = {'ids': (0, 1, 2), 'masks': (0, 255)}[request.param]
+  values = {'masks': (0, 255)}.get(request.param, (0, 1, 2))
   for index in range(4):
     ids = np.arange(64).reshape(8, 8) // 8 % len(values)
     stored = {'images': np.stack([ids * 40] * 3, -1), 'own': ids, 'labels': np.take(values, ids)}
+    if request.param == 'channels':
+      stored['labels'] = np.stack([stored['labels']] * 3, -1)
     for folder, array in stored.items():
       (tmp_path / folder).mkdir(exist_ok=True)
       Image.fromarray(array.astype(np.uint8)).save(tmp_path / folder / f'{index}.png')
