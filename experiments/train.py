@@ -21,6 +21,7 @@ import numpy as np
 from dilated_jax import data, models, training
 from dilated_jax.errors import InputError
 from dilated_jax.files import format_json, write_atomic
+from dilated_jax.images.checks import is_of_unit_scale
 from dilated_jax.options import describe
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
@@ -286,6 +287,8 @@ def rgb(text: str) -> tuple[float, ...]:
     found = ()
   if len(found) != 3 or not all(0 <= value <= 255 for value in found):
     raise ValueError('give three numbers of 0 to 255, as in 122.68,116.67,104.01')
+  if is_of_unit_scale(found):
+    raise ValueError('a mean of images of 0 to 1; these have 0 to 255: give 255 times as much')
   return found
 
 

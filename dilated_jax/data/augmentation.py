@@ -51,7 +51,7 @@ class Augmentation(Options):
     super().__post_init__()
     low, high = self.random_scale
     if low > high:
-      raise InputError(f'random_scale is {self.random_scale}; give the smaller first')
+      raise InputError(f'`random_scale={low:g},{high:g}`: give the smaller first')
 
   def fill(self, mean: Sequence[float]) -> np.ndarray | None:
     """The uint8 RGB color beyond an image, from the mean; None where it is reflected."""

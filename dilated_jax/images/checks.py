@@ -1,5 +1,7 @@
 """Whether arrays are images and label maps, not the floats that other libraries make of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dilated_jax.errors import InputError
@@ -27,14 +29,37 @@ def as_images(images, name: str = 'an image', *, ndim: int = 3) -> np.ndarray:
     elif images.ndim == ndim - 1 or images.shape[-1:] in ((1,), (4,)):
       hint = ": convert it with Pillow's image.convert('RGB')"
     raise InputError(f'{name} is {wanted}, not {images.dtype} {images.shape}{hint}')
+  if not images.size:
+    raise InputError(f'{name} is {wanted}, not {images.shape}, without a pixel')
   if images.dtype != np.uint8:
-    peak = np.nanmax(np.abs(images), initial=0) if images.dtype.kind in 'fiub' else 0
-    factor = '255 * ' if images.dtype.kind == 'f' and peak <= 1 else ''
-    raise InputError(
-      f'{name} is {wanted}, not {images.dtype} of values up to {peak:g}: give '
-      f'({factor}image).round().astype(np.uint8)'
-    )
+    raise InputError(f'{name} is {wanted}, not {images.dtype}{_values_and_remedy(images)}')
   return images
+
+
+def _values_and_remedy(images: np.ndarray) -> str:
+  """Of images of another dtype, what values they have and what makes colors of 0..255 of them."""
+  finite = images[np.isfinite(images)] if images.dtype.kind in 'fiub' else ()
+  if not len(finite):
+    return ': give colors of 0 to 255'
+  low, high = float(finite.min()), float(finite.max())
+  if low < 0 or (high > 255 and images.dtype != np.uint16):
+    remedy = 'undo what was subtracted and divided by, down to colors of 0 to 255 as uint8'
+  elif high > 255:
+    remedy = 'give (image // 257).astype(np.uint8), if they go up to 65535'
+  elif high <= 1 and images.dtype.kind in 'fb':
+    remedy = 'give (255.0 * image).round().astype(np.uint8)'
+  else:
+    remedy = 'give image.round().astype(np.uint8)'
+  return f' of values from {low:g} to {high:g}: {remedy}'
+
+
+def is_of_unit_scale(mean: Sequence[float]) -> bool:
+  """Whether a mean color is that of images of 0..1, as other libraries have them.
+
+  >>> is_of_unit_scale((0.485, 0.456, 0.406)), is_of_unit_scale((0, 0, 0))
+  (True, False)
+  """
+  return 0 < max(mean) <= 1
 
 
 def as_class_ids(ids, name: str = 'a label map') -> np.ndarray:

@@ -72,6 +72,7 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
   per_class = _entries_per_class(spec)
   result: dict[str, dict] = {kind: dict(parts) for kind, parts in variables.items()}
   outcomes: dict[str, list[str]] = {}  # Layers by what became of them.
+  misfits = []
   parts = [(kind, part, own) for kind, tree in variables.items() for part, own in tree.items()]
   for kind, part, own in parts:
     theirs, result[kind][part] = given.get(kind, {}).get(part, {}), dict(own)
@@ -84,15 +85,19 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
       if outcome in (_MISSING, _MISFIT):
         smaller = _decimated(spec, source, name, layer, theirs)
         new, outcome = (smaller, _DECIMATED) if smaller else (layer, outcome)
-      if outcome == _MISFIT and own.keys() == theirs.keys():
-        raise InputError(
-          f'{folder}: {part}/{name} of this {source.model} has shapes {_shapes(theirs[name])} and '
-          f'the network wants {_shapes(layer)}; start from weights of the same options'
+      if outcome == _MISFIT:
+        misfits.append(
+          f'{part}/{name} of this {source.model} has shapes {_shapes(theirs[name])} and the '
+          f'network wants {_shapes(layer)}; start from weights of the same options'
         )
+        if own.keys() == theirs.keys():
+          earlier = '' if part == 'front_end' else f', or from those of a stage before the {part}'
+          raise InputError(f'{folder}: {misfits[-1]}{earlier}')
       result[kind][part][name] = new
       outcomes.setdefault(outcome, []).append(f'{part}/{name}')
   if not outcomes.keys() & {_TAKEN, _REORDERED, _DECIMATED, _SOME_CLASSES}:
-    raise InputError(f'{folder}: nothing of this {source.model} fits into the network')
+    why = f': {misfits[0]}' if misfits else ''
+    raise InputError(f'{folder}: nothing of this {source.model} fits into the network{why}')
   _log(folder, outcomes, classes)
   afresh = outcomes.keys() - {_TAKEN, _REORDERED, _DECIMATED}
   return Pretrained(result, frozenset(layer for outcome in afresh for layer in outcomes[outcome]))

@@ -6,6 +6,7 @@ Which networks and options there are is known without JAX: `create` alone import
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import numbers
 from typing import Any
 
 from dilated_jax.errors import InputError
@@ -178,6 +179,8 @@ def create(name: str, num_classes: int, **options: Any):
   >>> jax.jit(model.apply)(variables, images).shape
   (1, 2, 2, 21)
   """
+  if not isinstance(num_classes, numbers.Integral):
+    raise InputError(f'a model of {num_classes!r} classes; give a whole number')
   parsed: Any = parse_options(name, options)
   if name == 'wavenet':
     return _wavenet(num_classes, parsed)

@@ -155,16 +155,18 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
   rest = max(height % model.stride, width % model.stride)
   if on_images and rest > (more := _one_more(config, model)):
     also = ', or one pixel more' if more else ''
-    raise InputError(f'crop is {height}x{width}; both must be multiples of {model.stride}{also}')
+    raise InputError(f'`crop={height}x{width}`: both must be multiples of {model.stride}{also}')
   bands = config.mesh_height if config.parallelism == 'mesh' else 1
   if on_images and 0 < height < 2 * bands * model.stride and bands > 1:
     # XLA's partitioner returns wrong gradients for some maps of which a device holds one row.
     raise InputError(
-      f'crop is {height} high: {bands} bands of the mesh need {2 * bands * model.stride} or more'
+      f'`crop={height}x{width}`: {bands} bands of the mesh need a height of '
+      f'{2 * bands * model.stride} or more'
     )
   if config.batch_size % config.grad_accum_steps:
     raise InputError(
-      f'batch_size {config.batch_size} can not be cut into {config.grad_accum_steps} equal parts'
+      f'`batch_size={config.batch_size}` can not be cut into equal parts by '
+      f'`grad_accum_steps={config.grad_accum_steps}`'
     )
   # Several processes use all their devices, one process as many as share the batch evenly.
   processes, parts = jax.process_count(), config.grad_accum_steps
@@ -173,8 +175,8 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
     shares = jax.device_count() * parts
   if config.batch_size % shares:
     raise InputError(
-      f'batch_size {config.batch_size} can not be shared evenly by {jax.device_count()} devices of '
-      f'{processes} processes in {parts} parts each (`grad_accum_steps`): take a multiple of '
+      f'`batch_size={config.batch_size}` can not be shared evenly by {jax.device_count()} devices '
+      f'of {processes} processes in {parts} parts each (`grad_accum_steps`): take a multiple of '
       f'{shares}'
     )
 

@@ -149,16 +149,16 @@ def test_wrong_flags_from_outside(tmp_path):
     ({'learning_rate': ['1e-3', '1e-4']}, '--learning_rate has 2 values'),
     ({'learning_rate': ['fast']}, '--learning_rate=fast: '),
     ({'crop': ['16x']}, '--crop=16x: a size is HxW'),
-    ({'crop': ['16x31']}, 'crop is 16x31; both must be multiples of 2'),
+    ({'crop': ['16x31']}, '`crop=16x31`: both must be multiples of 2'),
     ({'random_scale': ['1']}, '--random_scale has 1 values'),
-    ({'random_scale': ['2', '1']}, r'scale .* the smaller first'),
+    ({'random_scale': ['2', '1']}, '`random_scale=2,1`: give the smaller first'),
     ({'blocks': ['1', 'x']}, '--blocks=x: '),
     ({'stride': 3}, 'stride is 3; this network can have a power of two up to 2'),
     ({'stage': ['context'], 'crop': ['0']}, 'needs a trained front end: give --init'),
     ({'model': 'front_end', 'dilations': None, 'padding': 'same'}, "has no option 'padding'"),
     ({'dilations': ['1']}, 'at least 3'),
     ({'init': ['/nowhere']}, '/nowhere: is not a weights folder'),
-    ({'grad_accum_steps': 3}, 'batch_size 8 can not be cut into 3'),
+    ({'grad_accum_steps': 3}, '`batch_size=8` can not be cut into equal parts by'),
     ({'stage': ['context']}, '--crop is not read: stage context learns from maps'),
     (
       {'stage': ['front_end', 'context'], 'crop': ['16', '32']},
@@ -293,6 +293,9 @@ def test_the_mean_that_is_subtracted(tmp_path, caplog):
   for wrong in ('5,6', '1,2,256', '1,2,-1', 'a,b,c', '1,2,nan', '1,2,3,4'):
     with pytest.raises(InputError, match=f'^--mean={wrong}: give three numbers of 0 to 255'):
       found(mean=wrong.split(','))
+  with pytest.raises(InputError, match=r'^--mean=.*: a mean of images of 0 to 1; '):
+    found(mean=['0.48', '0.46', '0.41'])
+  assert found(mean=['0', '0', '0']) == (0, 0, 0)
 
 
 def test_weights_whose_cells_lie_elsewhere(tmp_path, caplog):

@@ -22,9 +22,14 @@ def test_images():
 @pytest.mark.parametrize(
   'image, words',
   [
-    (IMAGE / 255, r'not float64 of values up to 0\.\d+: give \(255 \* image\)\.round'),
-    (IMAGE.astype(np.float32), r'not float32 of values up to 59: give \(image\)\.round'),
+    (IMAGE / 255, r'not float64 of values from 0 to 0\.\d+: give \(255\.0 \* image\)\.round'),
+    (IMAGE.astype(np.float32), r'not float32 of values from 0 to 59: give image\.round'),
     (IMAGE.astype(np.int64), r'not int64'),
+    (IMAGE > 9, r'not bool of values from 0 to 1: give \(255\.0 \* image\)'),
+    (IMAGE / 15 - 2, r'not float64 of values from -2 to 1\.9\d*: undo what was subtracted'),
+    (IMAGE.astype(np.int16) - 9, 'from -9 to 50: undo what was subtracted'),
+    (np.uint16(257) * IMAGE, r'from 0 to 15163: give \(image // 257\)\.astype'),
+    (IMAGE[:0], r'not \(0, 5, 3\), without a pixel'),
     (np.moveaxis(IMAGE, -1, 0), r'\(3, 4, 5\): move the axis of colors to the end'),
     (IMAGE[..., 0], r"convert it with Pillow's image\.convert"),
     (IMAGE[..., :1], r"convert it with Pillow's image\.convert"),

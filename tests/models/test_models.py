@@ -214,6 +214,7 @@ def test_group_norm_has_eight_channels_a_group_or_one_group():
   [
     ('dilation9', 5, {}, "'dilation9'; choose one of front_end, dilation7"),
     ('dilation8', 1, {}, '1 classes; it can have 2 to 255'),
+    ('dilation8', 21.0, {}, 'a model of 21.0 classes; give a whole number'),
     ('dilation8', 5, {'depth': 3}, "no option 'depth'; it has axis_name, blocks"),
     ('front_end', 5, {'context': 'large'}, "no option 'context'"),
     ('dilation8', 5, {'context': 'huge'}, "context is 'huge'; choose none, basic or large"),

@@ -183,8 +183,9 @@ def test_other_shapes_for_another_reason(tmp_path):
       ({'fc_channels': 5}, 'front_end/fc6'), ({'context': 'large'}, 'context/ctx_conv1_1')
     ):  # fmt: skip
       own = spec_of('dilation8', 'abcde'[:number], **{**spec.options, **changed})
-      with pytest.raises(InputError, match=f'{layer} of this dilation8 has shapes .* wants'):
+      with pytest.raises(InputError, match=f'{layer} of this dilation8 has shapes .* wants') as why:
         start(own, tmp_path / 'given')
+      assert ('those of a stage before the context' in str(why.value)) == ('ctx' in layer)
   with pytest.raises(InputError, match='nothing of this dilation8 fits'):
     models.load_pretrained(spec, {'params': {'crf': {}}}, tmp_path / 'given')
 

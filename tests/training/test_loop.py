@@ -264,7 +264,7 @@ def test_a_lattice_without_room_is_told_and_not_kept(stage, tmp_path, monkeypatc
 def test_a_batch_that_processes_can_not_share(monkeypatch, way, batch, parts, multiple):
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   settings = dict(crop=(4, 8), parallelism=way, grad_accum_steps=parts)
-  with pytest.raises(InputError, match=f'batch_size {batch} can not be shared .* {multiple}$'):
+  with pytest.raises(InputError, match=f'`batch_size={batch}` can not be shared .* {multiple}$'):
     loop.check(StageConfig('front_end', 1, batch_size=batch, **settings), SPEC)
   loop.check(StageConfig('front_end', 1, batch_size=16, **settings), SPEC)
 
@@ -272,14 +272,14 @@ def test_a_batch_that_processes_can_not_share(monkeypatch, way, batch, parts, mu
 @pytest.mark.parametrize(
   'config, words',
   [
-    (StageConfig('front_end', 5, crop=(4, 7)), 'crop is 4x7; both must be multiples of 2'),
+    (StageConfig('front_end', 5, crop=(4, 7)), '`crop=4x7`: both must be multiples of 2'),
     (
       StageConfig('front_end', 5, batch_size=6, grad_accum_steps=4),
-      'batch_size 6 can not be cut into 4',
+      '`batch_size=6` can not be cut into equal parts by `grad_accum_steps=4`',
     ),
     (
       StageConfig('front_end', 5, crop=(6, 8), parallelism='mesh', mesh_height=2),
-      'crop is 6 high: 2 bands of the mesh need 8 or more',
+      '`crop=6x8`: 2 bands of the mesh need a height of 8 or more',
     ),
     (StageConfig('crf', 5, crop=(4, 8)), '`crop` is not read: stage crf learns from maps'),
   ],
@@ -306,10 +306,10 @@ def test_crops_of_cells_at_corners():
   """DeepLab's 321 and PSPNet's 473 pixels: one more than a multiple of the stride."""
   deeplab = ModelSpec('deeplab_largefov', {'width': 1 / 16}, CLASSES.names, CLASSES.palette, MEAN)
   loop.check(StageConfig('front_end', 5, crop=(321, 473)), deeplab)
-  with pytest.raises(InputError, match='321x322; both must be multiples of 8, or one pixel more'):
+  with pytest.raises(InputError, match='321x322`: both must be multiples of 8, or one pixel more'):
     loop.check(StageConfig('front_end', 5, crop=(321, 322)), deeplab)
   mesh = StageConfig('front_end', 5, crop=(321, 320), parallelism='mesh')
-  with pytest.raises(InputError, match=r'321x320; both must be multiples of 8$'):
+  with pytest.raises(InputError, match=r'321x320`: both must be multiples of 8$'):
     loop.check(mesh, deeplab)
 
 

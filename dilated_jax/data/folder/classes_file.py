@@ -15,6 +15,7 @@ from typing import Any
 
 from dilated_jax.errors import InputError, one_line
 from dilated_jax.files import decode_text
+from dilated_jax.images.checks import is_of_unit_scale
 from dilated_jax.label_spec import IGNORE
 
 CLASSES_FILE = 'classes.json'
@@ -102,6 +103,8 @@ def _check(path, stated: StatedClasses) -> None:
     raise InputError(f'{path}: {len(ids)} ids and {len(palette)} colors')
   if stated.mean is not None and len(stated.mean) != 3:
     raise InputError(f'{path}: "mean" must be three numbers: red, green and blue')
+  if stated.mean is not None and is_of_unit_scale(stated.mean):
+    raise InputError(f'{path}: "mean" is one of images of 0 to 1; give 255 times as much')
   ignored = stated.ignored_ids or ()
   count = len(names or palette or ())
   if count > 256 - len(ignored):

@@ -60,6 +60,7 @@ def test_classes_json_for_numbers(tmp_path):
     ('{"ids": [1, 2], "ignore": [2]}', '2 is in "ids" and in "ignore"'),
     ('{"palette": [[1, 2, 3], [4, 5, 6]], "ignore": [[1, 2, 3]]}', 'color .1, 2, 3. is in'),
     ('{"mean": [1, 2]}', '"mean" must be three numbers'),
+    ('{"mean": [0.48, 0.46, 0.41]}', '"mean" is one of images of 0 to 1; give 255 times'),
     ('{"mean": [NaN, 1, 2]}', '"mean" must be a list of numbers'),
   ],
 )
