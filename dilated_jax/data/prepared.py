@@ -54,7 +54,8 @@ class Source(Sequence):
       # Not decoded by TFDS: it uses OpenCV where that is installed, which turns palettes into RGB.
       image = np.asarray(PIL.Image.open(io.BytesIO(record['image'])).convert('RGB'))
       label = np.asarray(PIL.Image.open(io.BytesIO(record['label'])))
-      example = {'image': image, 'label': label, 'name': record['name'].decode()}
+      name = record['name'].decode('utf-8', 'surrogateescape')  # A file's may be any bytes.
+      example = {'image': image, 'label': label, 'name': name}
       if self._instances and record.get('instances'):
         example['instances'] = np.asarray(PIL.Image.open(io.BytesIO(record['instances'])))
       return example

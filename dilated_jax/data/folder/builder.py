@@ -13,6 +13,7 @@ from dilated_jax.data.folder.classes import NAME
 from dilated_jax.data.folder.classes_file import CLASSES_FILE, read_classes_file
 from dilated_jax.data.folder.dataset import FolderDataset, fingerprint, read_label, scan
 from dilated_jax.data.folder.layouts import LAYOUTS, find_pairs
+from dilated_jax.data.folder.splits import FILE_NAME_CODEC
 from dilated_jax.errors import InputError
 from dilated_jax.files import format_json, write_atomic
 from dilated_jax.images import files as image_files
@@ -44,7 +45,8 @@ def _generate_features(dataset: FolderDataset, pairs):
     image, info = image_files.read_image_and_info(pair.image)
     image = str(pair.image) if info.is_plain_rgb else PIL.Image.fromarray(image)
     label = PIL.Image.fromarray(read_label(dataset, pair.label))
-    yield pair.name, {'image': image, 'label': label, 'name': pair.name}
+    name = pair.name.encode(*FILE_NAME_CODEC)
+    yield pair.name, {'image': image, 'label': label, 'name': name}
 
 
 def has_raw_files(root) -> bool:

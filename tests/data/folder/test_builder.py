@@ -1,6 +1,8 @@
 """A prepared folder has the same examples as the folder itself."""
 
 import json
+import os
+import sys
 
 import numpy as np
 from PIL import Image
@@ -45,6 +47,17 @@ def test_prepared_is_the_same(tmp_path):
   (place / 'classes.json').write_text('{')
   with pytest.raises(InputError, match='damaged'):
     data.classes('folder', own)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='file names are text elsewhere')
+def test_names_of_any_bytes(tmp_path):
+  root = make(tmp_path / 'own', ['a', 'b', os.fsdecode(b'caf\xe9')])
+  data.prepare('folder', tmp_path / 'prepared', root)
+  names = [
+    [each['name'] for split in ('train', 'val') for each in load(where, split)]
+    for where in (root, tmp_path / 'prepared')
+  ]
+  assert names[0] == names[1] and os.fsdecode(b'caf\xe9') in names[0]
 
 
 def test_a_wrong_folder_prepares_nothing(tmp_path):
