@@ -70,9 +70,9 @@ def read_image_and_info(path) -> tuple[np.ndarray, ImageInfo]:
     frames = label_images.count_frames(image) if image.format != 'MPO' else 1
   with open_image(path) as image:
     bits = label_images.bits_per_channel(image, path)
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = orientation_of(image)
     info = ImageInfo(image.format or '', image.mode, bits, orientation, False, frames)
-    rotated = ImageOps.exif_transpose(image)
+    rotated = ImageOps.exif_transpose(image) if orientation != 1 else image
     if rotated.mode == 'F' or rotated.mode.startswith('I'):
       gray = np.asarray(rotated)
       if gray.dtype.kind == 'f' or gray.min() < 0 or gray.max() > 65535:
@@ -200,10 +200,20 @@ def _open_label(path):
     if problem:
       raise InputError(f'{path}: {problem}')
     image.load()
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = orientation_of(image)
     label = stored_label(image, path)
-    label.getexif()[ExifTags.Base.Orientation] = orientation
-    yield ImageOps.exif_transpose(label)
+    if orientation != 1:
+      label.getexif()[ExifTags.Base.Orientation] = orientation
+      label = ImageOps.exif_transpose(label)
+    yield label
+
+
+def orientation_of(image: Image.Image) -> int:
+  """Returns the EXIF orientation; 1, upright, if there is none or EXIF is damaged."""
+  try:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+  except DECODING_ERRORS:
+    return 1  # As viewers do: the image itself is whole.
 
 
 def label_problem(image: Image.Image, file: label_images.File) -> str | None:

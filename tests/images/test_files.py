@@ -108,6 +108,11 @@ def test_heads(save, array, name, options, expected):
   )
 
 
+def test_damaged_exif_is_no_orientation(save):
+  np.testing.assert_array_equal(image_files.read_image(save(COLOR, exif=b'no EXIF')), COLOR)
+  np.testing.assert_array_equal(image_files.read_label(save(GRAY, exif=b'no EXIF')), GRAY)
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 def test_exif_rotation(save, orientation):
   """Orientation by the Exif standard: which side of the scene the first row and column are."""

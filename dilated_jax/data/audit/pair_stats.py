@@ -6,7 +6,7 @@ import hashlib
 import pathlib
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from dilated_jax.data.audit.borders import edge_alignment, roughness
 from dilated_jax.data.audit.findings import Issue
@@ -193,7 +193,7 @@ def _check_rotated_label(pair, image, values) -> Iterator[Issue]:
   if not any(mark in content for mark in (b'eXIf', b'Exif', b'EXIF', b'Orientation')):
     return
   with image_files.open_image(pair.label) as label:
-    orientation = label.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = image_files.orientation_of(label)
     stored = np.asarray(label)
   size = image.shape[:2]
   if orientation == 1 or stored.shape[:2] != size:
