@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dilated_jax.data.folder.classes_file import StatedClasses
+from dilated_jax.data.folder.classes_file import CLASSES_FILE, StatedClasses
 from dilated_jax.data.folder.label_stats import LabelStats, pack_color
 from dilated_jax.data.statistics import LabelCounts
 from dilated_jax.errors import InputError
@@ -99,5 +99,7 @@ def invalid_labels(labels: Mapping[str, LabelStats], spec: LabelSpec, encoding: 
     if invalid:
       values = [f'#{value:06x}' if encoding == 'colors' else str(value) for value in invalid[:4]]
       values += ['...'] * (len(invalid) > 4)
-      messages.append(f'{path}: has {", ".join(values)}, which belong to no class')
+      messages.append(
+        f'{path}: has {", ".join(values)}, which belong to no class of {CLASSES_FILE}'
+      )
   return messages
