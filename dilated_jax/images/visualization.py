@@ -19,11 +19,15 @@ def colorize(ids, palette) -> np.ndarray:
     (H, W, 3) uint8.
 
   Raises:
-    InputError: an id has no color in the palette, or ids are no whole numbers.
+    InputError: an id has no color in the palette, ids are no whole numbers, or the palette holds
+      something else than colors.
   """
   ids = as_class_ids(ids)
+  given = np.asarray(palette)
+  if given.ndim != 2 or given.shape[1] != 3 or not np.isin(given, np.arange(256)).all():
+    raise InputError('a palette holds a color of three whole numbers, 0..255, for each class')
   colors = np.zeros((256, 3), np.uint8)
-  colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
+  colors[: len(palette)] = given
   colors[IGNORE] = 0
   unknown = np.unique(ids[(ids >= len(palette)) & (ids != IGNORE)])
   if unknown.size:
@@ -44,9 +48,11 @@ def overlay(image, ids, palette, alpha: float = 0.5) -> np.ndarray:
     (H, W, 3) uint8.
 
   Raises:
-    InputError: the image is not uint8 RGB, it and the label map differ in size, or an id has no
-      color.
+    InputError: the image is not uint8 RGB, it and the label map differ in size, an id has no
+      color, or alpha is outside 0..1.
   """
+  if not 0 <= alpha <= 1:
+    raise InputError(f'alpha is {alpha}; it is 0 to 1')
   image, colors = as_images(image), colorize(ids, palette)
   if image.shape != colors.shape:
     raise InputError(
@@ -131,8 +137,11 @@ def image_grid(rows, titles=(), *, side: int = 240, size: int = 16, gap: int = 8
 
   Returns:
     (height, width, 3) uint8 on white.
+
+  Raises:
+    InputError: an image is not uint8 RGB.
   """
-  rows = [[_enlarge(np.asarray(image), side) for image in row] for row in rows]
+  rows = [[_enlarge(as_images(image), side) for image in row] for row in rows]
   columns = max([len(row) for row in rows] + [len(titles)])
   font = ImageFont.load_default(size=size)
   widths = [0] * columns

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import functools
+import math
+import operator
 import os
 import re
 from typing import Literal, NamedTuple
@@ -97,6 +99,7 @@ def predict(
   if isinstance(image, str | os.PathLike):
     image = read_image(image)
   image = as_images(image)
+  _check_ways(segmenter, scales, tile, window)
   batch = _averaged(segmenter, image[None], scales, flip, tile, window, refine)
   return Prediction(*(array[0] for array in batch))
 
@@ -129,6 +132,7 @@ def label_maps(
     InputError: as `predict`.
   """
   images = as_images(images, 'a batch of images', ndim=4)
+  _check_ways(segmenter, scales, tile, window)
   if tuple(scales) == (1.0,) and not flip and refine is None:
     labels = np.asarray(_apply(segmenter, images, tile=tile, window=window).labels)
     return labels[:, : images.shape[1], : images.shape[2]]
@@ -285,6 +289,43 @@ def _program(model, method: str, shape, restore):
   return run
 
 
+def _check_ways(segmenter, scales, tile, window) -> None:
+  """Raises an InputError unless this is a network, and these are scales and sizes."""
+  if not isinstance(segmenter, Segmenter):
+    raise InputError(f'{segmenter!r:.80} is no segmenter: give what `dilated_jax.load` returns')
+  try:
+    fits = len(scales) > 0 and all(0 < scale < math.inf for scale in scales)
+  except TypeError:
+    fits = False
+  if not fits:
+    raise InputError(f'scales are {scales!r}; give a sequence of numbers above 0, as in (0.5, 1.0)')
+  for name, size, words in (('tile', tile, ('whole', 'auto')), ('window', window, ())):
+    if size is None or (isinstance(size, str) and size in words):
+      continue
+    try:
+      fits = len(size) == 2 and all(operator.index(side) > 0 for side in size)
+    except TypeError:
+      fits = False
+    if not fits:
+      also = ''.join(f', {word!r}' for word in words)
+      raise InputError(f'{name} is {size!r}; give (height, width){also} or None')
+
+
+def _refined(refine: Refine, probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+  """What `refine` makes of the probabilities of an image.
+
+  Raises:
+    InputError: it returns something else than probabilities of the same shape.
+  """
+  refined = np.asarray(refine(probabilities, image))
+  if refined.shape != probabilities.shape or not np.isfinite(refined).all():
+    raise InputError(
+      f'refine has returned {refined.dtype} {refined.shape}; it returns probabilities '
+      f'{probabilities.shape}, finite ones, of those and the image'
+    )
+  return refined
+
+
 def _averaged(segmenter: Segmenter, images, scales, flip, tile, window, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) images; NumPy arrays."""
   height, width = images.shape[1:3]
@@ -300,7 +341,9 @@ def _averaged(segmenter: Segmenter, images, scales, flip, tile, window, refine) 
       passes += 1
   probabilities = np.ascontiguousarray(total / np.float32(passes))
   if refine:
-    probabilities = np.stack([refine(*pair) for pair in zip(probabilities, images, strict=True)])
+    probabilities = np.stack(
+      [_refined(refine, *pair) for pair in zip(probabilities, images, strict=True)]
+    )
   labels = np.argmax(probabilities, axis=-1).astype(np.uint8)
   return Prediction(labels, probabilities, logits)
 

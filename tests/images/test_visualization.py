@@ -29,6 +29,18 @@ def test_overlay_leaves_ignored_pixels():
     visualization.overlay(image, np.zeros((3, 3), np.uint8), PALETTE)
 
 
+def test_what_is_no_palette_no_weight_and_no_image():
+  ids = np.zeros((5, 7), np.uint8)
+  for wrong in (np.array(PALETTE) / 255, np.ravel(PALETTE), [(0, 0), (1, 1)], [(0, 0, 256)]):
+    with pytest.raises(InputError, match='a color of three whole numbers'):
+      visualization.colorize(ids, wrong)
+  for alpha in (-0.5, 50):
+    with pytest.raises(InputError, match=f'alpha is {alpha}; it is 0 to 1'):
+      visualization.overlay(COLOR, ids, PALETTE, alpha)
+  with pytest.raises(InputError, match=r'not float64 of values .*: give \(255.0 \* image\)'):
+    visualization.image_grid([[COLOR, COLOR / 255]])
+
+
 def colors_in(picture):
   return {tuple(color) for color in picture.reshape(-1, 3).tolist()}
 

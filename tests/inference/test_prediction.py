@@ -231,6 +231,36 @@ def test_label_maps_are_those_of_predict():
       np.testing.assert_array_equal(labels, expected)
 
 
+@pytest.mark.parametrize(
+  'options, words',
+  [
+    ({'scales': ()}, r'scales are \(\); give a sequence of numbers above 0'),
+    ({'scales': (1.0, -1.0)}, r'scales are \(1.0, -1.0\)'),
+    ({'scales': 0.5}, 'scales are 0.5'),
+    ({'scales': '1,2'}, "scales are '1,2'"),
+    ({'tile': 64}, r"tile is 64; give \(height, width\), 'whole', 'auto' or None"),
+    ({'tile': '64'}, "tile is '64'"),
+    ({'tile': (64.0, 64.0)}, r'tile is \(64.0, 64.0\)'),
+    ({'window': 'whole'}, r"window is 'whole'; give \(height, width\) or None"),
+    ({'refine': lambda p, image: None}, r'refine has returned object \(\); .* \(9, 11, 3\)'),
+    ({'refine': lambda p, image: p.argmax(-1)}, r'refine has returned int64 \(9, 11\)'),
+    ({'refine': lambda p, image: p * np.nan}, 'finite ones'),
+  ],
+)
+def test_ways_to_predict_that_are_none(without_type_checks, options, words):
+  model = Tiny()
+  segmenter, image = (
+    Segmenter(model, variables_of(model), spec_of()),
+    np.zeros((9, 11, 3), np.uint8),
+  )
+  with pytest.raises(InputError, match=words):
+    inference.predict(segmenter, image, **options)
+  with pytest.raises(InputError, match=words):
+    inference.label_maps(segmenter, image[None], **options)
+  with pytest.raises(InputError, match=r"'runs/weights' is no segmenter: give what .*load"):
+    inference.predict('runs/weights', image)
+
+
 def test_refine_has_the_last_word():
   model, spec = Tiny(), spec_of()
   variables, images = variables_of(model), np.stack([picture(14, 18, seed) for seed in range(2)])
