@@ -21,12 +21,11 @@ import numpy as np
 from dilated_jax import data, models, training
 from dilated_jax.errors import InputError
 from dilated_jax.files import format_json, write_atomic
-from dilated_jax.images.checks import is_of_unit_scale
 from dilated_jax.options import describe
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
 
-from . import cli, networks, option_flags, path_flags
+from . import cli, networks, option_flags, path_flags, starting_weights
 
 
 def define_flags(values=flags.FLAGS):
@@ -127,20 +126,21 @@ def main(values=flags.FLAGS):
   train = data.sequences.cache_in_memory(train)
 
   # Network
-  folders = starting_points(values, workdir)
+  folders = starting_weights.locate(values, workdir)
   spec = models.ModelSpec(
     model=values.model,
     options=options,
     classes=classes.names,
     palette=classes.palette,
-    mean=mean_of(values, classes.mean, folders),
+    mean=starting_weights.mean_of(values, classes.mean, folders),
     image_scale=values.image_scale,
     upsampling=upsampling,
     dataset=values.dataset,
   )
-  tell_other_upsampling(spec, folders, frozen=bool(STAGES[values.stage[0]].frozen))
+  frozen = bool(STAGES[values.stage[0]].frozen)
+  starting_weights.tell_other_upsampling(spec, folders, frozen=frozen)
   variables = training.loop.init_variables(spec.create(), values.seed)
-  variables = start_from(folders, spec, variables, values.stage)
+  variables = starting_weights.load(folders, spec, variables, values.stage)
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
     values.model,
@@ -207,118 +207,6 @@ def weighed(found: dict) -> dict:
     for kind in data.statistics.CLASS_WEIGHTS
   }
   return found | {'detected': detected | {'class_weights': weights}}
-
-
-def starting_points(values, workdir) -> list:
-  """Weights folders to start from: those of --init, or of stages that the workdir has already."""
-  first = values.stage[0]
-  if values.init or first == 'front_end':
-    return values.init or []
-  stages = list(STAGES)
-  earlier = [workdir / stage / 'weights' for stage in stages[: stages.index(first)]]
-  found = [folder for folder in earlier if (folder / 'model.json').exists()]
-  if not found and first in ('context', 'crf'):
-    raise InputError(
-      f'--stage={first} needs a trained front end: give --init=FOLDER, or --stage=front_end,{first}'
-    )
-  return found
-
-
-def mean_of(values, usual, folders) -> tuple[float, ...]:
-  """The RGB mean that the network subtracts, and what the log says of it.
-
-  A network goes on with the mean that it was trained with, or its filters would see other colors.
-  VGG's filters, as the paper takes them, start on the mean of the data set.
-
-  Args:
-    values: the flags.
-    usual: the mean of the data set.
-    folders: from `starting_points`; of several the last one counts.
-
-  Raises:
-    InputError: --mean is not three numbers of 0 to 255.
-  """
-  trained = [spec for spec in map(models.load_spec, folders) if not spec.untrained]
-  theirs = trained[-1].mean if trained else usual
-  mean = theirs
-  if values.mean is not None:
-    mean = cli.parsed('mean', ','.join(values.mean), rgb)
-  elif theirs != usual:
-    logging.info('mean %s, that of the weights of --init; the data set has %s', theirs, usual)
-  others = {spec.mean for spec in trained} - {mean}
-  if others:
-    logging.warning('mean %s, but weights of --init were trained with %s', mean, *others)
-  return mean
-
-
-def tell_other_upsampling(spec, folders, *, frozen: bool) -> None:
-  """Logs where cells of weights to start from lie elsewhere, or scores meet labels off their place.
-
-  Args:
-    spec: of the run.
-    folders: from `starting_points`.
-    frozen: whether the first stage learns from the scores of a network that does not change.
-  """
-  resolutions = {'corner': 'grid', 'deconvolution': 'full'}
-  for folder, other in zip(folders, map(models.load_spec, folders), strict=True):
-    lies, lay = (
-      models.upsampling.cell_offset(one.create(), one.upsampling) for one in (spec, other)
-    )
-    if lies == lay or other.untrained or not (frozen or other.model == spec.model):
-      continue
-    remedy = ''
-    if {spec.upsampling, other.upsampling} <= resolutions.keys():
-      remedy = f'; --loss_resolution={resolutions[other.upsampling]} is that of these weights'
-    logging.warning(
-      '%s: trained with upsampling %s, cell 0 at pixel %g; this run has %s, cell 0 at pixel %g%s',
-      folder, other.upsampling, lay, spec.upsampling, lies, remedy,
-    )  # fmt: skip
-
-
-def rgb(text: str) -> tuple[float, ...]:
-  """Parses an RGB color of three numbers.
-
-  Raises:
-    ValueError: it is none.
-  """
-  try:
-    found = tuple(map(float, text.split(',')))
-  except ValueError:
-    found = ()
-  if len(found) != 3 or not all(0 <= value <= 255 for value in found):
-    raise ValueError('give three numbers of 0 to 255, as in 122.68,116.67,104.01')
-  if is_of_unit_scale(found):
-    raise ValueError('a mean of images of 0 to 1; these have 0 to 255: give 255 times as much')
-  return found
-
-
-def start_from(folders, spec, variables, stages):
-  """The variables with what weights folders have of them, the last one counting most.
-
-  Raises:
-    InputError: nothing of a folder fits, or a stage would learn from layers that nothing trains.
-  """
-  fresh = None
-  for folder in folders:
-    variables, now = models.load_pretrained(spec, variables, folder)
-    fresh = now if fresh is None else fresh & now
-  trained = set()
-  for stage in map(STAGES.get, stages):
-    trained |= set(stage.trains)
-    frozen = stage.frozen.network(spec.create()) if stage.frozen and folders else None
-    names = {layer.name for layer in frozen.table} if frozen else ()
-    untrained = sorted(
-      layer for layer in fresh or ()
-      if layer.partition('/')[0] not in trained and layer.partition('/')[2] in names
-    )  # fmt: skip
-    if untrained:
-      part = untrained[0].partition('/')[0]
-      raise InputError(
-        f'--stage={stage.name} learns from a trained {part}, and of that of {folders[-1]} '
-        f'{", ".join(untrained)} would start afresh (the log says why): train it first, '
-        f'--stage={part},{",".join(stages)}'
-      )
-  return variables
 
 
 def stage_configs(values) -> list[StageConfig]:

@@ -7,7 +7,7 @@ import pytest
 from dilated_jax import models
 from dilated_jax.images import preprocessing
 from dilated_jax.nn import costs
-from experiments import flag_files, networks, presets, train
+from experiments import flag_files, networks, presets, starting_weights, train
 from tests import calling
 from tests.data.builders import test_cityscapes, test_voc
 
@@ -97,7 +97,7 @@ RELEASES = {
 def test_the_numbers_are_those_of_the_releases(path):
   values = parsed(path, workdir='run')
   rate, momentum, decay, batch, pixels, layers, mean, flip = RELEASES[path.stem]
-  assert train.mean_of(values, (0.0, 0.0, 0.0), []) == mean
+  assert starting_weights.mean_of(values, (0.0, 0.0, 0.0), []) == mean
   for config in train.stage_configs(values):
     optimizer = config.optimizer
     assert optimizer.learning_rate == pytest.approx(rate * pixels, rel=0.02)

@@ -20,7 +20,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.training import loop
-from experiments import train
+from experiments import starting_weights, train
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NARROW = [
@@ -95,10 +95,10 @@ def test_scores_that_were_trained_for_other_pixels(frozen, tmp_path, caplog):
   )  # fmt: skip
   front_end = dataclasses.replace(spec, model='front_end')
   (tmp_path / 'model.json').write_text(json.dumps(front_end.to_json()))
-  train.tell_other_upsampling(spec, [tmp_path], frozen=frozen)
+  starting_weights.tell_other_upsampling(spec, [tmp_path], frozen=frozen)
   assert not caplog.messages
   other = dataclasses.replace(spec, upsampling='corner')
-  train.tell_other_upsampling(other, [tmp_path], frozen=frozen)
+  starting_weights.tell_other_upsampling(other, [tmp_path], frozen=frozen)
   assert len(caplog.messages) == frozen
   if frozen:
     assert 'cell 0 at pixel 1.5; this run has corner, cell 0 at pixel 0' in caplog.text
@@ -282,7 +282,7 @@ def test_the_mean_that_is_subtracted(tmp_path, caplog):
 
   def found(*folders, **settings):
     caplog.clear()
-    return train.mean_of(values_of(**settings), usual, folders)
+    return starting_weights.mean_of(values_of(**settings), usual, folders)
 
   assert found() == found(vgg) == usual and not caplog.messages
   assert found(vgg, trained) == theirs
@@ -307,9 +307,9 @@ def test_weights_whose_cells_lie_elsewhere(tmp_path, caplog):
     spec = dataclasses.replace(own, upsampling=method)
     weights_folder.save_weights(tmp_path / method, spec, zeros(spec.create(), 0))
   caplog.clear()
-  train.tell_other_upsampling(own, [tmp_path / 'corner_logits'], frozen=False)
+  starting_weights.tell_other_upsampling(own, [tmp_path / 'corner_logits'], frozen=False)
   assert not caplog.messages
-  train.tell_other_upsampling(own, [tmp_path / 'deconvolution'], frozen=False)
+  starting_weights.tell_other_upsampling(own, [tmp_path / 'deconvolution'], frozen=False)
   assert 'upsampling deconvolution, cell 0 at pixel 3.5; this run has corner_logits' in caplog.text
 
 
