@@ -260,5 +260,5 @@ def _is_image(path) -> bool:
 
 def _natural_order(path):
   """Sorting key: digits count as numbers, and upper and lower case are the same."""
-  parts = re.split(r'([0-9]+)', str(path))
-  return [(0, int(part), '') if part.isdigit() else (1, 0, part.lower()) for part in parts if part]
+  parts = filter(None, re.split(r'([0-9]+)', str(path)))
+  return [(0, int(part), '') if part.isdecimal() else (1, 0, part.lower()) for part in parts]

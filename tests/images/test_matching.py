@@ -192,3 +192,9 @@ def test_predictions_are_paired_by_nearly_equal_names(tmp_path):
   touch(true, 'image_12.png')
   with pytest.raises(InputError, match=r'no prediction .* nearest to image_12 is image_[12]'):
     matching.pair_by_name(said, true)
+
+
+def test_digits_that_are_no_decimals(tmp_path):
+  for name in ('1²3.png', '1²20.png', '٣.png'):
+    (tmp_path / name).write_bytes(b'')
+  assert [path.name for path in matching.find_images(tmp_path)] == ['1²3.png', '1²20.png', '٣.png']
