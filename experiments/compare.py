@@ -34,6 +34,7 @@ from .commands import run
 
 CONTEXTS = ('none', 'basic', 'large')
 CRFS = ('none', 'dense', 'rnn')
+_PLACES = ('data_dir', 'manual_dir')
 
 
 def define_flags(values=flags.FLAGS):
@@ -72,6 +73,12 @@ def main(values=flags.FLAGS):
         f'{recipe}: has no {name}.flags; {f"it has {there}" if there else "it is no recipe"}; see '
         'dilated-jax compare --help'
       )
+    flags_of = flag_files.expand([f'--flagfile={recipe / name}.flags'])
+    for place in _PLACES:
+      if any(flag.lstrip('-').startswith(place) for flag in flags_of):
+        raise InputError(
+          f'{recipe}/{name}.flags: has --{place}, which scoring needs too: give it to compare'
+        )
   cells = []
   for model in values.models:
     for context in values.contexts:
@@ -116,9 +123,7 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
       '%s: %s, so that it is scored again', result,
       comparison_records.changes(found.get('recipe'), scored),
     )  # fmt: skip
-  places = [
-    f'--{name}={values[name].value}' for name in ('data_dir', 'manual_dir') if values[name].value
-  ]
+  places = [f'--{name}={values[name].value}' for name in _PLACES if values[name].value]
   weights = trained(recipe, workdir, model, context, below, seed, places)
   extra = []
   if crf == 'dense':

@@ -22,7 +22,7 @@ import time
 
 from absl import flags, logging
 
-from dilated_jax import data, evaluation, files, images, progress
+from dilated_jax import data, evaluation, files, images, models, progress
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import label_files, metrics, protocols
 from dilated_jax.label_spec import IGNORE
@@ -98,7 +98,7 @@ def from_weights(values) -> dict:
   for flag in OF_FOLDERS:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --weights: it is about --predictions')
-  segmenter = prediction_flags.load_segmenter(values.weights)
+  segmenter = models.load_weights(values.weights)
   spec = segmenter.spec
   name = values.dataset or spec.dataset
   if not name:

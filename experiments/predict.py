@@ -23,7 +23,7 @@ import time
 from absl import flags, logging
 import numpy as np
 
-from dilated_jax import files, images, inference, progress
+from dilated_jax import files, images, inference, models, progress
 from dilated_jax.errors import InputError
 
 from . import cli, path_flags, prediction_flags
@@ -58,7 +58,7 @@ def main(values=flags.FLAGS):
   inputs = images.matching.find_images(values.inputs)
   output = pathlib.Path(values.output)
   plan = planned(inputs, output, values.save)
-  segmenter = prediction_flags.load_segmenter(values.weights).on_device()
+  segmenter = models.load_weights(values.weights).on_device()
   spec, options = segmenter.spec, prediction_flags.options(values)
   if isinstance(options['tile'], tuple):
     inference.tiling.check_tile(segmenter.model, options['tile'])

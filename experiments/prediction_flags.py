@@ -3,9 +3,9 @@
 import functools
 import math
 
-from absl import flags, logging
+from absl import flags
 
-from dilated_jax import crf, models
+from dilated_jax import crf
 from dilated_jax.errors import InputError
 
 from . import cli
@@ -107,14 +107,3 @@ def _are_scales(texts):
     return bool(texts) and all(0 < float(text) <= 8 for text in texts)
   except ValueError:
     return False
-
-
-def load_segmenter(folder):
-  """The network of a weights folder; the log says if it has never been trained as a whole."""
-  segmenter = models.load_weights(folder)
-  if segmenter.spec.untrained:
-    logging.warning(
-      '%s: %s is untrained, so that predictions are noise; start from these weights with train '
-      '--init=%s', folder, ', '.join(segmenter.spec.untrained), folder,
-    )  # fmt: skip
-  return segmenter

@@ -13,11 +13,11 @@ import pathlib
 
 from absl import flags, logging
 
-from dilated_jax import data, evaluation
+from dilated_jax import data, evaluation, models
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 
-from . import cli, path_flags, prediction_flags
+from . import cli, path_flags
 from .tables import markdown
 
 # Flag, default, what it is.
@@ -54,7 +54,7 @@ def main(values=flags.FLAGS):
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
   trials = evaluation.crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
   output = pathlib.Path(values.output)
-  segmenter = prediction_flags.load_segmenter(values.weights).on_device()
+  segmenter = models.load_weights(values.weights).on_device()
   name = values.dataset or segmenter.spec.dataset
   if not name:
     raise InputError(f'--dataset is missing: {values.weights} does not say whose classes it has')

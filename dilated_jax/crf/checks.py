@@ -67,6 +67,11 @@ def check_color_scale(image: AnyArray, deviations) -> None:
   """
   image = np.asarray(image)
   check_numbers('pixels of the image', image)
+  if image.dtype == np.uint16 and image.shape[-1] == 3 and image.max(initial=0) > 255:
+    raise InputError(
+      f'the image has colors of up to {image.max()}: give those of 0..255, image // 257 if they go '
+      'up to 65535'
+    )
   if image.dtype.kind != 'f' or not image.size:
     return
   values = image.reshape(-1, image.shape[-1])

@@ -79,12 +79,17 @@ def scores(confusion: Integer[np.ndarray, 'c columns'], names: Sequence[str]) ->
     A dict, ready for JSON: `mean_iou`, `per_class_iou` (by class name), `pixel_accuracy`,
     `mean_accuracy`, `frequency_weighted_iou`, `confusion` (list of rows).
 
+  Raises:
+    InputError: the matrix does not fit the names, or names repeat.
+
   Source: Long et al. 2015, section 5 (the four means); VOC devkit (intersection over union).
   """
   confusion = np.asarray(confusion)
-  rows, columns = confusion.shape
-  if rows != len(names) or columns < rows:
-    raise ValueError(f'a {confusion.shape} confusion matrix does not fit {len(names)} class names')
+  if confusion.ndim != 2 or not confusion.shape[1] >= len(confusion) == len(names):
+    raise InputError(f'a {confusion.shape} confusion matrix does not fit {len(names)} class names')
+  if len(set(names)) < len(names):
+    raise InputError(f'class names {list(names)} repeat; scores are told by name')
+  rows = len(names)
   right = np.diag(confusion).astype(np.float64)
   truth = confusion.sum(axis=1).astype(np.float64)
   union = truth + confusion[:, :rows].sum(axis=0) - right

@@ -20,7 +20,10 @@ def as_images(images, name: str = 'an image', *, ndim: int = 3) -> np.ndarray:
   Raises:
     InputError: another dtype or shape.
   """
-  images = np.asarray(images)
+  try:
+    images = np.asarray(images)
+  except ValueError:  # A list of arrays of several shapes.
+    raise InputError(f'{name} is one array; give images of several sizes one by one') from None
   wanted = 'uint8 (H, W, 3) RGB' if ndim == 3 else 'uint8 (N, H, W, 3) RGB'
   if images.ndim != ndim or images.shape[-1] != 3:
     hint = ''
@@ -38,8 +41,8 @@ def as_images(images, name: str = 'an image', *, ndim: int = 3) -> np.ndarray:
 
 def _values_and_remedy(images: np.ndarray) -> str:
   """Of images of another dtype, what values they have and what makes colors of 0..255 of them."""
-  finite = images[np.isfinite(images)] if images.dtype.kind in 'fiub' else ()
-  if not len(finite):
+  finite = images[np.isfinite(images)] if images.dtype.kind in 'fiub' else np.empty(0)
+  if not finite.size:
     return ': give colors of 0 to 255'
   low, high = float(finite.min()), float(finite.max())
   if low < 0 or (high > 255 and images.dtype != np.uint16):

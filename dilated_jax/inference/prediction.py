@@ -8,7 +8,7 @@ import math
 import operator
 import os
 import re
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -302,13 +302,18 @@ def _check_ways(segmenter, scales, tile, window) -> None:
   for name, size, words in (('tile', tile, ('whole', 'auto')), ('window', window, ())):
     if size is None or (isinstance(size, str) and size in words):
       continue
-    try:
-      fits = len(size) == 2 and all(operator.index(side) > 0 for side in size)
-    except TypeError:
-      fits = False
-    if not fits:
+    if not _is_size(size):
       also = ''.join(f', {word!r}' for word in words)
       raise InputError(f'{name} is {size!r}; give (height, width){also} or None')
+
+
+def _is_size(size: Any) -> bool:
+  """Whether this is (height, width), whole numbers above 0."""
+  try:
+    height, width = size
+    return operator.index(height) > 0 and operator.index(width) > 0
+  except (TypeError, ValueError):
+    return False
 
 
 def _refined(refine: Refine, probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
     InputError: nothing fits; or a part has the same layers in both networks, and one of them has
       other shapes for another reason than the number of classes; says which.
   """
-  _, given, source = load_weights(folder)
+  _, given, source = load_weights(folder, to_use=False)
   classes = _Classes.of(spec, source)
   per_class = _entries_per_class(spec)
   result: dict[str, dict] = {kind: dict(parts) for kind, parts in variables.items()}

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import tempfile
 
+from absl import logging
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -63,11 +64,13 @@ def check_weights_folder(folder) -> None:
     )
 
 
-def load_weights(folder) -> Segmenter:
+def load_weights(folder, *, to_use: bool = True) -> Segmenter:
   """Reads a weights folder.
 
   Args:
     folder: written by `save_weights`.
+    to_use: whether for predictions, so that layers that were never trained are told in the log;
+      else to start from.
 
   Returns:
     The network, its variables and its spec.
@@ -77,6 +80,11 @@ def load_weights(folder) -> Segmenter:
   """
   folder = pathlib.Path(folder).absolute()
   spec = load_spec(folder)
+  if to_use and spec.untrained:
+    logging.warning(
+      '%s: %s is untrained, so that predictions are noise; these weights are for training to start '
+      'from', folder, ', '.join(spec.untrained),
+    )  # fmt: skip
   model = spec.create()
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   like = jax.tree.map(

@@ -62,6 +62,14 @@ def test_scales_that_are_meant(image, srgb):
   np.testing.assert_allclose(marginals.sum(-1), 1, rtol=1e-5)
 
 
+def test_colors_of_16_bits():
+  image = IMAGE.astype(np.uint16)
+  checks.check_color_scale(image, 13)
+  checks.check_color_scale(257 * image[..., :1], 1000)  # Depth, say.
+  with pytest.raises(InputError, match=r'colors of up to 6\d+: give those of 0\.\.255'):
+    dense_crf(-np.log(PROBABILITIES), 257 * image)
+
+
 def test_colors_do_not_count_without_the_appearance_term():
   dense_crf(-np.log(PROBABILITIES), UNIT, bilateral=None, iterations=1)
 

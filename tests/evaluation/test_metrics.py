@@ -80,8 +80,10 @@ def test_further_columns_are_wrong_answers():
   assert wide['pixel_accuracy'] == 7 / 15
   assert wide['mean_accuracy'] == pytest.approx((3 / 9 + 4 / 6) / 2)
   for shape in ((2, 1), (3, 3)):
-    with pytest.raises(ValueError, match='does not fit 2 class names'):
+    with pytest.raises(InputError, match='does not fit 2 class names'):
       metrics.scores(np.zeros(shape, int), ['a', 'b'])
+  with pytest.raises(InputError, match='repeat'):
+    metrics.scores(np.zeros((2, 2), int), ['a', 'a'])
 
 
 def test_counts_beyond_32_bits():

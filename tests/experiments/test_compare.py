@@ -187,6 +187,13 @@ def test_wrong_flags(tmp_path, arguments, words):
   assert not (tmp_path / 'run').exists()
 
 
+def test_places_in_a_recipe(tmp_path):
+  for name in ('common', 'front_end', 'basic', 'large', 'rnn', 'tune'):
+    (tmp_path / f'{name}.flags').write_text('--data_dir=own\n' if name == 'basic' else '')
+  with pytest.raises(InputError, match=r'basic\.flags: has --data_dir, .*: give it to compare'):
+    calling.run(compare, f'--recipe={tmp_path}', f'--workdir={tmp_path}/run')
+
+
 def test_damaged_figures(tmp_path):
   for text in ('{', '[]', '{"columns": ["mean"], "rows": {"front_end none none": [1, 2]}}'):
     (tmp_path / 'published_val.json').write_text(text)

@@ -49,6 +49,11 @@ def test_what_is_no_image(image, words):
     preprocessing.downscale_image(image, 0.5)
 
 
+def test_images_of_several_sizes():
+  with pytest.raises(InputError, match='give images of several sizes one by one'):
+    checks.as_images([IMAGE, IMAGE[:2]], 'a batch', ndim=4)
+
+
 def test_what_is_no_label_map(without_type_checks):
   scores = np.random.default_rng(0).random((4, 5))
   classes = LabelSpec('two', ('a', 'b'), tuple(PALETTE), (0.0, 0.0, 0.0))
