@@ -1,5 +1,6 @@
 """How every command starts and how it fails: one clear line, exit status not 0, no traceback."""
 
+import collections
 import logging as python_logging
 import os
 import re
@@ -11,7 +12,7 @@ from absl import app, flags, logging
 import dilated_jax
 from dilated_jax.errors import InputError
 
-from . import commands, flag_files
+from . import commands, flag_files, path_flags
 
 _HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
 # Functions that messages of the library name, and the commands that call them.
@@ -71,6 +72,7 @@ def usage() -> str:
 def parse(argv):
   """Parses the flags; a wrong one ends the program with one line and exit status 2."""
   try:
+    check_repeated(argv[1:], flags.FLAGS)
     argv = [argv[0], *flag_files.expand(argv[1:])]
     if any(re.match('--?(no)?jax_|--?helpfull', argument) for argument in argv[1:]):
       import jax  # Only now, because it takes longer than to say what is wrong with a flag.
@@ -84,6 +86,26 @@ def parse(argv):
     fail(f'{message.removeprefix("ERROR:: ").rstrip(" .?")}; see --help', 2)
   except SystemExit as done:  # absl ends --helpfull with 1, as if it had failed.
     sys.exit(0 if done.code == 1 else done.code)
+
+
+def check_repeated(arguments, values: flags.FlagValues) -> None:
+  """Refuses a flag of several values that is given twice, as only the last would count.
+
+  Args:
+    arguments: as they were typed; what a flag file states may be given again, and the later wins.
+    values: the flags.
+
+  Raises:
+    InputError: names the flag.
+  """
+  if '--' in arguments:
+    arguments = arguments[: arguments.index('--')]
+  found = (re.match('--?([^=]+)', argument) for argument in arguments)
+  for name, count in collections.Counter(each[1] for each in found if each).items():
+    if count > 1 and name in values and path_flags.has_several_values(values[name]):
+      raise InputError(
+        f'--{name} is given {count} times; give it once, with commas between: --{name}=A,B'
+      )
 
 
 def as_typed(text: str) -> str:

@@ -32,6 +32,16 @@ def define_list(name: str, default: list[str] | None, help: str, **options: Any)
   flags.DEFINE(_Paths(), name, default, help, serializer=flags.CsvListSerializer(','), **options)
 
 
+def define_inputs(name: str, default: str | None, help: str, **options: Any) -> None:
+  """The same for one text of paths and patterns that are separated by commas."""
+  flags.DEFINE(_Inputs(), name, default, help, serializer=flags.ArgumentSerializer(), **options)
+
+
+def has_several_values(flag: flags.Flag) -> bool:
+  """Whether the values of a flag are separated by commas."""
+  return isinstance(flag.parser, (flags.ListParser, _Inputs))
+
+
 def check_folder(values: flags.FlagValues, name: str) -> None:
   """Refuses a file where a folder will be written.
 
@@ -51,6 +61,10 @@ class _Path(flags.ArgumentParser):
 
   def flag_type(self) -> str:
     return 'string'
+
+
+class _Inputs(_Path):
+  pass
 
 
 class _Paths(flags.ListParser):

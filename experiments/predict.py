@@ -40,7 +40,7 @@ OUTPUTS = {
 def define_flags(values=flags.FLAGS):
   string = {'flag_values': values}
   path_flags.define('weights', None, 'Weights folder.', required=True, **string)
-  path_flags.define(
+  path_flags.define_inputs(
     'inputs', None, 'Pictures: FILE, FOLDER or GLOB (** for subfolders), comma-separated.',
     required=True, **string,
   )  # fmt: skip

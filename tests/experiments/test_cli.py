@@ -1,5 +1,6 @@
 """cli.py: every way to fail is one line and an exit status, seen from outside the process."""
 
+import importlib
 import os
 import pathlib
 import signal
@@ -9,7 +10,8 @@ import sys
 from absl import flags
 import pytest
 
-from experiments import cli
+from dilated_jax.errors import InputError
+from experiments import audit, cli, commands, path_flags, predict
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -24,6 +26,7 @@ from experiments import cli
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for results.', required=True)
 MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much', 'argument', 'memory'], 'How to end.')
+PARTS = flags.DEFINE_list('parts', [], 'Which.')
 SIZE = flags.DEFINE_integer('size', 1, 'Pixels.', lower_bound=1)
 
 def main():
@@ -56,7 +59,7 @@ def start(tmp_path_factory):
   """Starts the command above with some flags, as a user does."""
   folder = tmp_path_factory.mktemp('command')
   (folder / 'draw.py').write_text(COMMAND)
-  (folder / 'good.flags').write_text('# a comment\n--workdir=there\n--size=3\n')
+  (folder / 'good.flags').write_text('# a comment\n--workdir=there\n--size=3\n--parts=x\n')
   (folder / 'bad.flags').write_text('--workdir=there\n--sise=3\n')
   (folder / 'picture.png').write_bytes(b'\x89PNG\r\n\x1a\n\xff\xfe')
 
@@ -176,6 +179,38 @@ def test_a_closed_pipe_is_silent_in_help_too(start):
     process.stdout.close()
     assert process.stderr.read() == ''
     assert process.wait(timeout=60) in (0, 1, -signal.SIGPIPE)
+
+
+def test_a_list_given_twice_is_refused_for_only_the_last_would_count():
+  for command in commands.names():
+    values = flags.FlagValues()
+    importlib.import_module(f'experiments.{command}').define_flags(values)
+    for name in values:
+      several = path_flags.has_several_values(values[name])
+      for given in ([f'--{name}=a', f'--{name}=b'], [f'--{name}', 'a', f'-{name}', 'b']):
+        if several:
+          with pytest.raises(InputError, match=f'--{name} is given 2 times; .*--{name}=A,B'):
+            cli.check_repeated(given, values)
+        else:
+          cli.check_repeated(given, values)
+      # A flag file may be overruled.
+      cli.check_repeated([f'--{name}=a', '--flagfile=x', '--', f'--{name}=b'], values)
+
+
+@pytest.mark.parametrize(
+  'command, names', [(audit, {'split_files'}), (predict, {'inputs', 'scales', 'save'})]
+)
+def test_flags_that_have_several_values(command, names):
+  values = flags.FlagValues()
+  command.define_flags(values)
+  assert names <= {name for name in values if path_flags.has_several_values(values[name])}
+
+
+def test_a_list_given_twice_ends_with_one_line(run):
+  assert run('--workdir=a', '--parts=x', '--parts', 'y') == (
+    2, '', 'error: --parts is given 2 times; give it once, with commas between: --parts=A,B\n'
+  )  # fmt: skip
+  assert run('--flagfile=good.flags', '--parts=y')[0] == 0
 
 
 def test_messages_name_flags_of_the_command_alone(monkeypatch):
