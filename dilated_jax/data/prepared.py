@@ -111,6 +111,9 @@ def prepare_builder(name: str, data_dir=None, manual_dir=None, **options):
     tfds.disable_progress_bar()  # Its carriage returns would fill a log file.
   config = tfds.download.DownloadConfig(manual_dir=raw_dir)
   logging.info('%s: preparing %s', name, builder.data_path)
+  place = pathlib.Path(builder.data_path).parent
+  made = [place.parent / 'downloads/extracted', place.parent / 'downloads', place, *place.parents]
+  made = [path for path in made if not path.exists()]
   try:
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints sizes that it doesn't know.
       builder.download_and_prepare(download_config=config)
@@ -119,6 +122,10 @@ def prepare_builder(name: str, data_dir=None, manual_dir=None, **options):
     if not (builder.data_path / 'dataset_info.json').exists():
       raise
     builder = _make_builder(name, data_dir, **options)
+  finally:
+    for path in made:  # Those that were left empty.
+      with contextlib.suppress(OSError):
+        path.rmdir()
   return builder
 
 

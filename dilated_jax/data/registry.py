@@ -1,6 +1,7 @@
 """All data sets by name: their classes, preparing them, and their examples by index."""
 
 from collections.abc import Sequence
+import pathlib
 import re
 
 from etils import epath
@@ -132,6 +133,11 @@ def splits(name: str, data_dir=None, manual_dir=None) -> tuple[str, ...]:
   return tuple(prepare_builder(name, data_dir, manual_dir).info.splits)
 
 
+def _are_same(*folders) -> bool:
+  first, second = (pathlib.Path(each).expanduser().resolve() for each in folders)
+  return first == second
+
+
 def _scan_in_place(name, data_dir, manual_dir) -> 'folder.FolderDataset | None':
   """Scans a 'folder' that is used without copying it; None for data sets that are prepared."""
   if name != 'folder':
@@ -142,8 +148,8 @@ def _scan_in_place(name, data_dir, manual_dir) -> 'folder.FolderDataset | None':
   if path.exists():
     folder.builder.check_unchanged(path, manual_dir)
     return None
-  if manual_dir:
-    return None  # Both folders are given, so the folder is prepared.
+  if manual_dir and not (data_dir and _are_same(data_dir, manual_dir)):
+    return None  # Two folders are given, so the one is prepared in the other.
   if not data_dir:
     raise InputError(
       f'folder: give the folder of your images and labels as `data_dir`; it has {folder.LAYOUTS}'

@@ -52,7 +52,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
   monkeypatch.setattr(scenes, 'draw', interrupted)
   with pytest.raises(KeyboardInterrupt):
     data.prepare('scenes', tmp_path, counts=COUNTS)
-  assert files(tmp_path) == []
+  assert list(tmp_path.iterdir()) == []
   monkeypatch.undo()
   data.prepare('scenes', tmp_path, counts=COUNTS)
   assert len(data.load('scenes', 'train', tmp_path)) == 5

@@ -10,7 +10,31 @@ import pytest
 
 from dilated_jax import data
 from dilated_jax.errors import InputError
-from tests.data.folder.folders import ids, load, make, picture, save, say
+from tests.data.folder.folders import files_of, ids, load, make, picture, save, say
+
+
+def test_a_folder_prepared_into_itself_is_used_as_it_is(tmp_path):
+  root = make(tmp_path / 'own')
+  (tmp_path / 'link').symlink_to(root)
+  before = files_of(root)
+  for place in (root, tmp_path / 'link'):
+    assert os.path.samefile(data.prepare('folder', place, root), root)
+    assert len(data.load('folder', 'train', place, root)) == 7
+  assert files_of(root) == before
+
+
+def test_a_folder_that_is_refused_leaves_nothing(tmp_path):
+  root = make(tmp_path / 'own')
+  say(root, names=['a', 'b'])
+  (tmp_path / 'there').mkdir()
+  for place in ('new/deep', 'there'):
+    with pytest.raises(InputError, match='belong to no class'):
+      data.prepare('folder', tmp_path / place, root)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['own', 'there']
+  assert list((tmp_path / 'there').iterdir()) == []
+  say(root)
+  data.prepare('folder', tmp_path / 'new', root)
+  assert [path.name for path in (tmp_path / 'new').iterdir()] == ['folder']
 
 
 def test_prepared_is_the_same(tmp_path):
