@@ -47,6 +47,9 @@ def match_encoding(
   options = [('ids', spec, 'ids of the label files' if spec.raw_ids else 'class ids')]
   if spec.raw_ids:
     options.append(('ids', dataclasses.replace(spec, raw_ids=(), void=()), 'class ids'))
+  # As `detect_encoding` reads a folder.
+  if spec.name == NAME and all(label.has_equal_channels for label in labels.values()):
+    options = [('channels', spec, 'class ids in three equal channels')]
   if spec.name != NAME:
     options.append(('colors', spec, 'colors'))
 

@@ -90,7 +90,17 @@ def test_three_channels_all_over_are_understood(tmp_path):
     ids_in_three_channels(pair)
   report = run(tmp_path, None)
   assert report.valid and found(report) == set() and report.spec.num_classes == 7
-  assert not run(tmp_path).valid
+  numbered = run(tmp_path)
+  assert numbered.valid and found(numbered) == set() and numbered.encoding == report.encoding
+  np.testing.assert_array_equal(numbered.counts['val'].pixels, report.counts['val'].pixels)
+
+
+def test_three_channels_among_ids_are_an_error_however_the_classes_are_stated(tmp_path):
+  pairs = draw(tmp_path, 6, 2)
+  ids_in_three_channels(pairs[1])
+  for classes in ({}, {'classes': None}):
+    report = run(tmp_path, *classes.values())
+    assert not report.valid and ('three equal channels', 'a001x.png') in found(report)
 
 
 def test_a_value_that_one_label_has(tmp_path):
