@@ -16,6 +16,7 @@ KINDS = {
   'no label': ('warning', 'add the label, or remove the image; it will not be used'),
   'duplicate name': ('error', 'remove one of the two files'),
   'listed but missing': ('error', 'add the file, or remove the line from the list'),
+  'swapped columns': ('error', 'write the image first on each line of the list, then its label'),
   'in two splits': ('error', 'keep it in one split, with its label'),
   'in no split': ('error', 'put it into train/, val/ or test/ like the others, or remove it'),
   'no train split': ('error', 'add training images, or rename a split'),

@@ -156,7 +156,8 @@ def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
     for problem in pairing.problems
     if problem.kind != 'no label'
   ]
-  if not pairing.pairs:
+  by_list = any(each.kind in ('listed but missing', 'swapped columns') for each in pairing.problems)
+  if not pairing.pairs and not by_list:
     problems.insert(0, f'{root}: no image has a label of the same name')
   _raise_problems(problems, len(pairing.pairs))
   stated = read_classes_file(root / CLASSES_FILE)

@@ -9,7 +9,7 @@ from dilated_jax.data.folder.lists import apply_lists, find_lists
 from dilated_jax.data.folder.names import SPLITS
 from dilated_jax.data.folder.pairing import Pairing, Problem, match_files
 from dilated_jax.errors import InputError
-from dilated_jax.images import matching
+from dilated_jax.images import matching, similar_names
 
 LAYOUTS = (
   'images/ and labels/ (or masks/), with train/, val/ and test/ below or above them if there are '
@@ -40,6 +40,13 @@ def find_pairs(root) -> Pairing:
     deeper = [path for path in _subfolders(root) if _find_folders(path)[0] or find_lists(path)[0]]
     if deeper:
       found = f'; {deeper[0]} has some'
+    elif pair := _side_by_side(root):
+      image, label = (path.relative_to(root) for path in pair)
+      raise InputError(
+        f'{root}: images and labels lie in one folder here, such as {image} and {label}; write a '
+        f'list of pairs, {root / "train.txt"} with "{image} {label}" and so on, one pair on each '
+        'line, and val.txt with those for validation'
+      )
     elif unused:
       found = f' (subfolders: {", ".join(unused[:8])}{", ..." if len(unused) > 8 else ""})'
     elif images := matching.list_images(root).images:
@@ -107,7 +114,10 @@ def pair_folders(images, labels, lists: Sequence = ()) -> Pairing:
     _require_folder(folder)
   same = images.resolve() == labels.resolve()
   if same and not lists:
-    raise InputError(f'{images}: images and labels are in one folder; give a list of pairs')
+    raise InputError(
+      f'{images}: images and labels are in one folder; give a list of pairs, such as train.txt '
+      'with "x.jpg x_mask.png" and so on, one pair on each line'
+    )
   pairs, problems, remarks = ([], [], []) if same else match_files(images, labels)
   layout = f'{images} and {labels}'
   if lists:
@@ -144,6 +154,24 @@ def _find_folders(root) -> tuple[list, list[str]]:
     each.relative_to(root).parts[0] for images, labels, _ in found for each in (images, labels)
   }
   return found, [path.name for path in children if path.name not in used]
+
+
+def _side_by_side(root) -> tuple[pathlib.Path, pathlib.Path] | None:
+  """Returns an image and its label that lie in one folder, such as train/x.jpg and x_mask.png."""
+  groups = {}
+  # train/ first, which the message will name.
+  folders = sorted(_subfolders(root), key=lambda path: names.parse(path.name).split != 'train')
+  for folder in (root, *folders):
+    for path in sorted(folder.iterdir()):
+      if path.suffix.lower() in matching.SUFFIXES:
+        name = similar_names.without_endings(matching.image_name(path))
+        groups.setdefault((folder, name), []).append(path)
+  for files in groups.values():
+    if len(files) > 1:
+      # x before x_mask, and x.jpg before x.png.
+      image, label, *_ = sorted(files, key=lambda path: (len(path.stem), path.suffix.lower()))
+      return image, label
+  return None
 
 
 def _nearest_sibling(path, siblings) -> pathlib.Path | None:

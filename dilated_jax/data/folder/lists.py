@@ -2,7 +2,6 @@
 
 import collections
 from collections.abc import Mapping, Sequence
-import contextlib
 import pathlib
 import re
 import unicodedata
@@ -19,6 +18,7 @@ _LIST_SUFFIXES = ('.txt', '.lst', '.list', '.csv')
 _LIST_FOLDERS = ('', 'ImageSets/Segmentation', 'ImageSets', 'splits', 'lists')
 # Problems of matching by name that lists don't solve.
 _STILL_PROBLEMS = ('duplicate name', 'unreadable folder', 'broken link')
+_JPEG_SUFFIXES = ('.jfif', '.jpe', '.jpeg', '.jpg')
 _NEAREST = 20  # Missing files whose nearest name is searched.
 # Heads of columns, in the first line of a table.
 _HEADS = re.compile(
@@ -38,12 +38,12 @@ def find_lists(root) -> tuple[dict[str, tuple[pathlib.Path, ...]], list[Problem]
   for folder in (root / name for name in _LIST_FOLDERS):
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     found = {}
-    # The plainest name first: of train.txt and train_old.txt or 'train (1).txt' the first.
-    for path in sorted(files, key=lambda path: (len(path.stem), path.name)):
+    # The plainest name first: of train.txt and train_old.txt or 'train (1).txt' the first. Tables
+    # last, which may be something else.
+    for path in sorted(files, key=lambda path: (len(path.stem), _is_table(path), path.name)):
       if path.suffix.lower() in _LIST_SUFFIXES and path.is_file() and path.name[0] != '.':
         split, kind = names.parse(path.stem)
-        is_list = split and (path.suffix.lower() != '.csv' or _is_table_of_files(path))
-        if not is_list or found.setdefault(split, {}).setdefault(kind, path) != path:
+        if not split or found.setdefault(split, {}).setdefault(kind, path) != path:
           others.append(path.relative_to(root).as_posix())
     if found:
       for split, kinds in found.items():
@@ -103,12 +103,17 @@ def apply_lists(
   problems = [problem for problem in problems if problem.kind in _STILL_PROBLEMS]
   finder, listed, split_of = _Finder(), [], {}
   for split, files in lists.items():
-    for fields in _read_lists(files):
+    swapped, lines = [], _read_lists(files)
+    for number, fields in lines:
       paths = [finder.find(text, folders) for text, folders in zip(fields, roots)]
       pair = None
       if len(fields) == 2:
         image, label = paths
         if image and label:
+          if _are_swapped(image, label):
+            swapped.append((number, fields[0]))
+            split_of.setdefault(label.resolve(), split)
+            continue
           pair = Pair(matching.image_name(image), image, label, split)
       else:
         pair = by_path.get(paths[0].resolve()) if paths[0] else None
@@ -118,14 +123,21 @@ def apply_lists(
       if pair is None:
         missing = next((text for text, path in zip(fields, paths) if not path), fields[0])
         image_exists = len(fields) == 1 and (paths[0] or _name(fields[0]) in unlabeled)
+        if len(fields) == 2 and all(map(finder.find, fields, roots[::-1])):
+          swapped.append((number, fields[0]))
+          continue
         detail = f'{missing} has no label' if image_exists else f'{missing} does not exist'
-        similar = None
-        if not image_exists and len(problems) < _NEAREST:
+        if number == lines[0][0] and _is_table(files[0]) and not _is_image(fields[0]):
+          detail = (
+            f'{fields[0]!r} names no image and no columns that are known; write image,label there '
+            'or remove this line, or rename the file if it is no list'
+          )
+        elif not image_exists and len(problems) < _NEAREST:
           similar = finder.nearest(missing, roots[missing != fields[0]]) or similar_names.nearest(
             _name(missing), by_name
           )
-        detail += f' (nearest: {similar})' if similar else ''
-        problems.append(Problem('listed but missing', files[0], detail))
+          detail += f' (nearest: {similar})' if similar else ''
+        problems.append(Problem('listed but missing', files[0], f'line {number}: {detail}'))
         continue
       path = pair.image.resolve()
       if path not in split_of:
@@ -134,12 +146,31 @@ def apply_lists(
         detail = f'{pair.name} is in {split_of[path]} and {split}'
         problems.append(Problem('in two splits', pair.image, detail))
       split_of.setdefault(path, split)
+    if swapped:
+      number, label = swapped[0]
+      where = f'line {number}' + (f' and {len(swapped) - 1} more' if len(swapped) > 1 else '')
+      detail = (
+        f'{where}: the columns are swapped, {label} is a label; write the image first, then its '
+        'label'
+      )
+      problems.append(Problem('swapped columns', files[0], detail))
   unlisted = [pair.name for pair in pairs if pair.image.resolve() not in split_of]
   return Pairing.sorted(listed, problems, (*unlisted, *unlabeled), layout, remarks)
 
 
-def _read_lists(files) -> list[tuple[str, ...]]:
-  """Reads one or two fields a line: from one list, or from two lists line by line."""
+def _are_swapped(image, label) -> bool:
+  """Whether what is listed as image and label is a label and its image, by folders or endings."""
+  of_image, of_label = (
+    {names.parse(folder.name).kind for folder in path.absolute().parents} for path in (image, label)
+  )
+  if of_image != of_label:
+    return of_image - of_label == {'labels'} or of_label - of_image == {'images'}
+  # No label can be a JPEG.
+  return label.suffix.lower() in _JPEG_SUFFIXES and image.suffix.lower() not in _JPEG_SUFFIXES
+
+
+def _read_lists(files) -> list[tuple[int, tuple[str, ...]]]:
+  """Reads one or two fields a line, with its number: from one list, or from two line by line."""
   contents = []
   for path in files:
     try:
@@ -148,8 +179,10 @@ def _read_lists(files) -> list[tuple[str, ...]]:
       raise InputError(
         f'{path}: is not text; a list has one name or "image label" on each line'
       ) from None
-    lines = [line.strip() for line in text.splitlines()]
-    contents.append([line for line in lines if line and not line.startswith('#')])
+    lines = enumerate(map(str.strip, text.splitlines()), 1)
+    contents.append([(i, line) for i, line in lines if line and not line.startswith('#')])
+    if _is_table(path) and all(_is_head(line) for _, line in contents[-1]):
+      contents[-1] = []
     if not contents[-1]:
       raise InputError(f'{path}: this list is empty; write one name on each line, or remove it')
   if len(files) == 2:
@@ -159,21 +192,22 @@ def _read_lists(files) -> list[tuple[str, ...]]:
         f'{files[1]}: names {len(labels)} labels and {files[0].name} {len(images)} images; '
         'every line of one must belong to the same line of the other'
       )
-    return [(_unquote(image), _unquote(label)) for image, label in zip(images, labels)]
-  rows = [_split_line(line) for line in contents[0]]
-  if files[0].suffix.lower() == '.csv' and _is_head(contents[0][0]):
+    pairs = zip(images, labels)
+    return [(i, (_unquote(image), _unquote(label))) for (i, image), (_, label) in pairs]
+  rows, head = [(i, _split_line(line)) for i, line in contents[0]], contents[0][0][1]
+  if _is_table(files[0]) and _is_head(head):
     del rows[0]
-    if re.match(r'\W*(label|mask)', contents[0][0].lower()):
-      rows = [row[::-1] for row in rows]
+    if re.match(r'\W*(label|mask)', head.lower()):
+      rows = [(i, row[::-1]) for i, row in rows]
   return rows
 
 
-def _is_table_of_files(path) -> bool:
-  """Whether the first line of a .csv names columns of files, or is an image file itself."""
-  with contextlib.suppress(UnicodeError):
-    line = next(iter(decode_text(path.read_bytes()).splitlines()), '')
-    return _is_head(line) or pathlib.PurePosixPath(_split_line(line)[0]).suffix != ''
-  return False
+def _is_table(path) -> bool:
+  return path.suffix.lower() == '.csv'
+
+
+def _is_image(text) -> bool:
+  return pathlib.PurePosixPath(text).suffix.lower() in matching.SUFFIXES
 
 
 def _is_head(line: str) -> bool:
@@ -192,7 +226,7 @@ def _split_line(line) -> tuple[str, ...]:
   line = line.rstrip(' \t,;')
   for separator in re.finditer(r'[\s,;]+', line):
     first, second = _unquote(line[: separator.start()]), _unquote(line[separator.end() :])
-    if pathlib.PurePosixPath(first).suffix.lower() in matching.SUFFIXES and second:
+    if _is_image(first) and second:
       return first, second
   return (_unquote(line),)
 

@@ -17,7 +17,7 @@ from dilated_jax.images import matching, similar_names
 
 PROBLEMS = (
   'no label', 'no image', 'duplicate name', 'listed but missing', 'in two splits', 'in no split',
-  'no train split', 'unreadable folder', 'broken link',
+  'no train split', 'unreadable folder', 'broken link', 'swapped columns',
 )  # fmt: skip
 # What is good to know, but no problem.
 REMARKS = ('passed over', 'similar names', 'no splits')

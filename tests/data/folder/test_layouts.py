@@ -51,6 +51,25 @@ def test_folders_that_are_none(tmp_path):
   refused(tmp_path / 'outer', 'no images with labels are found here; .*inner has some')
 
 
+@pytest.mark.parametrize(
+  'image, label',
+  [
+    ('train/{}.jpg', 'train/{}_mask.png'),
+    ('train/{}_jpg.rf.0f.jpg', 'train/{}_jpg.rf.0f_mask.png'),
+    ('{}.jpg', '{}.png'),
+    ('shop/{}_rgb.png', 'shop/{}_seg.png'),
+  ],
+)
+def test_labels_beside_their_images_need_the_list_that_the_error_names(tmp_path, image, label):
+  for name in 'abc':
+    save(picture(), tmp_path / image.format(name))
+    save(ids(0, 1), tmp_path / label.format(name))
+  image, label = image.format('a'), label.format('a')
+  refused(tmp_path, f'lie in one folder.*train.txt with "{image} {label}"')
+  (tmp_path / 'train.txt').write_text(f'{image} {label}\n')
+  assert [pair.label for pair in folder.scan(tmp_path).splits['train']] == [tmp_path / label]
+
+
 def folder_default(tmp_path):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('TFDS_DATA_DIR', str(tmp_path / 'empty'))

@@ -127,11 +127,88 @@ def test_the_nearest_name_is_shown(tmp_path):
   refused(tmp_path, r'labels/frame_l.png does not exist \(nearest: frame_00[12].png\)')
 
 
-def test_tables_of_something_else_are_no_lists(tmp_path):
+@pytest.mark.parametrize('head', ['Bild;Maske', 'sep=;', 'id,rle_mask', 'epoch,loss', '"Bild"'])
+@pytest.mark.parametrize('rows', ['images/{0}.png;labels/{0}.png\n', '{0}\n', '{0},1 3 10 5\n'])
+def test_a_table_that_is_not_understood_is_never_passed_over(tmp_path, head, rows):
+  make(tmp_path)
+  (tmp_path / 'train.txt').write_text('c\nd\n')
+  (tmp_path / 'val.csv').write_text(f'{head}\n' + ''.join(map(rows.format, 'ab')))
+  name = head.strip('";')
+  refused(tmp_path, f"val.csv: line 1: '{name}' names no image .* write image,label there")
+  assert folder.find_pairs(tmp_path).problems[0].kind == 'listed but missing'
+
+
+def test_a_table_without_a_head_is_a_list(tmp_path):
+  make(tmp_path)
+  (tmp_path / 'val.csv').write_text('a\nb\n')
+  (tmp_path / 'train.csv').write_text('c.png;c.png\n')
+  assert {split: len(pairs) for split, pairs in folder.scan(tmp_path).splits.items()} == {
+    'train': 1, 'val': 2
+  }  # fmt: skip
+
+
+def test_a_head_alone_is_an_empty_list(tmp_path):
+  make(tmp_path)
+  (tmp_path / 'train.txt').write_text('c\nd\n')
+  (tmp_path / 'val.csv').write_text('image,label\n')
+  refused(tmp_path, 'val.csv: this list is empty')
+
+
+def test_a_table_of_something_else_lies_beside_the_list(tmp_path):
   make(tmp_path)
   (tmp_path / 'train.csv').write_text('id,rle_mask\na,1 3 10 5\n')
+  (tmp_path / 'train.txt').write_text('a\nb\n')
+  (tmp_path / 'val.txt').write_text('c\n')
   found = folder.scan(tmp_path)
+  assert len(found.splits['train']) == 2
   assert 'not read as lists of a split: train.csv' in ' '.join(found.notes)
+
+
+@pytest.mark.parametrize(
+  'image, label',
+  [
+    ('images/{}.jpg', 'labels/{}.png'),  # Folders and endings say it.
+    ('images/{}.png', 'labels/{}.png'),
+    ('train/{}.png', 'trainannot/{}.png'),
+    ('day/{}.jpg', 'day/{}_truth.png'),
+    ('pictures/{}.png', 'masks/{}.png'),
+    ('photos/{}.tif', 'classes/{}.png'),
+    ('labels/img/{}.png', 'labels/{}.png'),
+    ('images/{}.png', 'images/gt/{}.png'),
+  ],
+)
+def test_swapped_columns_are_named(tmp_path, image, label):
+  for name in 'abcd':
+    save(picture(), tmp_path / image.format(name))
+    save(ids(0, 1, 2), tmp_path / label.format(name))
+  rows = [(image.format(name), label.format(name)) for name in 'abcd']
+  (tmp_path / 'train.txt').write_text(''.join(f'{x} {y}\n' for x, y in rows))
+  assert folder.find_pairs(tmp_path).problems == ()
+  (tmp_path / 'train.txt').write_text('# mine\n' + ''.join(f'{y} {x}\n' for x, y in rows))
+  refused(
+    tmp_path, f'^{tmp_path}/train.txt: line 2 and 3 more: the columns are swapped, {rows[0][1]}'
+  )
+  assert folder.find_pairs(tmp_path).unlisted == ()
+
+
+@pytest.mark.parametrize(
+  'image, label', [('left/{}.png', 'labels/img/{}.png'), ('gt/images/{}.png', 'gt/{}.png')]
+)
+def test_folders_that_say_both_are_no_swapped_columns(tmp_path, image, label):
+  for name in 'ab':
+    save(picture(), tmp_path / image.format(name))
+    save(ids(0, 1), tmp_path / label.format(name))
+  rows = [f'{image.format(name)} {label.format(name)}\n' for name in 'ab']
+  (tmp_path / 'train.txt').write_text(''.join(rows))
+  assert folder.find_pairs(tmp_path).problems == ()
+
+
+def test_swapped_columns_of_two_folders_of_any_name(tmp_path):
+  save(picture(), tmp_path / 'a' / 'x.jpg')
+  save(ids(0, 1), tmp_path / 'b' / 'x.png')
+  (tmp_path / 'val.txt').write_text('b/x.png a/x.jpg\n')
+  pairing = folder.pair_folders(tmp_path / 'a', tmp_path / 'b', [tmp_path / 'val.txt'])
+  assert [problem.kind for problem in pairing.problems] == ['swapped columns']
 
 
 def test_the_plainest_of_several_lists_is_read_and_the_others_are_named(tmp_path):
