@@ -59,7 +59,7 @@ def main(values=flags.FLAGS):
   if len(held_out) <= field:
     raise InputError(
       f'{len(held_out)} samples are held out, {sounds.HELD_OUT:.0%} of all; the receptive field '
-      f'has {field}: give more --inputs, or fewer --num_blocks or --num_layers'
+      f'has {field}: give longer sounds, or fewer --num_blocks or --num_layers'
     )
   logging.info('%d samples, %d a second; the field is %d', sum(map(len, train)), rate, field)
 
