@@ -12,7 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 
 from dilated_jax.crf.kernels import Kernel, apply_kernel
 from dilated_jax.typing import AnyArray
@@ -46,23 +46,41 @@ def assemble(
   kernels: Sequence[Kernel],
   compatibility_matrices: Sequence[Float[AnyArray, '...']],
   normalizations: Sequence[Normalization],
+  inside: Bool[AnyArray, ' n'] | None = None,
 ) -> Problem:
-  """Makes a problem from its parts; see `Problem`, and `dense_crf` about normalizations."""
+  """Makes a problem from its parts.
+
+  Args:
+    unary: see `Problem`, and so are the next two.
+    kernels: see there.
+    compatibility_matrices: see there.
+    normalizations: of each kernel, see `dense_crf`.
+    inside: pixels that there are; others neither send nor receive. None: all.
+  """
   return Problem(
     unary,
     tuple(kernels),
     tuple(jnp.asarray(matrix, jnp.float32) for matrix in compatibility_matrices),
-    tuple(map(_normalizers, kernels, normalizations)),
+    tuple(_normalizers(*pair, inside) for pair in zip(kernels, normalizations, strict=True)),
   )
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _normalizers(kernel: Kernel, normalization: str):
-  """The factors before and after filtering, from n = K 1."""
+def _normalizers(kernel: Kernel, normalization: str, inside=None):
+  """The factors before and after filtering, from n = K 1; 0 at pixels that there are not."""
   one = jnp.ones((jax.tree.leaves(kernel)[0].shape[0], 1), jnp.float32)
+  if inside is not None:
+    one = jnp.asarray(inside)[:, None].astype(jnp.float32)
   if normalization == 'none':
     return one, one
   total = apply_kernel(kernel, one) + 1e-20
+  if inside is not None:
+    before, after = _factors(jnp.where(one > 0, total, 1.0), one, normalization)
+    return before * one, after * one
+  return _factors(total, one, normalization)
+
+
+def _factors(total, one, normalization: str):
   if normalization == 'symmetric':
     return jax.lax.rsqrt(total), jax.lax.rsqrt(total)
   return (1 / total, one) if normalization == 'before' else (one, 1 / total)

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Real
 import numpy as np
 
 from dilated_jax.crf import lattice, mean_field
@@ -70,6 +70,7 @@ class CrfRnn(nn.Module):
     images: Real[AnyArray, 'n {self.stride}*h {self.stride}*w 3'],
     train: bool = False,
     kernels: Kernels | None = None,
+    inside: Bool[AnyArray, 'n h w'] | None = None,
   ) -> Float[jax.Array, 'n h w {self.num_classes}']:
     """Refines scores.
 
@@ -78,6 +79,8 @@ class CrfRnn(nn.Module):
       images: RGB. Only differences of colors matter, so a mean may have been subtracted.
       train: selects the number of iterations, see the attributes.
       kernels: from `build_kernels`, if the lattices have been built before; None builds them here.
+      inside: cells that there are, where images of several sizes share a batch: what lies beyond
+        them has no part in the mean field. None: all.
 
     Returns:
       Logits, whose softmax are the marginals, in float32 or the dtype of `logits` if that is wider.
@@ -108,18 +111,21 @@ class CrfRnn(nn.Module):
     else:
       smoothness, appearance = kernels
 
-    def refine(scores_and_appearance):
-      scores, given = scores_and_appearance
+    def refine(scores_appearance_and_inside):
+      scores, given, inside = scores_appearance_and_inside
       kernel = given if kernels else self._build(self._features(given, factors[1:]))
       unary = -scores.reshape(-1, self.num_classes)
-      problem = mean_field.assemble(unary, (smoothness, kernel), matrices, ('after', 'after'))
+      inside = None if inside is None else inside.ravel()
+      problem = mean_field.assemble(
+        unary, (smoothness, kernel), matrices, ('after', 'after'), inside
+      )
       steps = self.iterations if train else self.test_iterations
       refined = -mean_field.unrolled_energies(problem, steps).reshape(scores.shape)
       return refined, jnp.int32(0) if self.method == 'exact' else _lacks_room(kernel)
 
     scores = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
     # One image after the other: a batch of lattices would take the memory of all of them.
-    refined, lack_room = jax.lax.map(refine, (scores, appearance))
+    refined, lack_room = jax.lax.map(refine, (scores, appearance, inside))
     if not self.is_initializing():
       self.sow('crf_rnn', 'lack_room', lack_room.sum(dtype=jnp.int32))
     return refined

@@ -3,6 +3,7 @@
 from typing import Literal, cast
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from dilated_jax.crf import CrfRnn
 from dilated_jax.models.protocol import SegmentationModel
@@ -53,25 +54,32 @@ class CrfRnnModel(nn.Module):
   def __call__(self, images, train: bool = False):
     """Maps images to logits, as the network does; all of it is trained."""
     logits = self.network(images, train)
-    return self.apply_crf(logits, self._without_margin(images), train)
+    return self.apply_crf(logits, self._without_margin(images), train=train)
 
-  def apply_crf(self, logits, images, train: bool = False):
+  def apply_crf(self, logits, images, inside=None, train: bool = False):
     """The CRF-RNN alone.
 
     Args:
       logits: of the network.
       images: (N, H, W, 3) without the margin.
+      inside: (N, h, w) cells of `logits` that there are, see `CrfRnn`; None: all.
       train: as for `CrfRnn`.
 
     Returns:
       Logits as of `__call__`.
     """
     if self.grid == 'pixels' and not self.network.full_size:
+      if inside is not None and self.upsampling != 'deconvolution':
+        logits = _repeat_border(logits, inside)  # As behind the last cell in prediction.
       logits = upsample(logits, self.stride, self.upsampling)
+      if inside is not None:
+        inside = jnp.repeat(jnp.repeat(inside, self.stride, 1), self.stride, 2)
     # Networks that pad inside may have cells behind the image.
     step = 1 if self.full_size else self.stride
     rows, columns = (side // step for side in images.shape[1:3])
-    return self.crf(logits[:, :rows, :columns], images, train)
+    if inside is not None:
+      inside = inside[:, :rows, :columns]
+    return self.crf(logits[:, :rows, :columns], images, train, inside=inside)
 
   def _without_margin(self, images):
     """The pixels that have logits: the images without the margin, in whole cells."""
@@ -143,3 +151,13 @@ class CrfRnnModel(nn.Module):
   @property
   def full_size(self) -> bool:
     return self.network.full_size or self.grid == 'pixels'
+
+
+def _repeat_border(logits, inside):
+  """Logits whose own cells, at the top left, are repeated beyond them."""
+  for axis in (1, 2):
+    own = inside.any(3 - axis).sum(1)[:, None]
+    cells = jnp.minimum(jnp.arange(logits.shape[axis])[None], own - 1)
+    shape = (len(logits), -1, 1, 1) if axis == 1 else (len(logits), 1, -1, 1)
+    logits = jnp.take_along_axis(logits, cells.reshape(shape), axis)
+  return logits

@@ -99,9 +99,9 @@ class Dilation(nn.Module):
     """
     return self.context(scores, train, inside) if self.context_table else scores
 
-  def apply_crf(self, logits, images, train: bool = False):
+  def apply_crf(self, logits, images, inside=None, train: bool = False):
     """There is no CRF-RNN here: the logits as they are."""
-    del images, train
+    del images, inside, train
     return logits
 
   def without_context(self) -> 'Dilation':

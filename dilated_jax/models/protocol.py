@@ -108,12 +108,13 @@ class SegmentationModel(Network, Protocol):
     """
     ...
 
-  def apply_crf(self, logits, images, train: bool = False) -> Any:
+  def apply_crf(self, logits, images, inside=None, train: bool = False) -> Any:
     """Refines logits by the CRF-RNN; the logits themselves where there is none.
 
     Args:
       logits: of the network without its CRF-RNN.
       images: (N, H, W, 3) without the margin.
+      inside: (N, h, w) cells of `logits` that are an image's own; None: all.
       train: whether to use the number of iterations of training.
     """
     ...

@@ -39,7 +39,6 @@ def cached_features(
   *,
   method: str = 'apply_front_end',
   with_images: bool = False,
-  fill: np.ndarray | None = None,
   batch_size: int = 8,
 ) -> Sequence:
   """The output of a frozen network for every image, with its labels.
@@ -58,8 +57,6 @@ def cached_features(
     folder: path of the folder for the features.
     method: name of the model's method whose output is wanted.
     with_images: whether the examples hold the images too, as a CRF-RNN needs them.
-    fill: (3,) uint8 RGB beyond the images of the examples, see `Augmentation.fill`; None repeats
-      their border. Features are those of prediction all the same.
     batch_size: number of images computed together.
 
   Returns:
@@ -94,7 +91,7 @@ def cached_features(
   if not model.full_size:  # So that all cells have labels.
     size = tuple(model.stride * n for n in frozen.cells(largest))
   own = [frozen.cells(shape) for shape in shapes]
-  return _Features(np.load(path, mmap_mode='r'), source, size, own, with_images, fill)
+  return _Features(np.load(path, mmap_mode='r'), source, size, own, with_images, model.stride)
 
 
 _FORMAT = 'own cells, then zeros'  # Of the files: others have other names.
@@ -146,9 +143,9 @@ class _Frozen:
 class _Features(Sequence):
   """Features from the file; labels and images from the source, padded to one size."""
 
-  def __init__(self, features, source, size, own, with_images, fill):
+  def __init__(self, features, source, size, own, with_images, stride):
     self._features, self._source = features, source
-    self._size, self._own, self._with_images, self._fill = size, own, with_images, fill
+    self._size, self._own, self._with_images, self._stride = size, own, with_images, stride
 
   def __len__(self):
     return len(self._features)
@@ -163,11 +160,10 @@ class _Features(Sequence):
     inside[:rows, :columns] = True
     example = {'features': features, 'inside': inside, 'label': label}
     if self._with_images:
-      image = np.pad(given['image'], (*rest, (0, 0)), mode='edge')
-      if self._fill is not None:
-        height, width = given['label'].shape
-        image[height:], image[:, width:] = self._fill, self._fill
-      example['image'] = image
+      # Up to whole cells as in prediction; what lies beyond has no part in the mean field.
+      image = reflect_pad(given['image'][None], 0, self._stride)[0]
+      rest = [(0, n - side) for n, side in zip(self._size, image.shape)]
+      example['image'] = np.pad(image, (*rest, (0, 0)))
     return example
 
 

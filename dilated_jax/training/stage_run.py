@@ -226,7 +226,6 @@ def _examples(config, stage, model, variables, mean, source, folder):
       config.feature_dir or folder / 'features',
       method=stage.frozen.method,
       with_images=stage.frozen.with_images,
-      fill=config.augmentation.fill(mean),
     )
     if not config.augmentation.random_flip:
       return features, feature_cache.unchanged

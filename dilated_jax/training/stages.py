@@ -59,7 +59,7 @@ def _features(batch, mean):
 
 def _features_and_images(batch, mean):
   # The CRF-RNN only compares colors, so that the mean makes no difference.
-  return batch['features'], batch['image'].astype(mean.dtype)
+  return batch['features'], batch['image'].astype(mean.dtype), batch.get('inside')
 
 
 _without_context, _without_crf = methodcaller('without_context'), methodcaller('without_crf')

@@ -24,8 +24,6 @@ def unread_options(config: StageConfig) -> dict[str, str]:
   """
   stage, optimizer = STAGES[config.stage], config.optimizer
   of_images = {'crop', *describe(Augmentation)} - {'random_flip'}
-  if stage.frozen and stage.frozen.with_images:
-    of_images -= {'border'}  # What the CRF-RNN sees beyond an image.
   cases = (
     (stage.frozen, of_images, f'stage {stage.name} learns from maps of whole images, made once'),
     (not stage.frozen, {'feature_dir'}, f'stage {stage.name} learns from images and keeps no maps'),

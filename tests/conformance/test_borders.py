@@ -72,6 +72,46 @@ def test_training_and_prediction_agree_on_the_cells_of_a_small_picture(name, tmp
     assert np.abs(loose[:rows, :columns] - predicted).max() > 1e-3 * scale
 
 
+@pytest.mark.parametrize('grid, tolerance', [('cells', 1e-5), ('pixels', 1e-3)])
+def test_a_crf_rnn_does_not_see_what_lies_beyond_a_picture(grid, tolerance, tmp_path):
+  """To rounding by the exact sum; on the lattice, but for points that only others make."""
+  name, options = NETWORKS['same']
+  crf = {'crf': 'rnn', 'crf_rnn_grid': grid, 'crf_rnn_bandwidths': (20.0, 50.0)}
+  spec = ModelSpec(name, NARROW | options | crf, CLASSES, PALETTE, MEAN)
+  model, variables = spec.create(), dict(made('same').variables)
+  start = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 400, 400, 3), np.float32))
+  variables['params'] = {**start['params'], **variables['params']}
+  # So weak that it leaves the classes in doubt.
+  crf_rnn = variables['params']['crf']
+  variables['params']['crf'] = crf_rnn | {'compatibility': 0.1 * crf_rnn['compatibility']}
+  small, large = pictures((37, 50), (64, 72))
+  for each in small, large:  # Plain areas, as photographs have.
+    each['image'] = each['image'][::16, ::16].repeat(16, 0).repeat(16, 1)
+    each['image'] = each['image'][: len(each['label']), : len(each['label'][0])]
+  frozen = model.without_crf()
+  found = feature_cache.cached_features(
+    frozen, variables, MEAN, [small, large], tmp_path, method='__call__', with_images=True
+  )[0]
+  found = {key: np.asarray(found[key])[None] for key in ('features', 'image', 'inside')}
+
+  def refined(inside):
+    arrays = found['features'], found['image'], inside
+    return np.asarray(jax.nn.softmax(jax.jit(apply)(variables, *arrays)))[0]
+
+  def apply(variables, *arrays):
+    return model.apply(variables, *arrays, method='apply_crf')
+
+  segmenter = Segmenter(model, variables, spec)
+  logits = inference.predict(segmenter, small['image'], tile='whole').logits
+  rows, columns = logits.shape[:2]
+  predicted, trained, loose = (
+    array[:rows, :columns]
+    for array in (jax.nn.softmax(logits), refined(found['inside']), refined(None))
+  )
+  difference = abs(trained - predicted).mean()
+  assert difference <= tolerance and abs(loose - predicted).mean() > 10 * difference
+
+
 @pytest.mark.parametrize('name', ['same', 'large'])
 def test_the_area_on_which_pictures_are_trained_makes_no_difference(name, tmp_path):
   """The authors' features have 66 x 66 cells; ours as many as the largest picture."""

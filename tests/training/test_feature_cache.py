@@ -9,7 +9,6 @@ import pytest
 from dilated_jax import models
 from dilated_jax.images import preprocessing
 from dilated_jax.training import feature_cache
-from tests.models import random_inputs
 
 MEAN = (100.0, 110.0, 120.0)
 MODEL = models.create(
@@ -53,23 +52,6 @@ def test_maps_are_the_front_ends_scores_on_one_canvas(tmp_path):
     assert found['label'].shape == (6, 8) and found['label'].dtype == np.uint8
     np.testing.assert_array_equal(found['label'][:height, :width], example['label'])
     assert (found['label'][height:] == 255).all() and (found['label'][:, width:] == 255).all()
-
-
-def test_the_mean_beyond_the_images(tmp_path):
-  """A CRF-RNN can be shown the mean there; features are those of prediction all the same."""
-  model = models.create('fcn_resnet', 3, blocks=(1, 1, 1, 1), width=1 / 32)
-  variables, given = random_inputs.variables_of(model), pictures(sizes=((11, 24), (16, 19)))
-  source = feature_cache.cached_features(
-    model, variables, MEAN, given, tmp_path, fill=np.array(MEAN, np.uint8), with_images=True
-  )
-  for example, found in zip(given, source):
-    rest = [(0, side - n) for side, n in zip((16, 24), example['label'].shape)]
-    image = np.pad(example['image'] - np.array(MEAN, np.float32), (*rest, (0, 0)))
-    np.testing.assert_array_equal(found['image'] - np.array(MEAN, np.float32), image)
-  reflected = feature_cache.cached_features(model, variables, MEAN, given, tmp_path)
-  for one, other in zip(reflected, source):
-    rows, columns = other['features'].shape[:2]
-    np.testing.assert_array_equal(one['features'][:rows, :columns], other['features'])
 
 
 def test_maps_are_reused_until_something_changes(tmp_path, monkeypatch):

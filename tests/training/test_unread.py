@@ -28,8 +28,7 @@ def test_every_way_to_change_an_image_is_among_them():
 def test_stages_on_maps_read_nothing_about_images(name):
   for stage in ('front_end', 'joint'):
     unread.check_unread(dataclasses.replace(IMAGES[name], stage=stage))
-  # A CRF-RNN is shown what lies beyond an image.
-  for stage in ('context',) if name == 'border' else ('context', 'crf'):
+  for stage in ('context', 'crf'):
     config = dataclasses.replace(IMAGES[name], stage=stage)
     with pytest.raises(InputError, match=f'`{name}` is not read: stage {stage} learns from maps'):
       unread.check_unread(config)
