@@ -89,7 +89,9 @@ def parse(argv):
 
 
 def check_repeated(arguments, values: flags.FlagValues) -> None:
-  """Refuses a flag of several values that is given twice, as only the last would count.
+  """Refuses a flag of several paths that is given twice: both are meant, and one would count.
+
+  Settings may be given again, and the later wins, as in most programs.
 
   Args:
     arguments: as they were typed; what a flag file states may be given again, and the later wins.
@@ -102,7 +104,7 @@ def check_repeated(arguments, values: flags.FlagValues) -> None:
     arguments = arguments[: arguments.index('--')]
   found = (re.match('--?([^=]+)', argument) for argument in arguments)
   for name, count in collections.Counter(each[1] for each in found if each).items():
-    if count > 1 and name in values and path_flags.has_several_values(values[name]):
+    if count > 1 and name in values and path_flags.has_several_paths(values[name]):
       raise InputError(
         f'--{name} is given {count} times; give it once, with commas between: --{name}=A,B'
       )

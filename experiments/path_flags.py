@@ -37,9 +37,9 @@ def define_inputs(name: str, default: str | None, help: str, **options: Any) -> 
   flags.DEFINE(_Inputs(), name, default, help, serializer=flags.ArgumentSerializer(), **options)
 
 
-def has_several_values(flag: flags.Flag) -> bool:
-  """Whether the values of a flag are separated by commas."""
-  return isinstance(flag.parser, (flags.ListParser, _Inputs))
+def has_several_paths(flag: flags.Flag) -> bool:
+  """Whether a flag is of several paths, separated by commas."""
+  return isinstance(flag.parser, (_Paths, _Inputs))
 
 
 def check_folder(values: flags.FlagValues, name: str) -> None:
