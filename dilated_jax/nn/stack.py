@@ -170,8 +170,13 @@ def _normalize(stack: Stack, layer: Layer, x, train: bool):
       name=f'{layer.name}_norm',
     )(x)
   if layer.norm == 'group':
-    # At least 8 channels a group: with fewer, a group of one map would lose its mean.
-    fitting = (g for g in (2, 4, 8, 16, 32) if x.shape[-1] % g == 0 and x.shape[-1] >= 8 * g)
-    groups = max(fitting, default=1)
+    groups = group_count(x.shape[-1])
     return nn.GroupNorm(num_groups=groups, dtype=stack.dtype, name=f'{layer.name}_norm')(x)
   return x
+
+
+def group_count(channels: int) -> int:
+  """Groups of the normalization 'group'."""
+  # At least 8 channels a group: with fewer, a group of one map would lose its mean.
+  fitting = (g for g in (2, 4, 8, 16, 32) if channels % g == 0 and channels >= 8 * g)
+  return max(fitting, default=1)

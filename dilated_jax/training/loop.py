@@ -29,9 +29,16 @@ from dilated_jax.models.spec import ModelSpec
 from dilated_jax.models.weights_folder import abstract_variables
 from dilated_jax.training import checkpoints, optimizers
 from dilated_jax.training.config import StageConfig
-from dilated_jax.training.normalization import check_statistics
+from dilated_jax.training.normalization import check_statistics, normalizes
 from dilated_jax.training.run_logger import RunLogger
-from dilated_jax.training.stage_run import Preempted, finish, label_area, run_steps, set_up
+from dilated_jax.training.stage_run import (
+  Preempted,
+  finish,
+  image_sizes,
+  label_area,
+  run_steps,
+  set_up,
+)
 from dilated_jax.training.stages import STAGES
 from dilated_jax.training.unread import check_unread
 from dilated_jax.training.validation import Validation
@@ -184,10 +191,12 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
 def _check_normalization(config: StageConfig, spec: ModelSpec, source: Sequence) -> None:
   """Refuses statistics over one value in a stage that trains on images."""
   stage = STAGES[config.stage]
-  if stage.frozen is None:  # The others train no layer that normalizes.
-    network = stage.network(spec).without_crf().create()
-    images = config.batch_size // config.grad_accum_steps
-    check_statistics(network, label_area(config, network, source), images)
+  if stage.frozen is not None:  # Trains no layer that normalizes.
+    return
+  network = stage.network(spec).without_crf().create()
+  if normalizes(network):  # Else no image needs to be read for it.
+    area = label_area(config, network, image_sizes(config, source))
+    check_statistics(network, area, config.batch_size // config.grad_accum_steps)
 
 
 def _one_more(config: StageConfig, model) -> int:

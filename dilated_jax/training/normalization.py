@@ -47,6 +47,11 @@ def check_statistics(model: SegmentationModel, area: tuple[int, int], images: in
       )
 
 
+def normalizes(model: SegmentationModel) -> bool:
+  """Whether a layer of a network normalizes."""
+  return any(layer.norm != 'none' for layer in model.table + model.auxiliary_table)
+
+
 class _Statistic(NamedTuple):
   """What a layer normalizes by: 'batch' or 'group', of how many values, of an array of a shape."""
 
@@ -59,7 +64,7 @@ def _statistics(
   model: SegmentationModel, area: tuple[int, int], images: int
 ) -> dict[str, _Statistic]:
   """What each layer that normalizes does so by, in a step of training."""
-  if not any(layer.norm != 'none' for layer in model.table + model.auxiliary_table):
+  if not normalizes(model):
     return {}
   found = {}
 

@@ -230,8 +230,9 @@ def _examples(config, stage, model, variables, mean, source, folder):
     if not config.augmentation.random_flip:
       return features, feature_cache.unchanged
     return features, _random_flip(stage, model, config.loss_resolution)
-  crop = label_area(config, model, source)
-  if not all(config.crop) and (count := len(_sizes(source))) > 1:
+  sizes = image_sizes(config, source)
+  crop = label_area(config, model, sizes)
+  if (count := len(sizes)) > 1:
     logging.info(
       'whole images of %d sizes are trained: %dx%d holds the largest, and around smaller ones is '
       'their border, without labels; `crop` would cut them to one size', count, *crop,
@@ -259,18 +260,24 @@ def _random_flip(stage: Stage, model, loss_resolution: str) -> Callable:
   )
 
 
-def label_area(config: StageConfig, model, source) -> tuple[int, int]:
-  """Height and width of the label area of a training image: the crop, or what holds every image."""
+def label_area(config: StageConfig, model, sizes: set[tuple[int, int]]) -> tuple[int, int]:
+  """Height and width of the label area of a training image: the crop, or what holds every image.
+
+  Args:
+    config: of the stage.
+    model: that is trained.
+    sizes: from `image_sizes`.
+  """
   if all(config.crop):
     return config.crop
   stride = model.stride  # Of whole images the next multiple of it.
-  sizes = zip(*_sizes(source), strict=True)
-  height, width = (-(-max(sides) // stride) * stride for sides in sizes)
+  height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes, strict=True))
   return config.crop[0] or height, config.crop[1] or width
 
 
-def _sizes(source) -> set[tuple[int, int]]:
-  return {example['label'].shape for example in prefetch(source)}
+def image_sizes(config: StageConfig, source) -> set[tuple[int, int]]:
+  """Sizes of the training images; where all are cut to a crop, none is read."""
+  return set() if all(config.crop) else {each['label'].shape for each in prefetch(source)}
 
 
 def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:

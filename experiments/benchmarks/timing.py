@@ -16,6 +16,12 @@ def compare(what: str, name: str, ours, theirs, arguments: tuple, repeats: int) 
       if repeat:
         times[function].append(1000 * (time.perf_counter() - start))
   mine, other = (statistics.median(times[function]) for function in (ours, theirs))
+  return row(what, name, mine, other)
+
+
+def row(what: str, theirs: str, ours_ms: float, theirs_ms: float, **more) -> dict:
+  """A row of two times, and what else there is to tell."""
   return {
-    'what': what, 'theirs': name, 'ours_ms': mine, 'theirs_ms': other, 'ratio': other / mine,
+    'what': what, 'theirs': theirs, 'ours_ms': ours_ms, 'theirs_ms': theirs_ms,
+    'ratio': theirs_ms / ours_ms, **more,
   }  # fmt: skip

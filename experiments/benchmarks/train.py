@@ -17,6 +17,8 @@ def run(values, side: int = 404, num_classes: int = 21) -> list[dict]:
     import torch
   except ImportError:
     raise InputError('suite train compares with PyTorch; pip install torch') from None
+  from .gpu.torch_stack import TorchStack
+
   model = models.create('front_end', num_classes)
   optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4, weight_decay=0.0), 1000)
   shape = (1, side, side, 3)
@@ -41,7 +43,7 @@ def run(values, side: int = 404, num_classes: int = 21) -> list[dict]:
     states[0], metrics = step(states[0], batch)
     return metrics
 
-  network = torch_network(model.table)
+  network = TorchStack(model.table)
   descent = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9)
   image = torch.from_numpy(batch['image']).permute(0, 3, 1, 2).float() - 115
   label = torch.from_numpy(batch['label'][:, :: model.stride, :: model.stride]).long()
@@ -56,22 +58,3 @@ def run(values, side: int = 404, num_classes: int = 21) -> list[dict]:
   return [
     compare(f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), values.repeats)
   ]
-
-
-def torch_network(table):
-  """The same layers in PyTorch."""
-  from torch import nn
-
-  layers, channels = [], 3
-  for layer in table:
-    if layer.kind == 'max_pool':
-      layers.append(nn.MaxPool2d(layer.kernel, layer.stride, ceil_mode=True))
-      continue
-    options = dict(dilation=layer.dilation, padding=layer.padding)
-    layers.append(nn.Conv2d(channels, layer.channels, layer.kernel, **options))
-    if layer.activation:
-      layers.append(nn.ReLU(inplace=True))
-    if layer.dropout:
-      layers.append(nn.Dropout(layer.dropout))
-    channels = layer.channels
-  return nn.Sequential(*layers)

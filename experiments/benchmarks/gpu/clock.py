@@ -47,11 +47,3 @@ def milliseconds(
       wait(result)
       found.append(1000 * (time.perf_counter() - start) / count)
   return [statistics.median(found) for found in times]
-
-
-def compared(what: str, theirs: str, ours_ms: float, theirs_ms: float, **more) -> dict:
-  """A row of two times."""
-  return {
-    'what': what, 'theirs': theirs, 'ours_ms': ours_ms, 'theirs_ms': theirs_ms,
-    'ratio': theirs_ms / ours_ms, **more,
-  }  # fmt: skip

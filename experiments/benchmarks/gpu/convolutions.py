@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from dilated_jax.nn import ops
 
+from .. import timing
 from . import clock
 
 DILATIONS = (1, 2, 4, 8, 16, 32, 64, 6, 12, 18, 24)
@@ -76,7 +77,7 @@ def passes(batch: int, side: int, channels: int, dtype: str, dilation: int) -> I
       rounds=3,
       seconds=0.01,
     )
-    yield clock.compared(
+    yield timing.row(
       f'{dtype} {batch}x{side}x{side}x{channels}, dilation {dilation}, {what}',
       'cuDNN',
       mine,

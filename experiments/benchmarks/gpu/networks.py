@@ -19,6 +19,7 @@ from dilated_jax.training import optimizers, step as train_step
 from dilated_jax.training.config import OptimizerOptions
 from dilated_jax.training.stages import STAGES
 
+from .. import timing
 from . import clock
 
 MEAN = (122.7, 116.7, 104.0)
@@ -60,23 +61,24 @@ def rows(small: bool) -> Iterator[dict]:
   cases = CASES[1:3] if small else CASES
   mine = {}
   for dtype in ('bfloat16', 'float32'):
-    for case in cases:
+    for index, case in enumerate(cases):
       what, ours, flops = of_jax(case, dtype, small)
       theirs = of_torch(case, dtype, small)
-      mine[what], other = clock.milliseconds((ours, clock.jax_wait), (theirs, clock.torch_wait))
-      tflops = flops / mine[what] / 1e9
+      ours_ms, other = clock.milliseconds((ours, clock.jax_wait), (theirs, clock.torch_wait))
+      mine[index, dtype] = what, ours_ms
+      tflops = flops / ours_ms / 1e9
       share = tflops / peaks[dtype]
-      yield clock.compared(what, 'PyTorch', mine[what], other, tflops=tflops, share=share)
+      yield timing.row(what, 'PyTorch', ours_ms, other, tflops=tflops, share=share)
       del ours, theirs
       if torch.cuda.is_available():
         torch.cuda.empty_cache()
   if not torch.cuda.is_available():
     return
-  for case in cases:
+  for index, case in enumerate(cases):
     theirs = of_torch(case, 'bfloat16', small, compiled=True)
     (other,) = clock.milliseconds((theirs, clock.torch_wait))
-    what = of_jax(case, 'bfloat16', small, named=True)
-    yield clock.compared(what, 'torch.compile', mine[what], other)
+    what, ours_ms = mine[index, 'bfloat16']
+    yield timing.row(what, 'torch.compile', ours_ms, other)
 
 
 def peak(dtype: str, size: int) -> float:
@@ -105,8 +107,8 @@ def created(case: Case, dtype: str, small: bool):
   return model, given
 
 
-def of_jax(case: Case, dtype: str, small: bool, named: bool = False) -> Any:
-  """Name, call and FLOPs of a case; the name alone if `named`."""
+def of_jax(case: Case, dtype: str, small: bool) -> tuple[str, Callable, int]:
+  """Name, call and FLOPs of a case."""
   model, given = created(case, dtype, small)
   table = model.context_table if case.stage == 'context' else model.table
   batch, height, width, channels = (
@@ -115,8 +117,6 @@ def of_jax(case: Case, dtype: str, small: bool, named: bool = False) -> Any:
   kind = 'training step' if case.train else 'forward'
   context = f' {case.options.get("context", "basic")}' if case.stage == 'context' else ''
   what = f'{dtype} {case.name}{context}, {kind}, {batch}x{height}x{width}x{channels}'
-  if named:
-    return what
   flops = batch * costs.flops(table, height, width, channels) * (3 if case.train else 1)
   precision = 'tensorfloat32' if dtype == 'float32' else 'bfloat16'
   stage = STAGES[case.stage]

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from dilated_jax.nn import costs
+from dilated_jax.nn.stack import group_count
 from dilated_jax.nn.table import Layer, Table, input_indices, last_uses
 
 
@@ -22,7 +23,7 @@ class TorchStack(nn.Module):
       if layer.norm == 'batch':
         self.norms[layer.name] = nn.BatchNorm2d(outputs, momentum=0.05)
       elif layer.norm == 'group':
-        raise NotImplementedError('group normalization')
+        self.norms[layer.name] = nn.GroupNorm(group_count(outputs), outputs, eps=1e-6)
 
   def forward(self, x):
     reads, last_use, outputs = input_indices(self.table), last_uses(self.table), {-1: x}

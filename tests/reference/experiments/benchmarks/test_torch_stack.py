@@ -20,6 +20,7 @@ from tests.models.random_inputs import variables_of
     ('deeplab_v3', {'backbone': 'resnet50', 'width': 1 / 32, 'blocks': (1, 1, 1, 1)}, 65),
     ('pspnet', {'backbone': 'resnet50', 'width': 1 / 32, 'blocks': (1, 1, 1, 1)}, 65),
     ('fcn8s', {'width': 1 / 32}, 64),
+    ('dilation8', {'width': 1 / 4, 'blocks': (1, 1, 1), 'fc_kernel': 3, 'norm': 'group'}, 110),
   ],
 )
 def test_outputs_agree(name, options, size):
@@ -35,10 +36,11 @@ def test_outputs_agree(name, options, size):
       if conv.bias is not None:
         conv.bias.copy_(of[layer, 'bias'])
     for layer, norm in network.norms.items():
-      ours = (of[f'{layer}_norm', part] for part in ('scale', 'bias', 'mean', 'var'))
-      theirs = norm.weight, norm.bias, norm.running_mean, norm.running_var
-      for mine, other in zip(ours, theirs, strict=True):
-        other.copy_(mine)
+      names = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+      if isinstance(norm, torch.nn.GroupNorm):
+        del names['mean'], names['var']
+      for mine, theirs in names.items():
+        getattr(norm, theirs).copy_(of[f'{layer}_norm', mine])
     wanted = network(torch.from_numpy(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
   found = np.asarray(jax.jit(model.apply)(variables, images))
   wanted = wanted[:, : found.shape[1], : found.shape[2]]
