@@ -1,21 +1,13 @@
-"""Measures speed beside what one would use instead, in turn (A B A B ...) in one process.
+"""Measures speed beside what one would use instead, in turn (A B A B ...).
 
-  dilated-jax benchmark --suite=conv --output=conv.json
-  dilated-jax benchmark --suite=train
+  dilated-jax benchmark --list
+  dilated-jax benchmark --suite=conv,train --output=speed.json,speed.md --plot=roofline.png
+  dilated-jax benchmark --suite=train --torch_python=OTHER_VENV/bin/python
+  dilated-jax benchmark --suite=gpu --output=gpu.json
 
-conv: `ops.dilated_conv` and its gradients against `lax.conv_general_dilated` as it is.
-pool: `ops.max_pool` and its gradient against `lax.reduce_window`.
-context: the context modules against the same with XLA's YNN fusions, on CPUs.
-train: one training step of the full-width front end against PyTorch, where that is installed.
-crf: the dense CRF against pydensecrf2 (pip install pydensecrf2; needs a C++ compiler), lattices
-  built each time, compilation apart; and the peak memory of a process of each.
-crf_rnn: gradients through the CRF-RNN, lattices built each time: on the host, or in the program.
-gpu: agreement with float64, dilations, networks, CRFs and presets on a GPU, beside PyTorch there,
-  in 8 minutes; needs jax, flax, optax, orbax and torch. On a CPU it rehearses at small sizes.
-input: training pictures, decoded, zoomed, cropped and mirrored, by threads of ours and by worker
-  processes of PyTorch's DataLoader that run the same transform.
-
-Times are medians; quote the ratios, and leave the machine alone while it runs.
+Times are medians and, in parentheses, quartiles; quote the ratios, and leave the machine alone
+while it runs. Compilation is not counted. PyTorch and pydensecrf2 run in a process of their own,
+which may be of another Python; where one is not found, ours is timed alone.
 """
 
 import importlib
@@ -24,48 +16,98 @@ import json
 from absl import flags
 
 from dilated_jax import data, files
+from dilated_jax.errors import InputError
 
 from . import about, cli, path_flags
+from .benchmarks import report
 
-SUITES = ('conv', 'pool', 'context', 'train', 'crf', 'crf_rnn', 'gpu', 'input')
+# Each is a file of benchmarks/ with `run(values)`, which yields rows as they are measured.
+SUITES = {
+  'peaks': 'a large matrix product and a sum of long arrays: the peaks of this machine',
+  'conv': '`ops.dilated_conv` and its gradients, beside `lax.conv_general_dilated` as it is',
+  'pool': '`ops.max_pool` and its gradient, beside `lax.reduce_window`',
+  'context': 'the context modules, beside the same with the YNN fusions of XLA, on CPUs',
+  'train': 'a training step of the full-width front end, beside PyTorch',
+  'crf': 'the dense CRF, and the peak memory of a process, beside pydensecrf2',
+  'crf_rnn': 'gradients through the CRF-RNN: lattices made on the host, or in the program',
+  'input': 'training pictures made ready by threads, beside the DataLoader of PyTorch',
+  'gpu': 'agreement with float64, dilations, networks, CRFs and presets on a GPU, beside PyTorch '
+    'there, in 8 minutes; needs jax, flax, optax, orbax and torch; rehearses on a CPU',
+}  # fmt: skip
 
 
 def define_flags(values=flags.FLAGS):
-  flags.DEFINE_enum('suite', 'conv', SUITES, 'What is measured.', flag_values=values)
-  path_flags.define('output', None, 'JSON file for the figures.', flag_values=values)
+  flags.DEFINE_list('suite', ['conv'], 'What is measured: suites, see --list.', flag_values=values)
+  flags.DEFINE_bool('list', False, 'List the suites.', flag_values=values)
+  path_flags.define_list(
+    'output', [], 'Files for the figures: .json, .md or both.', flag_values=values
+  )
+  path_flags.define(
+    'plot',
+    None,
+    'Picture: speed beside the peaks of this machine (a roofline).',
+    flag_values=values,
+  )
   flags.DEFINE_integer('repeats', 7, 'Runs of each.', lower_bound=1, flag_values=values)
+  path_flags.define(
+    'torch_python', None, 'Python interpreter that has PyTorch; it need not have JAX.',
+    flag_values=values,
+  )  # fmt: skip
+  path_flags.define(
+    'pydensecrf_python', None, 'Python interpreter that has pydensecrf2.', flag_values=values
+  )
   flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Of suite input.', flag_values=values)
   path_flags.define('data_dir', None, 'Folder of prepared data sets.', flag_values=values)
 
 
 def main(values=flags.FLAGS):
-  suite = importlib.import_module(f'.benchmarks.{values.suite}', __package__)
-  machine, rows = about.machine(), []
-  print(machine, flush=True)
-  for row in suite.run(values):  # Told as they come: a run that is cut has measured what it has.
-    print(line_of(row), flush=True)
-    rows.append(row)
-    if values.output:
-      content = {'machine': machine, 'repeats': values.repeats, 'rows': rows}
-      files.write_atomic(values.output, json.dumps(content, indent=2).encode() + b'\n')
+  if values.list:
+    for name, what in SUITES.items():
+      print(f'{name:8} {what}')
+    return
+  check(values)
+  content = {'machine': about.machine(), 'repeats': values.repeats, 'rows': []}
+  print(content['machine'], flush=True)
+  for row in rows_of(values):  # Told as they come: a run that is cut has measured what it has.
+    print(report.line(row), flush=True)
+    content['rows'].append(row)
+    write(values, content)
+  if values.plot:
+    report.plot(values.plot, content)
 
 
-def line_of(row: dict) -> str:
-  """A row as it is printed: two times and their ratio, and what else there is."""
-  row.setdefault('unit', 'ms')
-  text, left = f'{row["what"]:60}', dict(row)
-  if 'theirs' in row:
-    text += ' {ours_ms:9.2f} {unit}  {theirs}: {theirs_ms:9.2f} {unit}  x{ratio:.2f}'.format(**row)
-    left = {name: left[name] for name in left if name not in _TIMES}
-  rest = {name: value for name, value in left.items() if name not in ('what', 'unit', 'part')}
-  return '  '.join([text, *(f'{name} {_short(value)}' for name, value in rest.items())])
+def check(values) -> None:
+  """Refuses what could only fail after everything is measured."""
+  for name in values.suite:
+    if name not in SUITES:
+      raise InputError(f'--suite={name}: choose among {", ".join(SUITES)}')
+  for path in values.output:
+    if not path.endswith(('.json', '.md')):
+      raise InputError(f'--output={path}: the name must end in .json or .md')
+  if values.plot:
+    report.check_plot()
 
 
-_TIMES = ('ours_ms', 'theirs', 'theirs_ms', 'ratio')
+def rows_of(values):
+  """The rows of all suites, then how to get what was not there to compare with."""
+  from .benchmarks import peers  # Only now, because JAX takes longer than to print help.
+
+  missing = set()
+  for name in dict.fromkeys([*['peaks'] * bool(values.plot), *values.suite]):
+    suite = importlib.import_module(f'.benchmarks.{name}', __package__)
+    for row in suite.run(values):
+      if 'theirs' in row and 'theirs_ms' not in row:
+        missing.add(row['theirs'])
+      yield {'suite': name, 'unit': 'ms'} | row
+  for name in sorted(missing):
+    yield {'what': f'{name} was not found; {peers.HOW_TO_GET[name]}'}
 
 
-def _short(value) -> str:
-  return f'{value:.3g}' if isinstance(value, float) else f'{value}'
+def write(values, content: dict) -> None:
+  """Writes all that was measured so far."""
+  for path in values.output:
+    text = json.dumps(content, indent=2) if path.endswith('.json') else report.markdown(content)
+    files.write_atomic(path, text.encode() + b'\n')
 
 
 if __name__ == '__main__':

@@ -52,6 +52,32 @@ def flops(table: Table, height: int, width: int, channels: int = 3) -> int:
   )
 
 
+def traffic_bytes(
+  table: Table, height: int, width: int, channels: int = 3, itemsize: int = 4, batch: int = 1
+) -> int:
+  """Bytes that must be moved where every layer reads its inputs and weights and writes its output.
+
+  The least that layers run one by one can move; caches that keep a map from one layer to the next,
+  and layers that are joined, move less. Forward alone: the two gradients of a layer move as much
+  again each, so that a training step moves three times this. FLOPs over bytes is the arithmetic
+  intensity of the roofline (Williams, Waterman and Patterson, 2009).
+
+  Args:
+    table: the layers.
+    height: of the input, in pixels.
+    width: of the input, in pixels.
+    channels: of the input.
+    itemsize: bytes per value: 4 for float32, 2 for bfloat16.
+    batch: images, which share one reading of the weights.
+  """
+  maps = _map_sizes(table, height, width, channels)
+  moved = sum(
+    maps[index + 1] + sum(maps[source + 1] for source in reads)
+    for index, reads in enumerate(input_indices(table))
+  )
+  return itemsize * (batch * moved + num_parameters(table, channels))
+
+
 def inference_bytes(
   table: Table, height: int, width: int, channels: int = 3, itemsize: int = 4
 ) -> int:

@@ -4,23 +4,18 @@ import jax
 import numpy as np
 
 from dilated_jax import models
-from dilated_jax.errors import InputError
+from dilated_jax.nn import costs
 from dilated_jax.training import optimizers, stages, step as train_step
 from dilated_jax.training.config import OptimizerOptions
 
+from . import peers
 from .timing import compare
 
 
-def run(values, side: int = 404, num_classes: int = 21) -> list[dict]:
+def run(values, side: int = 404, num_classes: int = 21, **options) -> list[dict]:
   """Forward, backward and update of the VGG-16 front end on one picture."""
-  try:
-    import torch
-  except ImportError:
-    raise InputError('suite train compares with PyTorch; pip install torch') from None
-  from .gpu.torch_stack import TorchStack
-
-  model = models.create('front_end', num_classes)
-  optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4, weight_decay=0.0), 1000)
+  model = models.create('front_end', num_classes, **options)
+  optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4), 1000)
   shape = (1, side, side, 3)
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
   state = train_step.create_state(
@@ -43,18 +38,15 @@ def run(values, side: int = 404, num_classes: int = 21) -> list[dict]:
     states[0], metrics = step(states[0], batch)
     return metrics
 
-  network = TorchStack(model.table)
-  descent = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.9)
-  image = torch.from_numpy(batch['image']).permute(0, 3, 1, 2).float() - 115
-  label = torch.from_numpy(batch['label'][:, :: model.stride, :: model.stride]).long()
-
-  def theirs():
-    descent.zero_grad()
-    loss = torch.nn.functional.cross_entropy(network(image), label)
-    loss.backward()
-    descent.step()
-    return loss.item()
-
+  torch = peers.pytorch(values)
+  theirs = torch and torch.job(
+    'training_step', layers=peers.layers_of(model.table), images=batch['image'],
+    label=batch['label'][:, :: model.stride, :: model.stride],
+  )  # fmt: skip
   return [
-    compare(f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), values.repeats)
-  ]
+    compare(
+      f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), values.repeats,
+      flops=3 * costs.flops(model.table, side, side),
+      bytes=3 * costs.traffic_bytes(model.table, side, side),
+    )
+  ]  # fmt: skip

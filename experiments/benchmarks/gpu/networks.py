@@ -5,7 +5,6 @@ that a large matrix product reaches on the same device.
 """
 
 from collections.abc import Callable, Iterator
-import contextlib
 import functools
 from typing import Any, NamedTuple
 
@@ -52,8 +51,6 @@ def rows(small: bool) -> Iterator[dict]:
   """All cases eagerly, then compiled by PyTorch too."""
   import torch
 
-  torch.backends.cudnn.benchmark = True
-  torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
   peaks = {}
   for dtype in ('bfloat16', 'float32'):
     peaks[dtype] = peak(dtype, 256 if small else 8192)
@@ -143,52 +140,16 @@ def of_jax(case: Case, dtype: str, small: bool) -> tuple[str, Callable, int]:
 
 
 def of_torch(case: Case, dtype: str, small: bool, compiled: bool = False) -> Callable:
-  """The same in PyTorch."""
-  import torch
-  from torch.nn import functional
-
-  from .torch_stack import TorchStack
+  """The same in PyTorch, in this process: calls are queued, as ours are."""
+  from ..peers import layers_of, torch_networks
 
   model, given = created(case, dtype, small)
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
   on_features = case.stage == 'context'
-  table = model.context_table if on_features else model.table
-  network = TorchStack(table, 21 if on_features else 3).to(
-    device, memory_format=torch.channels_last
-  )
-  run = torch.compile(network) if compiled else network
-  x = torch.from_numpy(
-    given['features'] if on_features else given['image'].astype(np.float32) - 115
-  )
-  x = x.permute(0, 3, 1, 2).to(device, memory_format=torch.channels_last)
-  label = torch.from_numpy(given['label'][:, :: model.stride, :: model.stride]).long().to(device)
-
-  def precision():
-    if dtype == 'bfloat16':
-      return torch.autocast(device, torch.bfloat16)
-    return contextlib.nullcontext()
-
+  x = given['features'] if on_features else given['image']
+  layers = layers_of(model.context_table if on_features else model.table, x.shape[-1])
   if not case.train:
-
-    def forward():
-      with torch.inference_mode(), precision():
-        return run(x)
-
-    network.eval()
-    return forward
-  decayed = {'fused': True} if device == 'cuda' else {}
-  descent = torch.optim.SGD(network.parameters(), 1e-4, 0.9, weight_decay=5e-4, **decayed)
-
-  def step():
-    descent.zero_grad()
-    with precision():
-      scores = run(x)
-      rows, columns = (min(a, b) for a, b in zip(scores.shape[2:], label.shape[1:], strict=True))
-      loss = functional.cross_entropy(
-        scores[:, :, :rows, :columns].float(), label[:, :rows, :columns]
-      )
-    loss.backward()
-    descent.step()
-    return loss
-
-  return step
+    return torch_networks.forward(layers, x, dtype=dtype, compiled=compiled)
+  stride = model.stride
+  return torch_networks.training_step(
+    layers, x, given['label'][:, ::stride, ::stride], dtype=dtype, compiled=compiled
+  )

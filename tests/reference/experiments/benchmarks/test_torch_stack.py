@@ -1,5 +1,7 @@
 """The networks that ours are timed beside are the same: their outputs agree."""
 
+import sys
+
 import flax.traverse_util
 import jax
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 import torch
 
 from dilated_jax import models
+from experiments.benchmarks import peers
 from experiments.benchmarks.gpu import networks
-from experiments.benchmarks.gpu.torch_stack import TorchStack
+from experiments.benchmarks.peers import torch_networks
 from tests.models.random_inputs import variables_of
 
 
@@ -27,7 +30,7 @@ def test_outputs_agree(name, options, size):
   model = models.create(name, 4, **options)
   variables = variables_of(model)
   images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
-  network = TorchStack(model.table).eval()
+  network = torch_networks.TorchStack(peers.layers_of(model.table)).eval()
   flat = flax.traverse_util.flatten_dict(jax.device_get(variables))
   of = {path[2:]: torch.from_numpy(np.array(array)) for path, array in flat.items()}
   with torch.no_grad():
@@ -54,3 +57,28 @@ def test_cases_run_at_small_size(case):
   jax.block_until_ready(ours())
   found = networks.of_torch(case, 'float32', small=True)()
   assert bool(torch.isfinite(found.detach()).all())
+
+
+def test_another_process_does_the_same():
+  model = models.create('dilation8', 4, width=1 / 16, blocks=(1, 1, 1), fc_kernel=3, dropout=0)
+  layers, rng = peers.layers_of(model.table), np.random.default_rng(0)
+  side = 2 * model.margin + 3 * model.stride
+  x = rng.normal(size=(2, side, side, 3)).astype(np.float32)
+  image = rng.integers(0, 256, x.shape).astype(np.uint8)
+  label = rng.integers(0, 4, (2, 3, 3)).astype(np.uint8)
+  peer = peers.Peer(sys.executable, 'torch_networks')
+  try:
+    for function, given in (
+      ('forward', {'layers': layers, 'x': x}),
+      ('gradients', {'layers': layers, 'x': x, 'wrt': ['x']}),
+      ('training_step', {'layers': layers, 'images': image, 'label': label}),
+      ('product', {'a': x[0, 0], 'b': x[0, 0].T}),
+      ('triad', {'a': x, 'b': x}),
+    ):
+      wanted = getattr(torch_networks, function)(**given)()
+      wanted = wanted[0] if isinstance(wanted, tuple) else wanted
+      found = peer.job(function, **given).result()
+      found = found[0] if isinstance(found, list) else found
+      np.testing.assert_allclose(found, wanted.detach(), rtol=1e-4, atol=1e-6)
+  finally:
+    peer.close()
