@@ -44,6 +44,7 @@ def pmap(make: Callable, devices=None) -> Runner:
     A Runner. Its `put` raises InputError where the devices don't divide the share.
   """
   devices = devices or jax.local_devices()
+  everywhere = devices if jax.process_count() == 1 else jax.devices()
   mapped = jax.pmap(
     make(axis_name='data'),
     axis_name='data',
@@ -58,7 +59,9 @@ def pmap(make: Callable, devices=None) -> Runner:
       _check_divides(len(x), len(devices), 'images a process', 'devices')
     return {k: x.reshape(len(devices), -1, *x.shape[1:]) for k, x in batch.items()}
 
-  return Runner(mapped, put, lambda state: state)
+  # Laid out as it will come out of a step: laid out otherwise, JAX would compile the step twice.
+  whole = jax.NamedSharding(jax.sharding.Mesh(everywhere, ('data',)), jax.P())
+  return Runner(mapped, put, functools.partial(_put_whole, sharding=whole))
 
 
 def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
@@ -98,7 +101,19 @@ def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
       _check_divides(x.shape[1], height, 'rows of the input (crop and margins)', 'bands')
     return {k: jax.make_array_from_process_local_data(split, x) for k, x in batch.items()}
 
-  return Runner(step, put, functools.partial(jax.device_put, device=whole))
+  return Runner(step, put, functools.partial(_put_whole, sharding=whole))
+
+
+def _put_whole(tree, sharding):
+  """Arrays that every process has, put on all devices of a sharding, those of others too."""
+
+  def one(x):
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      data, kind = one(jax.random.key_data(x)), jax.random.key_impl(x)
+      return jax.random.wrap_key_data(data, impl=kind)
+    return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+  return jax.tree.map(one, tree)
 
 
 def local(tree):

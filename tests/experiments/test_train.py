@@ -341,7 +341,8 @@ def folder_of(root, classes, count=4):
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(data_dir, tmp_path):
+@pytest.mark.parametrize('way', ['pmap', 'mesh'])
+def test_two_processes_do_what_one_does(way, data_dir, tmp_path):
   """Two hosts of one device each against one host of two; the weights agree to the last bit."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
@@ -349,6 +350,7 @@ def test_two_processes_do_what_one_does(data_dir, tmp_path):
   arguments = [
     f'--data_dir={data_dir}', *NARROW[:-1], '--norm=batch', '--stage=front_end,context',
     '--num_steps=3', '--batch_size=4', '--crop=16x32', '--log_every=1', '--image_scale=0.5',
+    f'--parallelism={way}',
   ]  # fmt: skip
   hosts = [
     subprocess.Popen(

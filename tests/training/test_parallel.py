@@ -80,6 +80,26 @@ def test_eight_devices_are_one(norm):
     assert_same(trained(norm, parallel.mesh, height=2), expected)
 
 
+@pytest.mark.parametrize('way', [one, parallel.pmap, parallel.mesh])
+def test_the_step_is_compiled_once(way):
+  traced = []
+
+  def make(axis_name):
+    def step(state, batch):
+      traced.append(state)
+      total = batch['x'].sum()
+      total = jax.lax.psum(total, axis_name) if axis_name else total
+      return {'sum': state['sum'] + total, 'key': state['key']}, total
+
+    return step
+
+  runner = way(make)
+  state = runner.put_state({'sum': np.float32(0), 'key': jax.random.key(0)})
+  for _ in range(STEPS):
+    state, _ = runner.step(state, runner.put({'x': np.ones((8, 4), np.float32)}))
+  assert float(state['sum']) == STEPS * 32 and len(traced) == 1
+
+
 def test_mesh_divides_pictures_into_bands():
   model, variables = setup('none')
   optimizer = optimizers.create(OptimizerOptions(), 1)
