@@ -10,6 +10,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType
 import numpy as np
 
@@ -108,7 +109,7 @@ def _put_whole(tree, sharding):
   """Arrays that every process has, put on all devices of a sharding, those of others too."""
 
   def one(x):
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
       data, kind = one(jax.random.key_data(x)), jax.random.key_impl(x)
       return jax.random.wrap_key_data(data, impl=kind)
     return jax.make_array_from_process_local_data(sharding, np.asarray(x))
