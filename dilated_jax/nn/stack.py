@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Float32
 
 from dilated_jax.nn import initializers, ops
+from dilated_jax.nn.normalization import BatchNorm
 from dilated_jax.nn.table import Layer, Table, input_indices, last_uses
 from dilated_jax.typing import AnyArray
 
@@ -23,6 +24,9 @@ _INITIALIZERS = {
 class Conv(nn.Module):
   """A dilated convolution. Parameters, float32: `kernel` (HWIO) and, if it has one, `bias`.
 
+  Returns its output without the bias, and the bias or None: what normalizes the output may know
+  better than to add it.
+
   Attributes:
     layer: its row of the table.
     dtype: of the computation.
@@ -32,7 +36,9 @@ class Conv(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Float[AnyArray, 'n h w c']) -> Float[jax.Array, 'n h_out w_out o']:
+  def __call__(
+    self, x: Float[AnyArray, 'n h w c']
+  ) -> tuple[Float[jax.Array, 'n h_out w_out o'], Float32[AnyArray, ' o'] | None]:
     layer = self.layer
     shape = (layer.kernel, layer.kernel, x.shape[-1], layer.channels)
     kernel = self.param('kernel', _INITIALIZERS[layer.init](layer), shape).astype(self.dtype)
@@ -40,9 +46,8 @@ class Conv(nn.Module):
       x = x * jnp.asarray(layer.input_scale, x.dtype)
     x = ops.dilated_conv(x, kernel, layer.dilation, layer.padding, layer.stride)
     if not layer.bias:
-      return x
-    bias = self.param('bias', nn.initializers.zeros, (layer.channels,))
-    return x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+      return x, None
+    return x, self.param('bias', nn.initializers.zeros, (layer.channels,))
 
 
 class Stack(nn.Module):
@@ -134,8 +139,8 @@ def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   """The output of one row."""
   x = inputs[0]
   if layer.kind == 'conv':
-    x = Conv(layer, stack.dtype, name=layer.name)(x)
-    x = _normalize(stack, layer, x, train)
+    x, bias = Conv(layer, stack.dtype, name=layer.name)(x)
+    x = _normalize(stack, layer, x, bias, train)
   elif layer.kind == 'max_pool':
     x = ops.max_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
   elif layer.kind == 'avg_pool':
@@ -160,18 +165,17 @@ def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   return x
 
 
-def _normalize(stack: Stack, layer: Layer, x, train: bool):
+def _normalize(stack: Stack, layer: Layer, x, bias, train: bool):
+  """The output of a convolution and its bias, normalized as the row says."""
+  name = f'{layer.name}_norm'
   if layer.norm == 'batch':
-    return nn.BatchNorm(
-      use_running_average=not train,
-      momentum=0.95,
-      dtype=stack.dtype,
-      axis_name=stack.axis_name if train else None,
-      name=f'{layer.name}_norm',
-    )(x)
+    norm = BatchNorm(stack.dtype, stack.axis_name, momentum=0.95, name=name)
+    return norm(x, bias, train=train)
+  if bias is not None:
+    x = x + bias.astype(stack.dtype).reshape(1, 1, 1, -1)
   if layer.norm == 'group':
     groups = group_count(x.shape[-1])
-    return nn.GroupNorm(num_groups=groups, dtype=stack.dtype, name=f'{layer.name}_norm')(x)
+    return nn.GroupNorm(num_groups=groups, dtype=stack.dtype, name=name)(x)
   return x
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from dilated_jax.errors import InputError
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.weights_folder import abstract_variables
+from dilated_jax.nn.normalization import BatchNorm
 
 
 def check_statistics(model: SegmentationModel, area: tuple[int, int], images: int) -> None:
@@ -71,7 +72,7 @@ def _statistics(
   def record(call, arguments, options, context):
     module, shape = context.module, np.shape(arguments[0]) if arguments else ()
     name = str(module.name).removesuffix('_norm')
-    if isinstance(module, nn.BatchNorm):
+    if isinstance(module, BatchNorm):
       found[name] = _Statistic('batch', math.prod(shape[:-1]), shape)
     elif isinstance(module, nn.GroupNorm):
       found[name] = _Statistic('group', math.prod(shape[1:]) // (module.num_groups or 1), shape)

@@ -103,27 +103,36 @@ def gradients(layers, x, wrt=('x', 'weights'), **how):
   return call
 
 
-def training_step(layers, images, label, optimizer='sgd', learning_rate=1e-4, **how):
+def training_step(
+  layers, images, label, optimizer='sgd', learning_rate=1e-4, momentum=0.9, weight_decay=5e-4,
+  upsampling=1, class_weights=None, **how
+):  # fmt: skip
   """One step of a network: cross-entropy, its gradient and the update; returns the loss.
 
   images: uint8 (N, H, W, 3), of which the mean is subtracted in the step, or float32 features.
   label: integers (N, h, w) at the size of the outputs, which may be larger; 255 is ignored.
+  upsampling: factor by which the outputs are enlarged before they meet the labels.
   """
   run, network, images, precision = prepared(layers, images, training=True, **how)
   label = tensor(label).long().to(images.device)
+  weights, decayed = network.parameters(), {'weight_decay': weight_decay, 'fused': True}
+  if class_weights is not None:
+    class_weights = tensor(class_weights).to(images.device)
   if optimizer == 'sgd':
-    fused = {'fused': True} if images.is_cuda else {}
-    update = torch.optim.SGD(network.parameters(), learning_rate, 0.9, weight_decay=5e-4, **fused)
+    update = torch.optim.SGD(weights, learning_rate, momentum, **decayed)
   else:
-    update = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=5e-4)
+    update = torch.optim.AdamW(weights, learning_rate, **decayed)
 
   def call():
     update.zero_grad()
     with precision():
       scores = run(images if images.is_floating_point() else images.float() - MEAN)
+    scores = scores.float()
+    if upsampling != 1:
+      scores = functional.interpolate(scores, scale_factor=upsampling, mode='bilinear')
     rows, columns = (min(a, b) for a, b in zip(scores.shape[2:], label.shape[1:]))
     loss = functional.cross_entropy(
-      scores[:, :, :rows, :columns].float(), label[:, :rows, :columns], ignore_index=255
+      scores[:, :, :rows, :columns], label[:, :rows, :columns], class_weights, ignore_index=255
     )
     loss.backward()
     update.step()
