@@ -12,7 +12,7 @@ from absl import app, flags, logging
 import dilated_jax
 from dilated_jax.errors import InputError
 
-from . import commands, flag_files, path_flags
+from . import commands, compilation_cache, flag_files, path_flags
 
 _HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
 # Functions that messages of the library name, and the commands that call them.
@@ -37,6 +37,7 @@ def run(main) -> None:
     # An exception, so that what is half done is cleared away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+      compilation_cache.use(flags.FLAGS.compilation_cache)
       main()
       sys.stdout.flush()
     except BrokenPipeError:
@@ -52,6 +53,7 @@ def run(main) -> None:
         raise
       fail(f'this does not fit into memory; {_less_memory()}', 1)
 
+  compilation_cache.define_flag(flags.FLAGS)
   if _HELP.intersection(sys.argv[1:]):
     try:
       print(usage(), flush=True)
@@ -66,6 +68,8 @@ def usage() -> str:
   _, _, own = flags.FLAGS.main_module_help().strip().partition('\n')
   doc = commands.as_typed(sys.modules['__main__'].__doc__).strip()
   listed = ['', 'flags:', own] if own else []
+  _, _, shared = flags.FLAGS.module_help(compilation_cache).strip().partition('\n')
+  listed += ['', 'of every command:', shared]
   return '\n'.join([doc, *listed, '', '--helpfull lists the flags of absl and JAX too.'])
 
 

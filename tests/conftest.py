@@ -31,6 +31,7 @@ os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # In commands that tests sta
 _compiled = tempfile.mkdtemp(prefix='compiled')
 atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 jax.config.update('jax_compilation_cache_dir', _compiled)
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _compiled  # Commands leave the user's alone.
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 

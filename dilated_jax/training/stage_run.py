@@ -106,7 +106,7 @@ def set_up(
     transform=transform,
     runner=_runner(config, make_step),
     state=train_step.create_state(variables, stage, optimizer, jax.random.key(config.seed)),
-    learning_rate=optimizers.schedule(config.optimizer, config.num_steps),
+    learning_rate=jax.jit(optimizers.schedule(config.optimizer, config.num_steps)),
     folder=folder,
   )
 

@@ -7,6 +7,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dilated_jax.errors import InputError
@@ -49,11 +50,18 @@ def create_state(variables, stage: Stage, optimizer, key) -> TrainState:
     A State.
   """
   params, stats = (
-    {part: jax.tree.map(jnp.array, variables.get(kind, {})[part]) for part in stage.trains
+    {part: variables.get(kind, {})[part] for part in stage.trains
      if part in variables.get(kind, {})}
     for kind in ('params', 'batch_stats')
   )  # fmt: skip
-  return TrainState(jnp.int32(0), params, stats, optimizer.init(params), key)
+
+  @jax.jit  # One program: each array by itself would be one.
+  def start(params, stats):
+    params, stats = jax.tree.map(jnp.copy, (params, stats))
+    return jnp.int32(0), params, stats, optimizer.init(params)
+
+  step, params, stats, opt_state = start(params, stats)
+  return TrainState(step, params, stats, opt_state, key)
 
 
 def merge_variables(variables, state: TrainState):
@@ -113,7 +121,7 @@ def make_step(
     _loss_sums,
     stage.network(model).with_axis_name(axis_name),
     stage,
-    jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, 3),
+    np.asarray(mean, np.float32).reshape(1, 1, 1, 3),
     loss_resolution,
     class_weights,
   )

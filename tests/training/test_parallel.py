@@ -111,6 +111,25 @@ def test_mesh_divides_pictures_into_bands():
   np.testing.assert_array_equal(put['label'], batch['label'])
 
 
+@pytest.mark.parametrize('way', [one, parallel.pmap, parallel.mesh])
+def test_all_steps_are_one_program(way):
+  """A state that is placed otherwise than a step returns it would compile a second one."""
+  traced = []
+
+  def make(axis_name):
+    def step(state, batch):
+      traced.append(axis_name)
+      return jax.tree.map(lambda x: x + 1, state), batch['x'].sum()
+
+    return step
+
+  runner = way(make)
+  state = runner.put_state({'a': jax.numpy.zeros(3), 'b': np.zeros(2, np.float32)})
+  for _ in range(3):
+    state, _ = runner.step(state, runner.put({'x': np.zeros((8, 4, 4, 1), np.float32)}))
+  assert len(traced) == 1
+
+
 def plain(axis_name):
   return lambda state, batch: (state, batch['x'].sum())
 

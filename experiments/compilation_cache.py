@@ -1,0 +1,151 @@
+"""Compiled programs, kept on disk from one command to the next by JAX's own cache.
+
+JAX keys each program by its operations, the versions of JAX and XLA, their flags, and the device
+with its features, instruction sets of a CPU included: what one machine compiled, another of a
+different kind does not load. This file says where the cache is, keeps it small, and sees to it that
+it never ends a command: an entry that can't be read is compiled anew and replaced.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import sys
+import time
+import warnings
+
+from absl import flags, logging
+
+from dilated_jax.errors import InputError
+
+from . import path_flags
+
+LIMIT = 1 << 30  # Bytes, beyond which the programs that were not used for longest are removed.
+_BEING_WRITTEN = 60  # Seconds. Another process may not be done with an entry younger than that.
+_ERROR = r"Error (reading|writing) persistent compilation cache entry for '(.+?)': (.*)"
+
+
+def define_flag(values: flags.FlagValues) -> None:
+  """Defines --compilation_cache, a flag of every command and of none in particular."""
+  path_flags.define(
+    'compilation_cache', None,
+    'Folder of compiled programs, which make the next start quicker; none: keep none. Default: '
+    'dilated_jax/compiled in the cache folder of the user, or what JAX_COMPILATION_CACHE_DIR says.',
+    flag_values=values,
+  )  # fmt: skip
+
+
+def use(folder: str | None) -> None:
+  """Has JAX keep compiled programs in a folder, in the commands that this one runs too.
+
+  Args:
+    folder: of the cache; 'none' for no cache; None for that of the user, unless JAX was told
+      already where or whether to have one.
+
+  Raises:
+    InputError: it is a file.
+  """
+  if folder == 'none':
+    _tell_jax('enable_compilation_cache', False)
+    return
+  if folder is None and _is_told():
+    return
+  place = pathlib.Path(folder) if folder else user_folder()
+  if place is None:
+    return
+  if place.exists() and not place.is_dir():
+    raise InputError(f'--compilation_cache={folder or place}: is a file; name a folder, or none')
+  _tell_jax('compilation_cache_dir', f'{place.absolute()}')
+  # Reading a program takes less time than compiling one of any size.
+  _tell_jax('persistent_cache_min_compile_time_secs', 0.0)
+  prune(place)
+  _replace_unreadable(place)
+
+
+def user_folder() -> pathlib.Path | None:
+  """Where programs are kept if nothing else is said; None for a user without a home folder."""
+  try:
+    home = pathlib.Path.home()
+  except RuntimeError:
+    return None
+  folder = home / ('Library/Caches' if sys.platform == 'darwin' else '.cache')
+  given = os.environ.get('LOCALAPPDATA' if os.name == 'nt' else 'XDG_CACHE_HOME', '')
+  if os.path.isabs(given):  # Others are to be ignored, says the XDG specification.
+    folder = pathlib.Path(given)
+  return folder / 'dilated_jax' / 'compiled'
+
+
+def prune(folder: pathlib.Path, limit: int = LIMIT) -> None:
+  """Removes the programs that were not used for longest until half of the limit is left.
+
+  JAX's own bound (`jax_compilation_cache_max_size`) needs another package and locks the folder for
+  every program that is read.
+
+  Args:
+    folder: of the cache; may be missing.
+    limit: in bytes; up to it nothing is removed.
+  """
+  with contextlib.suppress(OSError):  # Another process may have removed a file, or the folder.
+    found = [(file, file.stat()) for file in folder.glob('*-cache')]
+    size = sum(stat.st_size for _, stat in found)
+    if size <= limit:
+      return
+    for file, stat in sorted(found, key=lambda entry: max(entry[1].st_atime, entry[1].st_mtime)):
+      file.unlink(missing_ok=True)
+      size -= stat.st_size
+      if size <= limit // 2:
+        return
+
+
+def _is_told() -> bool:
+  """Whether the user, or the command that started this one, has told JAX of a cache."""
+  if {'JAX_COMPILATION_CACHE_DIR', 'JAX_ENABLE_COMPILATION_CACHE'} & os.environ.keys():
+    return True
+  jax = sys.modules.get('jax')
+  return jax is not None and bool(jax.config.jax_compilation_cache_dir)
+
+
+def _tell_jax(name: str, value) -> None:
+  """Sets an option of JAX, for this process and those that it starts."""
+  os.environ[f'JAX_{name.upper()}'] = f'{value}'.lower() if value is False else f'{value}'
+  if 'jax' in sys.modules:  # It has read the environment.
+    sys.modules['jax'].config.update(f'jax_{name}', value)
+
+
+def _replace_unreadable(folder: pathlib.Path) -> None:
+  """Turns JAX's warnings of the cache, one or more a program, into one line altogether.
+
+  JAX goes on without the cache. It would not write over an entry that it can't read, so that is
+  removed.
+  """
+  show, told = warnings.showwarning, []
+
+  def show_once(message, *place, **options):
+    found = re.match(_ERROR, f'{message}', re.DOTALL)
+    if not found:
+      show(message, *place, **options)
+      return
+    deed, name, reason = found.groups()
+    if deed == 'reading' and _remove(folder.glob(f'{name}-*-cache')):
+      return
+    if not told:
+      told.append(name)
+      logging.warning(
+        'cache of compiled programs %s: %s; compiled anew (--compilation_cache=FOLDER keeps them '
+        'elsewhere, none nowhere)', folder, ' '.join(reason.split())[:200],
+      )  # fmt: skip
+
+  warnings.filterwarnings('always', 'Error (reading|writing) persistent compilation cache')
+  warnings.showwarning = show_once
+
+
+def _remove(entries) -> bool:
+  """Removes entries, but those that another process may be writing; whether there are such."""
+  busy = False
+  for file in entries:
+    with contextlib.suppress(OSError):
+      if file.stat().st_mtime > time.time() - _BEING_WRITTEN:
+        busy = True
+      else:
+        file.unlink()
+  return busy
