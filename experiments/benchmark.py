@@ -32,6 +32,8 @@ SUITES = {
   'crf': 'the dense CRF, and the peak memory of a process, beside pydensecrf2',
   'crf_rnn': 'gradients through the CRF-RNN: lattices made on the host, or in the program',
   'input': 'training pictures made ready by threads, beside the DataLoader of PyTorch',
+  'scaling': 'what limits training on 8, 64 and 256 devices, from compiled programs, and what the '
+    'runs of the paper cost in device hours',
   'gpu': 'agreement with float64, dilations, networks, CRFs and presets on a GPU, beside PyTorch '
     'there, in 8 minutes; needs jax, flax, optax, orbax and torch; rehearses on a CPU',
 }  # fmt: skip
@@ -59,6 +61,18 @@ def define_flags(values=flags.FLAGS):
   )
   flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Of suite input.', flag_values=values)
   path_flags.define('data_dir', None, 'Folder of prepared data sets.', flag_values=values)
+  into = dict(lower_bound=0.0, flag_values=values)
+  flags.DEFINE_list(
+    'scaling_devices', ['h100', 'v4', 'v5e', 'v5p'], 'Of suite scaling: devices (also h200).',
+    flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_float(
+    'scaling_share', None, 'Share of its peak that a device reaches, instead of what this machine '
+    'does.', upper_bound=1.0, **into,
+  )  # fmt: skip
+  flags.DEFINE_float('scaling_tflops', None, 'Peak, instead of the published one.', **into)
+  flags.DEFINE_float('scaling_link', None, 'GB/s from device to device, likewise.', **into)
+  flags.DEFINE_float('scaling_latency', None, 'Microseconds of a message, likewise.', **into)
 
 
 def main(values=flags.FLAGS):

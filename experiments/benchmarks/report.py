@@ -91,7 +91,10 @@ def _digits(value: float) -> str:
 
 
 def _short(value) -> str:
-  return f'{value:.3g}' if isinstance(value, float) else f'{value}'
+  """Three digits of a number that is not whole; anything else as it is."""
+  if not isinstance(value, float):
+    return f'{value}'
+  return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
 def check_plot() -> None:

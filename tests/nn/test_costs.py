@@ -50,6 +50,19 @@ def test_flops_count_every_tap_twice():
   assert costs.flops(table, height, width) == expected
 
 
+def test_traffic_is_what_layers_read_and_write():
+  table = (
+    tables.Layer('a', channels=4),
+    tables.Layer('b', kernel=1, channels=5, bias=False),
+    tables.merge('c', 'concat', 'a', 'b'),
+  )
+  maps = {'input': 12 * 16 * 3, 'a': 10 * 14 * 4, 'b': 10 * 14 * 5, 'c': 10 * 14 * 9}
+  moved = maps['input'] + 3 * maps['a'] + 2 * maps['b'] + maps['c']
+  weights = 9 * 3 * 4 + 4 + 4 * 5
+  assert costs.traffic_bytes(table, 12, 16) == 4 * (moved + weights)
+  assert costs.traffic_bytes(table, 12, 16, itemsize=2, batch=3) == 2 * (3 * moved + weights)
+
+
 def test_memory_of_the_paper():
   """conv1_2 has the largest input and output: 898 and 896 pixels square with 64 channels."""
   expected = 4 * 64 * (898**2 + 896**2)

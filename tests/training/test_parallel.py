@@ -8,8 +8,10 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.nn import geometry
 from dilated_jax.training import optimizers, parallel, stages, step as train_step
 from dilated_jax.training.config import OptimizerOptions
+from experiments.benchmarks import collectives
 
 MEAN = (100.0, 110.0, 120.0)
 NARROW = {'blocks': (1,), 'width': 1 / 16, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
@@ -128,6 +130,49 @@ def test_all_steps_are_one_program(way):
   for _ in range(3):
     state, _ = runner.step(state, runner.put({'x': np.zeros((8, 4, 4, 1), np.float32)}))
   assert len(traced) == 1
+
+
+def sent_in_bands(name, stage, size, **options):
+  """What a step sends on a mesh of 2 x 4 devices, and the network."""
+  text = collectives.compiled_step(8, name, options, stage, size, 'mesh', height=4)
+  return collectives.of_program(text), models.create(name, 21, **options)
+
+
+def rows_sent(found, layer):
+  """Rows that the forward pass of a layer sends down and up, in the order of the program."""
+  return sorted(
+    each['shapes'][0][1]
+    for each in found
+    if each['kind'] == 'collective-permute'
+    and f'/{layer}/' in each['name']
+    and 'transpose' not in each['name']
+  )
+
+
+def test_bands_exchange_as_many_rows_as_layers_reach():
+  """Padded layers: dilation * (kernel - 1) / 2 rows on each side, and nothing is gathered."""
+  found, model = sent_in_bands('dilation8', 'context', [128, 8])
+  for layer in model.context_table:
+    reach = layer.dilation * (layer.kernel - 1) // 2
+    assert set(rows_sent(found, layer.name)) == ({reach} if reach else set()), layer.name
+  assert {each['kind'] for each in found} == {'all-reduce', 'collective-permute'}
+
+
+def test_bands_of_layers_without_padding(monkeypatch):
+  """Bands of the output begin elsewhere than those of the input: less from one side, more from the
+  other; nothing is gathered where a band is as high as fc6 reaches."""
+  # As on GPUs and TPUs; CPUs are given another form of fc6.
+  monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *x, default, **_: default(*x))
+  found, model = sent_in_bands('front_end', 'front_end', [512, 8], width=1 / 32)
+  height = 512 + 2 * model.margin
+  for layer, below in zip(model.table, geometry.output_sizes(model.table, height)):
+    if layer.kind == 'conv' and layer.kernel > 1:
+      before, after = -(-height // 4), -(-below // 4)  # Rows of a band.
+      reach = layer.dilation * (layer.kernel - 1)
+      wanted = {3 * (before - after), after + reach - before} - {0}
+      assert set(rows_sent(found, layer.name)) == wanted, layer.name
+    height = below
+  assert {each['kind'] for each in found} == {'all-reduce', 'collective-permute'}
 
 
 def plain(axis_name):
