@@ -115,7 +115,7 @@ def dense_crf(
     raise InputError(f'tolerance is {tolerance!r}; it must be 0 or more')
   problem = build_problem(unary, image, **options)
   if is_traced(*jax.tree.leaves(problem)):
-    marginals = jax.nn.softmax(-mean_field.unrolled_energies(problem, int(iterations)))
+    marginals = mean_field.softmax(mean_field.unrolled_logits(problem, int(iterations)))
   else:
     marginals = np.array(mean_field.solve(problem, iterations, tolerance))
   return marginals.reshape(np.shape(unary))

@@ -38,7 +38,7 @@ def build_kernel(
   if method == 'exact':
     return exact.ExactKernel(jnp.concatenate(features, 1))
   if traced:
-    # Behind a barrier: otherwise XLA evaluates lattices of constants itself, which takes seconds.
+    # Behind a barrier: see `smoothness_kernel`.
     return lattices.build_traced(jax.lax.optimization_barrier(jnp.concatenate(features, 1)))
   return lattices.build(np.concatenate(features, 1))
 
@@ -53,13 +53,12 @@ def smoothness_kernel(height: int, width: int, sxy: float, method: Method, trace
     method: of filtering.
     traced: whether the lattice is built inside the program that is being traced.
   """
-  features = positions(height, width) / np.float32(sxy)
-  if traced:
-    features = jax.lax.optimization_barrier(jnp.asarray(features))  # See `build_kernel`.
   if method == 'exact':
-    return exact.ExactKernel(features)
+    features = positions(height, width) / np.float32(sxy)
+    return exact.ExactKernel(jax.lax.optimization_barrier(features) if traced else features)
   shared = smoothness_lattice(height, width, sxy)
-  return lattices.build_traced(features, shared.neighbors.shape[-1]) if traced else shared
+  # Behind a barrier: otherwise XLA evaluates what depends on constants itself, which takes seconds.
+  return jax.lax.optimization_barrier(shared) if traced else shared
 
 
 @functools.lru_cache(maxsize=8)

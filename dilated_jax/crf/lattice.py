@@ -23,7 +23,14 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int32, Real
 import numpy as np
 
-from dilated_jax.crf.points import ENTRIES_PER_ROW, number_points, number_points_traced
+from dilated_jax.crf.points import (
+  UNUSED,
+  number_points,
+  number_points_traced,
+  parts,
+  point_keys,
+  which_part,
+)
 from dilated_jax.errors import InputError
 from dilated_jax.typing import AnyArray
 
@@ -36,24 +43,28 @@ _LARGEST = 1e7  # Of a feature: cells are numbered in 32 bits.
 class Lattice:
   """The position of the N pixels of an image on the lattice, of M points, with R rows of the splat.
 
-  The last point stands for missing ones: its value is zero, and missing neighbors and unused rows
-  refer to it.
+  Point 0 stands for missing ones: its value is zero, and missing neighbors refer to it.
 
   Attributes:
     weights: barycentric weights of the d + 1 points of each pixel, which add up to 1.
     points: the lattice points of each pixel.
     row_pixels: pixels that touch the lattice point of each row.
     row_weights: their weights; 0 where there are fewer than 8 pixels.
-    rows: the lattice point of each row, ascending.
+    rows: the lattice point of each row, ascending; `UNUSED` for unused rows, which come last.
     neighbors: the points before and after each point, along each axis.
+    num_points: how many of the M points there are, with point 0.
+    choose_size: whether each filter chooses a part of the arrays that holds all points and rows
+      that there are; needless where M was made to fit.
   """
 
-  weights: Float[AnyArray, 'n d1']
-  points: Int32[AnyArray, 'n d1']
-  row_pixels: Int32[AnyArray, 'r 8']
-  row_weights: Float[AnyArray, 'r 8']
+  weights: Float[AnyArray, 'd1 n']
+  points: Int32[AnyArray, 'd1 n']
+  row_pixels: Int32[AnyArray, '8 r']
+  row_weights: Float[AnyArray, '8 r']
   rows: Int32[AnyArray, ' r']
   neighbors: Int32[AnyArray, 'd1 2 m']
+  num_points: Int32[AnyArray, '']
+  choose_size: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 def build(features: Real[AnyArray, 'n d']) -> Lattice:
@@ -79,42 +90,49 @@ def build(features: Real[AnyArray, 'n d']) -> Lattice:
     raise InputError(
       f'features hold NaN, infinity or numbers beyond {_LARGEST:g} standard deviations'
     )
-  with jax.ensure_compile_time_eval():  # Also while another program is being traced.
-    cells, ranks, weights = (np.asarray(array) for array in _embed(features))
-  return Lattice(weights, *number_points(cells, ranks, weights))
+  with jax.ensure_compile_time_eval(), jax.enable_x64(True):  # Also while a program is traced.
+    keys, steps, exact, weights = map(np.asarray, _embed_with_keys(features.T))
+  return Lattice(weights, *number_points(keys, steps, bool(exact), weights))
 
 
 @jax.jit
+def _embed_with_keys(features):
+  cells, ranks, weights = _embed(features)
+  return *point_keys(cells, ranks), weights
+
+
 def _embed(features):
   """The simplex of the lattice around each pixel.
 
+  Args:
+    features: (d, N).
+
   Returns:
-    cells (N, d + 1) int32, the nearest point of remainder 0, in units of d + 1; ranks (N, d + 1)
-    int32, the order of the residuals, the largest first; weights (N, d + 1), barycentric.
+    cells (d + 1, N) int32, the nearest point of remainder 0, in units of d + 1; ranks (d + 1, N)
+    int32, the order of the residuals, the largest first; weights (d + 1, N), barycentric.
   """
-  d = features.shape[1]
+  d = len(features)
   scale = [math.sqrt(2 / 3) * (d + 1) / math.sqrt((i + 1) * (i + 2)) for i in range(d)]
-  total, coordinates = jnp.zeros_like(features[:, 0]), []
+  total, coordinates = jnp.zeros_like(features[0]), []
   for j in range(d, 0, -1):  # In the order of the reference, so that ties are broken alike.
-    scaled = features[:, j - 1] * scale[j - 1]
+    scaled = features[j - 1] * scale[j - 1]
     coordinates.append(total - j * scaled)
     total = total + scaled
-  elevated = jnp.stack([total, *coordinates[::-1]], 1) / (d + 1)
+  elevated = jnp.stack([total, *coordinates[::-1]]) / (d + 1)
   nearest = jax.lax.stop_gradient(jnp.round(elevated))
   residuals, cells = elevated - nearest, nearest.astype(jnp.int32)
-  mine, other = residuals[:, :, None], residuals[:, None]
-  earlier = np.tri(d + 1, k=-1, dtype=bool)[None]
-  ranks = ((other > mine) | ((other == mine) & earlier)).sum(2, dtype=jnp.int32)
+  mine, other = residuals[:, None], residuals[None]
+  earlier = np.tri(d + 1, k=-1, dtype=bool)[:, :, None]
+  ranks = ((other > mine) | ((other == mine) & earlier)).sum(1, dtype=jnp.int32)
   # Points whose coordinates do not add up to 0 are moved.
-  ranks = ranks + cells.sum(1, keepdims=True, dtype=jnp.int32)
+  ranks = ranks + cells.sum(0, keepdims=True, dtype=jnp.int32)
   moved = (ranks < 0).astype(jnp.int32) - (ranks > d).astype(jnp.int32)
   ranks, cells = ranks + moved * (d + 1), cells + moved
   residuals = residuals - moved.astype(residuals.dtype)
-  has_rank = ranks[:, :, None] == np.arange(d + 1, dtype=np.int32)[None, None]
-  by_rank = (residuals[:, :, None] * has_rank.astype(residuals.dtype)).sum(1)
-  first = 1 + by_rank[:, -1:] - by_rank[:, :1]
-  weights = jnp.concatenate([first, (by_rank[:, :-1] - by_rank[:, 1:])[:, ::-1]], 1)
-  return cells, ranks, weights
+  has_rank = ranks[:, None] == np.arange(d + 1, dtype=np.int32)[None, :, None]
+  by_rank = (residuals[:, None] * has_rank.astype(residuals.dtype)).sum(0)
+  first = 1 + by_rank[-1:] - by_rank[:1]
+  return cells, ranks, jnp.concatenate([first, (by_rank[:-1] - by_rank[1:])[::-1]])
 
 
 # Compiled as a whole even outside of `jit`: step by step, each operation compiles for seconds.
@@ -134,10 +152,13 @@ def build_traced(features: Float[AnyArray, 'n d'], size: int | None = None) -> L
   Returns:
     A Lattice with the dtype of the features.
   """
-  cells, ranks, weights = _embed(features)
+  cells, ranks, weights = _embed(features.T)
+  choose_size = size is None
   size = size or min(weights.size, max(3 * len(features), 1 << 18)) + 1
-  *arrays, fits = number_points_traced(cells, ranks, jax.lax.stop_gradient(weights), size)
-  return Lattice(jnp.where(fits, weights, jnp.nan), *arrays)
+  # One image after the other, as filters do.
+  number = jax.custom_batching.sequential_vmap(functools.partial(number_points_traced, size=size))
+  *arrays, fits = number(cells, ranks, jax.lax.stop_gradient(weights))
+  return Lattice(jnp.where(fits, weights, jnp.nan), *arrays, choose_size=choose_size)
 
 
 def stack(lattices: Sequence[Lattice]) -> Lattice:
@@ -147,16 +168,61 @@ def stack(lattices: Sequence[Lattice]) -> Lattice:
 
   def pad(lattice):
     points, rows = size - lattice.neighbors.shape[-1], num_rows - len(lattice.rows)
-    # The point that was the last becomes one without pixels, and refers to the new last one.
     return dataclasses.replace(
       lattice,
-      row_pixels=np.pad(lattice.row_pixels, ((0, rows), (0, 0))),
-      row_weights=np.pad(lattice.row_weights, ((0, rows), (0, 0))),
-      rows=np.pad(lattice.rows, (0, rows), constant_values=size - 1),
-      neighbors=np.pad(lattice.neighbors, ((0, 0), (0, 0), (0, points)), constant_values=size - 1),
+      row_pixels=np.pad(lattice.row_pixels, ((0, 0), (0, rows))),
+      row_weights=np.pad(lattice.row_weights, ((0, 0), (0, rows))),
+      rows=np.pad(lattice.rows, (0, rows), constant_values=UNUSED),
+      neighbors=np.pad(lattice.neighbors, ((0, 0), (0, 0), (0, points))),
     )
 
   return jax.tree.map(lambda *arrays: np.stack(arrays), *map(pad, lattices))
+
+
+def scaled(
+  lattice: Lattice, before: Float[AnyArray, 'n 1'] | None, after: Float[AnyArray, 'n 1'] | None
+) -> Lattice:
+  """The lattice that multiplies by factors of the pixels before and after it filters.
+
+  It can be applied, but neither transposed nor differentiated. None stands for factors of 1.
+  """
+  row_weights = lattice.row_weights
+  if before is not None:
+    row_weights = row_weights * _take(before[:, 0], lattice.row_pixels)
+  return dataclasses.replace(
+    lattice,
+    weights=lattice.weights if after is None else lattice.weights * after[:, 0][None],
+    row_weights=row_weights,
+  )
+
+
+def _sized(function):
+  """Applies a function of a lattice and of arrays to the part of the lattice that is in use.
+
+  Under `jax.vmap`, one lattice after the other: a batch would need the size of the largest, and the
+  memory of all.
+  """
+
+  def sized(lattice, *arrays):
+    if not lattice.choose_size:
+      return function(lattice, *arrays)
+    size, num_rows = lattice.neighbors.shape[-1], len(lattice.rows)
+
+    def at_size(points, lattice, *arrays):
+      rows = num_rows - size + points
+      part = dataclasses.replace(
+        lattice,
+        row_pixels=lattice.row_pixels[:, :rows],
+        row_weights=lattice.row_weights[:, :rows],
+        rows=lattice.rows[:rows],
+        neighbors=lattice.neighbors[..., :points],
+      )
+      return function(part, *arrays)
+
+    branches = [functools.partial(at_size, part) for part in parts(size)]
+    return jax.lax.switch(which_part(lattice.num_points, size), branches, lattice, *arrays)
+
+  return jax.jit(jax.custom_batching.sequential_vmap(sized))
 
 
 @jax.custom_vjp
@@ -176,7 +242,7 @@ def apply(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c'
   Source: Adams et al. 2010; the derivative with respect to the features, Krähenbühl and Koltun
   2013.
   """
-  return _slice(lattice, _blur(lattice, _splat(lattice, x)))
+  return _filter(lattice, jnp.asarray(x))
 
 
 def apply_transposed(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c']:
@@ -191,6 +257,16 @@ def apply_transposed(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.A
   Returns:
     The filtered values, of the dtype of `x`.
   """
+  return _filter_transposed(lattice, jnp.asarray(x))
+
+
+@_sized
+def _filter(lattice, x):
+  return _slice(lattice, _blur(lattice, _splat(lattice, x)))
+
+
+@_sized
+def _filter_transposed(lattice, x):
   return _slice(lattice, _blur(lattice, _splat(lattice, x), reverse=True))
 
 
@@ -200,16 +276,21 @@ def _forward(lattice, x):
 
 def _backward(residuals, gradient):
   lattice, x = residuals
+  to_weights, to_x = _gradients(lattice, x, gradient)
+  to_lattice = jax.tree.map(lambda _: None, lattice)
+  return dataclasses.replace(to_lattice, weights=to_weights), to_x
+
+
+@_sized
+def _gradients(lattice, x, gradient):
   scale = _scale(lattice)
   back = _blur(lattice, _splat(lattice, gradient), reverse=True)
   ahead = _blur(lattice, _splat(lattice, x))
-  columns = [
-    scale * ((gradient * ahead[points]).sum(-1) + (x * back[points]).sum(-1))
-    for points in lattice.points.T
+  to_weights = [
+    scale * (gradient * _take(ahead, points) + x * _take(back, points)).sum(-1)
+    for points in lattice.points
   ]
-  zeros = jax.tree.map(lambda _: None, lattice)
-  to_lattice = dataclasses.replace(zeros, weights=jnp.stack(columns, 1))
-  return to_lattice, _slice(lattice, back)
+  return jnp.stack(to_weights), _slice(lattice, back)
 
 
 apply.defvjp(_forward, _backward)
@@ -217,10 +298,11 @@ apply.defvjp(_forward, _backward)
 
 def _splat(lattice, x):
   """(N, C) at the pixels -> (M, C) at the lattice points, by gathers and a sum of sorted rows."""
-  rows = sum(
-    lattice.row_weights[:, entry, None].astype(x.dtype) * x[lattice.row_pixels[:, entry]]
-    for entry in range(ENTRIES_PER_ROW)
-  )
+  terms = [
+    weights[:, None].astype(x.dtype) * _take(x, pixels)
+    for weights, pixels in zip(lattice.row_weights, lattice.row_pixels)
+  ]
+  rows = functools.reduce(jnp.add, terms)
   size = lattice.neighbors.shape[-1]
   return jax.ops.segment_sum(rows, lattice.rows, size, indices_are_sorted=True)
 
@@ -228,20 +310,39 @@ def _splat(lattice, x):
 def _blur(lattice, values, reverse: bool = False):
   """Adds half of both neighbors, axis by axis."""
 
-  # A loop: if it were unrolled, XLA would compute the chain anew for each neighbor.
   def along(values, neighbors):
-    return values + (values[neighbors[0]] + values[neighbors[1]]) / 2, None
+    return values + (_take(values, neighbors[0]) + _take(values, neighbors[1])) / 2
 
-  return jax.lax.scan(along, values, lattice.neighbors, reverse=reverse)[0]
+  def on_cpu(values, neighbors, num_points):
+    # If the chain were unrolled alone, XLA would compute it anew for each neighbor. A scan prevents
+    # that too, but runs on one core and copies the values in each step.
+    for axis in range(len(neighbors))[:: -1 if reverse else 1]:
+      values = jax.lax.cond(num_points > 0, along, lambda v, _: v, values, neighbors[axis])
+    return values
+
+  def elsewhere(values, neighbors, _):
+    def step(values, neighbors):
+      return along(values, neighbors), None
+
+    return jax.lax.scan(step, values, neighbors, reverse=reverse)[0]
+
+  return jax.lax.platform_dependent(
+    values, lattice.neighbors, lattice.num_points, cpu=on_cpu, default=elsewhere
+  )
 
 
 def _slice(lattice, values):
   """(M, C) at the lattice points -> (N, C) at the pixels."""
   weights = (_scale(lattice) * lattice.weights).astype(values.dtype)
-  terms = [weights[:, k, None] * values[lattice.points[:, k]] for k in range(weights.shape[1])]
+  terms = [w[:, None] * _take(values, points) for w, points in zip(weights, lattice.points)]
   return functools.reduce(jnp.add, terms)
+
+
+def _take(values, indices):
+  """Rows of `values`; the indices are known to exist."""
+  return values.at[indices].get(mode='promise_in_bounds')
 
 
 def _scale(lattice) -> float:
   """Undoes the gain of the blur."""
-  return 1 / (1 + 2.0 ** -(lattice.weights.shape[1] - 1))
+  return 1 / (1 + 2.0 ** -(len(lattice.weights) - 1))

@@ -120,7 +120,7 @@ class CrfRnn(nn.Module):
         unary, (smoothness, kernel), matrices, ('after', 'after'), inside
       )
       steps = self.iterations if train else self.test_iterations
-      refined = -mean_field.unrolled_energies(problem, steps).reshape(scores.shape)
+      refined = mean_field.unrolled_logits(problem, steps).reshape(scores.shape)
       return refined, jnp.int32(0) if self.method == 'exact' else _lacks_room(kernel)
 
     scores = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))

@@ -22,7 +22,7 @@ def some(count, dimensions, channels, seed=0, spread=3.0):
 def test_transpose_is_the_adjoint(count, dimensions, channels, seed):
   features, p, q = some(count, dimensions, channels, seed)
   lattice = lattices.build(features)
-  np.testing.assert_allclose(lattice.weights.sum(1), 1, atol=1e-5)
+  np.testing.assert_allclose(lattice.weights.sum(0), 1, atol=1e-5)
   one = np.vdot(p, lattices.apply(lattice, q))
   other = np.vdot(lattices.apply_transposed(lattice, p), q)
   size = np.linalg.norm(p) * np.linalg.norm(lattices.apply(lattice, q))

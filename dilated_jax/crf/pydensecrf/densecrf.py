@@ -116,7 +116,7 @@ class DenseCRF:
   ) -> None:
     """Does one iteration, in place."""
     del tmp1, tmp2
-    Q[...] = jax.nn.softmax(-_update(self._problem(), jnp.asarray(Q.T))).T
+    Q[...] = jax.nn.softmax(_update(self._problem(), jnp.asarray(Q.T))).T
 
   def klDivergence(self, Q: Float32[np.ndarray, 'labels variables']) -> float:
     """The divergence of marginals from the model, up to a constant."""
