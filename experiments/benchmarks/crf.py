@@ -1,8 +1,8 @@
 """The dense CRF against pydensecrf2: time, and the peak memory of a process of each."""
 
+from collections.abc import Iterator
 import functools
-import importlib.util
-import inspect
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,36 +11,34 @@ import time
 import numpy as np
 
 from dilated_jax import crf
-from dilated_jax.errors import InputError
 
+from . import peers
 from .timing import compare
 
 # Height, width, classes.
 SIZES = {'480x360': (360, 480, 11), '500x375': (375, 500, 21)}
 
 
-def run(values) -> list[dict]:
+def run(values) -> Iterator[dict]:
   """Both sizes, two settings, 5 and 10 iterations, set-up included."""
-  if not importlib.util.find_spec('pydensecrf'):
-    raise InputError('suite crf compares with pydensecrf2; pip install pydensecrf2')
-  rows = []
+  library = peers.pydensecrf(values)
   for size, shape in SIZES.items():
     image, unary = segmented(*shape)
     for bilateral in ((80, 13, 10), (160, 3, 5)):
       for iterations in (5, 10):
         options = dict(bilateral=bilateral, iterations=iterations)
         ours = functools.partial(crf.dense_crf, unary, image, **options)
-        theirs = functools.partial(pydensecrf2, unary, image, **options)
+        theirs = library and library.job('dense_crf', unary=unary, image=image, **options)
         start = time.perf_counter()
-        difference = abs(ours() - theirs()).max()
-        first = time.perf_counter() - start
+        marginals = np.asarray(ours())
+        more = {'first_call_ms': 1000 * (time.perf_counter() - start)}
+        if theirs:
+          more['difference'] = float(abs(marginals - theirs.result()).max())
         name = (
           f'{size}, {shape[2]} classes, sxy {bilateral[0]} srgb {bilateral[1]}, {iterations} it.'
         )
-        row = compare(name, 'pydensecrf2', ours, theirs, (), values.repeats)
-        rows.append(row | {'first_call_ms': 1000 * first, 'difference': float(difference)})
-    rows.append(memories(size))
-  return rows
+        yield compare(name, 'pydensecrf2', ours, theirs, (), values.repeats, **more)
+    yield memories(size, library)
 
 
 def segmented(height: int, width: int, classes: int):
@@ -64,40 +62,31 @@ def segmented(height: int, width: int, classes: int):
   return np.clip(image, 0, 255).astype(np.uint8), -scores.astype(np.float32)
 
 
-def pydensecrf2(unary, image, bilateral, iterations):
-  """The same by the library."""
-  import pydensecrf.densecrf
-
-  height, width, classes = unary.shape
-  model = pydensecrf.densecrf.DenseCRF2D(width, height, classes)
-  model.setUnaryEnergy(np.ascontiguousarray(unary.reshape(-1, classes).T))
-  model.addPairwiseGaussian(sxy=3, compat=3)
-  sxy, srgb, compat = bilateral
-  model.addPairwiseBilateral(sxy=sxy, srgb=srgb, rgbim=image, compat=compat)
-  return np.array(model.inference(iterations)).T.reshape(unary.shape)
-
-
-def memories(size: str) -> dict:
+def memories(size: str, library: peers.Peer | None) -> dict:
   """Peak memory of a process that does it once, 10 iterations, imports included; Linux."""
   image, unary = segmented(*SIZES[size])
+  ours = ['from dilated_jax.crf import dense_crf', 'dense_crf(unary, image)']
+  found = {'ours_ms': _peak_mib(sys.executable, ours, image, unary)}
+  if library:
+    folder = os.path.dirname(peers.__file__)
+    theirs = [f'sys.path.insert(0, {folder!r})', 'import dense_crf']
+    theirs.append('dense_crf.dense_crf(unary, image)()')
+    found['theirs_ms'] = _peak_mib(library.python, theirs, image, unary)
+    found['ratio'] = found['theirs_ms'] / found['ours_ms']
+  what = f'{size}, peak memory of a process'
+  return {'what': what, 'theirs': 'pydensecrf2', 'unit': 'MiB', **found}
+
+
+def _peak_mib(python: str, lines: list[str], image, unary) -> float:
+  """Peak memory of a process that runs these lines, in MiB."""
   # Told by the process itself: what its parent sees counts the parent, from which it was forked.
   peak = 'print(next(line for line in open("/proc/self/status") if "VmHWM" in line).split()[1])'
-  calls = {
-    'ours': ('from dilated_jax.crf import dense_crf', 'dense_crf(unary, image)'),
-    'theirs': (inspect.getsource(pydensecrf2), 'pydensecrf2(unary, image, (80, 13, 10), 10)'),
-  }
-  peaks = {}
   with tempfile.TemporaryDirectory() as folder:
     np.savez(f'{folder}/given.npz', image=image, unary=unary)
-    for name, lines in calls.items():
-      given = f'import numpy as np\ngiven = np.load({folder + "/given.npz"!r})'
-      program = [given, 'image, unary = given["image"], given["unary"]', *lines, peak]
-      done = subprocess.run(
-        [sys.executable, '-c', '\n'.join(program)], capture_output=True, text=True, check=True
-      )
-      peaks[name] = int(done.stdout.split()[-1]) / 1024
-  return {
-    'what': f'{size}, peak memory of a process', 'theirs': 'pydensecrf2', 'unit': 'MiB',
-    'ours_ms': peaks['ours'], 'theirs_ms': peaks['theirs'],
-    'ratio': peaks['theirs'] / peaks['ours'],
-  }  # fmt: skip
+    given = f'given = np.load({folder + "/given.npz"!r})'
+    program = ['import sys', 'import numpy as np', given]
+    program += ['image, unary = given["image"], given["unary"]', *lines, peak]
+    done = subprocess.run(
+      [python, '-c', '\n'.join(program)], capture_output=True, text=True, check=True
+    )
+  return int(done.stdout.split()[-1]) / 1024

@@ -72,8 +72,8 @@ def _others(rows: list[dict]) -> list[str]:
 
 def _title(column: str) -> str:
   """The head of a column."""
-  words = {'gflops': 'GFLOP/s', 'tflops': 'TFLOP/s', 'gb': 'GB', 'mib': 'MiB'}
-  return ' '.join(words.get(word, word) for word in column.replace('per_s', '/s').split('_'))
+  words = {'gflops': 'GFLOP/s', 'tflops': 'TFLOP/s', 'mib': 'MiB'}
+  return ' '.join(words.get(word, word) for word in column.replace('gb_per_s', 'GB/s').split('_'))
 
 
 def _time(row: dict, side: str) -> str:
@@ -120,11 +120,15 @@ def plot(path: str, content: dict) -> None:
 
   rows = content['rows']
   curves = {row['curve']: None for row in rows if 'curve' in row}
-  figure = Figure(figsize=(9 if not curves else 6 * (1 + len(curves)), 6), layout='constrained')
-  roof, *others = figure.subplots(1, 1 + len(curves), squeeze=False)[0]
+  panels = 1 + len(curves)
+  across, down = min(panels, 3), -(-panels // 3)
+  figure = Figure(figsize=(3 + 5 * across, 6 * down), layout='constrained')
+  roof, *others = figure.subplots(down, across, squeeze=False).ravel()
   _roofline(roof, rows)
-  for axes, name in zip(others, curves, strict=True):
+  for axes, name in zip(others, curves, strict=False):
     _curve(axes, name, [row for row in rows if row.get('curve') == name])
+  for axes in others[len(curves) :]:
+    axes.set_axis_off()
   figure.suptitle(content['machine'])
   picture = io.BytesIO()
   figure.savefig(picture, format=os.path.splitext(path)[1][1:] or 'png', dpi=120)
@@ -171,6 +175,10 @@ def _curve(axes, name: str, rows: list[dict]) -> None:
   if theirs:
     times = [row['theirs_ms'] for row in theirs]
     axes.plot([row['x'] for row in theirs], times, 's--', label=theirs[0]['theirs'])
-  axes.set(xscale='log', yscale='log', xlabel=name, ylabel=rows[0]['unit'], title=name)
+  what, _, where = name.partition(', ')
+  axes.set(xscale='log', yscale='log', xlabel=what, ylabel=rows[0]['unit'], title=where)
+  axes.set_xticks([row['x'] for row in rows], [f'{row["x"]}' for row in rows])
+  axes.yaxis.set_major_formatter('{x:g}')
+  axes.minorticks_off()
   axes.legend()
-  axes.grid(alpha=0.3, which='both')
+  axes.grid(alpha=0.3)

@@ -1,30 +1,45 @@
-"""A training step of the full-width front end against PyTorch."""
+"""Training steps of full-width networks beside PyTorch: one picture, forward, backward, update."""
+
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
 from dilated_jax import models
 from dilated_jax.nn import costs
-from dilated_jax.training import optimizers, stages, step as train_step
+from dilated_jax.training import optimizers, step as train_step
 from dilated_jax.training.config import OptimizerOptions
+from dilated_jax.training.stages import STAGES
 
 from . import peers
 from .timing import compare
 
+# Network, stage, and side of what it is fed.
+CASES = (('front_end', 'front_end', 404), ('dilation8', 'joint', 500))
 
-def run(values, side: int = 404, num_classes: int = 21, **options) -> list[dict]:
-  """Forward, backward and update of the VGG-16 front end on one picture."""
-  model = models.create('front_end', num_classes, **options)
+
+def run(values, cases=CASES, **options) -> Iterator[dict]:
+  """The VGG-16 front end, and it with the basic context module behind.
+
+  Args:
+    values: flags.
+    cases: as `CASES`.
+    **options: of the networks, as `width`.
+  """
+  for name, stage, side in cases:
+    yield one(values, name, STAGES[stage], side, **options)
+
+
+def one(values, name: str, stage, side: int, num_classes: int = 21, **options) -> dict:
+  """The row of one network."""
+  model = models.create(name, num_classes, **options)
   optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4), 1000)
   shape = (1, side, side, 3)
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
-  state = train_step.create_state(
-    variables, stages.STAGES['front_end'], optimizer, jax.random.key(0)
-  )
+  state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
   del variables
   step = jax.jit(
-    train_step.make_step(model, stages.STAGES['front_end'], optimizer, (104.0, 117.0, 123.0)),
-    donate_argnums=0,
+    train_step.make_step(model, stage, optimizer, (104.0, 117.0, 123.0)), donate_argnums=0
   )
   rng = np.random.default_rng(0)
   inner = side - 2 * model.margin
@@ -43,10 +58,8 @@ def run(values, side: int = 404, num_classes: int = 21, **options) -> list[dict]
     'training_step', layers=peers.layers_of(model.table), images=batch['image'],
     label=batch['label'][:, :: model.stride, :: model.stride],
   )  # fmt: skip
-  return [
-    compare(
-      f'front end, training step, {side}x{side}', 'PyTorch', ours, theirs, (), values.repeats,
-      flops=3 * costs.flops(model.table, side, side),
-      bytes=3 * costs.traffic_bytes(model.table, side, side),
-    )
-  ]  # fmt: skip
+  return compare(
+    f'{name}, training step, {side}x{side}', 'PyTorch', ours, theirs, (), values.repeats,
+    flops=3 * costs.flops(model.table, side, side),
+    bytes=3 * costs.traffic_bytes(model.table, side, side),
+  )  # fmt: skip

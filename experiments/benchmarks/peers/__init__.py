@@ -28,6 +28,7 @@ from dilated_jax.nn.table import Table, input_indices, last_uses
 # How to get what is missing, by the name under which rows call it.
 HOW_TO_GET = {
   'PyTorch': 'pip install torch, or name a Python that has it by --torch_python',
+  'DataLoader': 'pip install torch in this Python: both sides make the same pictures ready',
   'pydensecrf2': (
     'pip install pydensecrf2 (needs a C++ compiler), or name a Python that has it by '
     '--pydensecrf_python'

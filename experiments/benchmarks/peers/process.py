@@ -5,6 +5,8 @@ request is a pickled tuple, ('prepare', function, arguments), ('time',), ('resul
 an answer is ('ok', content) or ('error', one line).
 """
 
+import ctypes
+import gc
 import importlib
 import os
 import pickle
@@ -58,17 +60,20 @@ def memory(file, call):
   """MiB by which a run raised the peak of the device, or else of this process; None if unknown."""
   call()  # What is kept from run to run is there now.
   file.wait()
+  gc.collect()
   if hasattr(file, 'device_peak_mib'):
     found = file.device_peak_mib(call)
     if found is not None:
       return found
   try:
+    # What is free goes back to the system, or else a run would find it and take no more.
+    ctypes.CDLL(None).malloc_trim(0)
     with open('/proc/self/clear_refs', 'w') as control:
       control.write('5')  # Sets the peak to what is in use now.
     before = status('VmRSS')
     call()
     return (status('VmHWM') - before) / 1024
-  except (OSError, TypeError):
+  except (OSError, TypeError, AttributeError):
     return None
 
 
