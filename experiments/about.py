@@ -61,10 +61,14 @@ def about() -> dict[str, dict]:
 
 
 def machine() -> str:
-  """In one line what figures were measured on: device, processor, version of JAX."""
+  """In one line what figures were measured on: device, number of cores, version of JAX."""
   import jax
 
-  return f'{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}'
+  device = jax.devices()[0]
+  allowed = hasattr(os, 'sched_getaffinity')
+  cores = len(os.sched_getaffinity(0)) if allowed else os.cpu_count()
+  kind = cpu() if device.platform == 'cpu' else device.device_kind
+  return f'{kind}, {cores} cores, jax {jax.__version__}'
 
 
 def version(package: str) -> str:

@@ -82,11 +82,14 @@ def main(values=flags.FLAGS):
       print(f'{name:8} {what}')
     return
   check(values)
+  from .benchmarks import peers  # Only now, because JAX takes longer than to print help.
+
   content = {'machine': about.machine(), 'repeats': values.repeats, 'rows': []}
   print(content['machine'], flush=True)
   for row in rows_of(values):  # Told as they come: a run that is cut has measured what it has.
     print(report.line(row), flush=True)
     content['rows'].append(row)
+    content['beside'] = list(peers.versions)
     write(values, content)
   if values.plot:
     report.plot(values.plot, content)
@@ -106,7 +109,7 @@ def check(values) -> None:
 
 def rows_of(values):
   """The rows of all suites, then how to get what was not there to compare with."""
-  from .benchmarks import peers  # Only now, because JAX takes longer than to print help.
+  from .benchmarks import peers
 
   missing = set()
   for name in dict.fromkeys([*['peaks'] * bool(values.plot), *values.suite]):

@@ -31,7 +31,9 @@ def line(row: dict) -> str:
 
 def markdown(content: dict) -> str:
   """All rows as tables, one for each suite and what it is compared with; remarks between them."""
-  lines = [f'{content["machine"]}; medians and, in parentheses, quartiles of {content["repeats"]}']
+  beside = ''.join(f', beside {version}' for version in content.get('beside', ()))
+  spread = f'medians and, in parentheses, quartiles of {content["repeats"]}'
+  lines = [f'{content["machine"]}{beside}; {spread}.']
   told = None
   for (suite, *_), group in itertools.groupby(content['rows'], _table_of):
     group = list(group)

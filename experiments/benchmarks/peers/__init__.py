@@ -35,6 +35,8 @@ HOW_TO_GET = {
   ),
 }
 
+versions: list[str] = []  # Of the packages of all processes that were started.
+
 
 def pytorch(values) -> Peer | None:
   """A process with PyTorch; None where neither this Python nor --torch_python has it."""
@@ -51,6 +53,7 @@ def _peer(needed: str, python: str | None, file: str) -> Peer | None:
   if not python and not importlib.util.find_spec(needed):
     return None
   peer = Peer(python or sys.executable, file)
+  versions.append(peer.version)
   atexit.register(peer.close)
   return peer
 

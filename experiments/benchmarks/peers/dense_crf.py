@@ -22,7 +22,7 @@ def array(given):
   """An array of NumPy, from one or from what `plain` makes of one."""
   if isinstance(given, (list, tuple)):
     _, dtype, shape, content = given
-    return np.frombuffer(content, dtype).reshape(shape)
+    return np.frombuffer(bytearray(content), dtype).reshape(shape)  # The library writes.
   return np.asarray(given)
 
 
