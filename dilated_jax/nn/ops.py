@@ -130,18 +130,59 @@ def max_pool(
     input, in the padding at its end.
   """
   x, counts = _pad_for_windows(x, size, stride, padding, round_up, -jnp.inf)
-
-  def maximum(a, b):
-    # The gradient goes to the first of equal values, as in Caffe; NaN is passed on.
-    return jnp.where((a >= b) | (a != a), a, b)
-
+  if size == stride and x.shape[1:3] == tuple(size * count for count in counts):
+    return _max_of_blocks(x, size)
   # Element-wise maxima of shifted grids have a gradient that is as cheap as they are; that of
   # `reduce_window`, a scatter, takes ten times as long on a CPU.
   rows = [
-    functools.reduce(maximum, [_every_window(x, i, j, stride, counts) for j in range(size)])
+    functools.reduce(_maximum, [_every_window(x, i, j, stride, counts) for j in range(size)])
     for i in range(size)
   ]
-  return functools.reduce(maximum, rows)
+  return functools.reduce(_maximum, rows)
+
+
+def _maximum(a, b):
+  """The gradient goes to the first of equal values, as in Caffe; NaN is passed on."""
+  return jnp.where(_is_first(a, b), a, b)
+
+
+def _is_first(a, b):
+  return (a >= b) | (a != a)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _max_of_blocks(x, size):
+  """The maxima of size x size blocks, which the input is a whole number of."""
+  return _max_and_place(x, size)[0]
+
+
+@_max_of_blocks.defjvp
+def _max_of_blocks_jvp(size, primals, tangents):
+  maxima, places = _max_and_place(*primals, size)
+  # Transposed, this is a choice in every cell, which reads the place and the gradient of its block.
+  own = jnp.arange(size**2, dtype=jnp.uint32).reshape(1, 1, size, 1, size, 1)
+  chosen = own == places[:, :, None, :, None]
+  tangent = _blocks(tangents[0], size)
+  return maxima, jnp.where(chosen, tangent, jnp.zeros((), tangent.dtype)).sum((2, 4))
+
+
+def _max_and_place(x, size):
+  """The maximum of each block, and which of its cells that is."""
+
+  def larger(one, other):
+    first = _is_first(one[0], other[0])
+    return tuple(jnp.where(first, a, b) for a, b in zip(one, other, strict=True))
+
+  blocks = _blocks(x, size)
+  cells = [
+    (blocks[:, :, i, :, j], jnp.uint32(size * i + j)) for i in range(size) for j in range(size)
+  ]
+  return functools.reduce(larger, cells)
+
+
+def _blocks(x, size):
+  n, height, width, channels = x.shape
+  return x.reshape(n, height // size, size, width // size, size, channels)
 
 
 def avg_pool(
@@ -278,10 +319,15 @@ def resize_corner(
 
 def _apply_along_both(x, rows: _Matrix, columns: _Matrix | None = None) -> jax.Array:
   """Applies a linear map along the height and one along the width; None applies the same."""
-  for axis, matrix in ((1, rows), (2, columns or rows)):
-    weights = jnp.asarray(matrix(x.shape[axis]), x.dtype)
-    x = jnp.moveaxis(jnp.tensordot(weights, x, ((1,), (axis,)), precision='highest'), 0, axis)
-  return x
+  n, height, width, channels = x.shape
+  # Columns first, while the map is small, and so that the large product needs no transpose.
+  across = jnp.asarray((columns or rows)(width), x.dtype)
+  x = jnp.einsum('nhwc,vw->nhcv', x, across, precision='highest')
+  down = jnp.asarray(rows(height), x.dtype)
+  # A product for each map, whose output lies as it is read.
+  each = jnp.broadcast_to(down, (n, *down.shape))
+  x = jnp.einsum('nuh,nhk->nuk', each, x.reshape(n, height, -1), precision='highest')
+  return jnp.moveaxis(x.reshape(n, len(down), channels, len(across)), 2, 3)
 
 
 def _bilinear_matrix(n: int, stride: int, padding: int | None) -> np.ndarray:

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Float32
 
 from dilated_jax.nn import initializers, ops
+from dilated_jax.nn.dropout import Dropout
 from dilated_jax.nn.normalization import BatchNorm
 from dilated_jax.nn.table import Layer, Table, input_indices, last_uses
 from dilated_jax.typing import AnyArray
@@ -44,10 +45,22 @@ class Conv(nn.Module):
     kernel = self.param('kernel', _INITIALIZERS[layer.init](layer), shape).astype(self.dtype)
     if layer.input_scale != 1:
       x = x * jnp.asarray(layer.input_scale, x.dtype)
-    x = ops.dilated_conv(x, kernel, layer.dilation, layer.padding, layer.stride)
+    x = ops.dilated_conv(_in_memory(x), kernel, layer.dilation, layer.padding, layer.stride)
+    x = _in_memory(x)
     if not layer.bias:
       return x, None
     return x, self.param('bias', nn.initializers.zeros, (layer.channels,))
+
+
+def _in_memory(x):
+  """The same, not joined with other operations, and neither is its gradient; on CPUs."""
+
+  # Gradients of kernels read both transposed. XLA's CPU back end would join the transposes with
+  # what is made of the neighboring layers, in loops that jump through memory, instead of copying.
+  def alone(x):
+    return jax.lax.optimization_barrier(x)
+
+  return jax.lax.platform_dependent(x, cpu=alone, default=lambda x: x)
 
 
 class Stack(nn.Module):
@@ -161,7 +174,7 @@ def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   if layer.activation == 'relu':
     x = jax.nn.relu(x)
   if layer.dropout:
-    x = nn.Dropout(layer.dropout, name=f'{layer.name}_dropout')(x, deterministic=not train)
+    x = Dropout(layer.dropout, name=f'{layer.name}_dropout')(x, train=train)
   return x
 
 

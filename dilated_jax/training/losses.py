@@ -1,12 +1,12 @@
 """Softmax loss over valid pixels, as a sum and a count, which the training step divides."""
 
 from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Float32, Integer
 import numpy as np
-import optax
 
 from dilated_jax.crf.checks import check_scores
 from dilated_jax.crf.kernels import is_traced
@@ -47,7 +47,7 @@ def cross_entropy(
   weight = valid.astype(logits.dtype)
   if class_weights is not None:
     weight = weight * jnp.asarray(class_weights, logits.dtype)[target]
-  each = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+  each = jnp.where(valid, _cross_entropies(logits, labels), jnp.zeros((), logits.dtype))
   return (each * weight).sum(), weight.sum()
 
 
@@ -65,8 +65,76 @@ def count_correct(
   """
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   valid = labels != IGNORE
-  hits = (logits.argmax(-1) == labels.astype(jnp.int32)) & valid
+  hits = (_best(logits) == labels.astype(jnp.int32)) & valid
   return hits.sum(dtype=jnp.float32), valid.sum(dtype=jnp.float32)
+
+
+@jax.custom_jvp
+def _cross_entropies(logits, labels):
+  """Of each pixel; NaN where the label is no class."""
+  logsumexp, own = _logsumexp_and_own(logits, labels)
+  return logsumexp - own
+
+
+@_cross_entropies.defjvp
+def _cross_entropies_jvp(primals, tangents):
+  logits, labels = primals
+  logsumexp, own = _logsumexp_and_own(logits, labels)
+  classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+  one_hot = (classes == labels.astype(jnp.int32)[..., None]).astype(logits.dtype)
+  slope = jnp.exp(logits - logsumexp[..., None]) - one_hot
+  return logsumexp - own, (slope * tangents[0]).sum(-1)
+
+
+# XLA's CPU back end reduces over a last axis of a few classes, and scatters along it, several times
+# slower than it takes the classes one by one, as many operations on whole maps, which it joins.
+_MOST_CLASSES = 64
+
+
+def _logsumexp_and_own(logits, labels):
+  """The logarithm of the sum of exponentials, and the logit of the label, of each pixel."""
+
+  def one_by_one(logits, labels):
+    maps = _maps(logits)
+    largest = functools.reduce(jnp.maximum, maps)
+    total = functools.reduce(jnp.add, (jnp.exp(each - largest) for each in maps))
+    own = jnp.full_like(largest, jnp.nan)
+    for label, each in enumerate(maps):
+      own = jnp.where(labels == label, each, own)
+    return largest + jnp.log(total), own
+
+  def reduced(logits, labels):
+    own = jnp.take_along_axis(logits, labels[..., None], -1, mode='fill')[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1), own
+
+  labels = labels.astype(jnp.int32)
+  if logits.shape[-1] > _MOST_CLASSES:
+    return reduced(logits, labels)
+  return jax.lax.platform_dependent(logits, labels, cpu=one_by_one, default=reduced)
+
+
+def _best(logits):
+  """The first class of the largest logit, of each pixel."""
+
+  def one_by_one(logits):
+    largest, *rest = _maps(logits)
+    best = jnp.zeros(largest.shape, jnp.int32)
+    for label, each in enumerate(rest, 1):
+      best = jnp.where(each > largest, jnp.int32(label), best)
+      largest = jnp.maximum(each, largest)
+    return best
+
+  def reduced(logits):
+    return logits.argmax(-1).astype(jnp.int32)
+
+  if logits.shape[-1] > _MOST_CLASSES:
+    return reduced(logits)
+  return jax.lax.platform_dependent(logits, cpu=one_by_one, default=reduced)
+
+
+def _maps(logits):
+  """The logits of each class."""
+  return [logits[..., label] for label in range(logits.shape[-1])]
 
 
 def _check_labels(labels: np.ndarray, num_classes: int) -> None:

@@ -50,6 +50,34 @@ def test_sums_and_counts(seed, void):
   assert count == len(valid)
 
 
+def test_many_classes_are_reduced_as_few_are(monkeypatch):
+  rng = np.random.default_rng(3)
+  logits = rng.standard_normal((3, 5, 70)).astype(np.float32)
+  labels = rng.integers(0, 70, (3, 5)).astype(np.uint8)
+
+  def values():
+    loss, gradient = jax.jit(jax.value_and_grad(lambda x: losses.cross_entropy(x, labels)[0]))(
+      logits
+    )
+    return loss, gradient, jax.jit(losses.count_correct)(logits, labels)
+
+  many = values()
+  monkeypatch.setattr(losses, '_MOST_CLASSES', 70)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), many, values())
+
+
+def test_of_equal_logits_the_first_is_best():
+  labels = np.arange(C, dtype=np.uint8)[None]
+  logits = np.float32([[[1, 3, 3, 0], [1, 3, 3, 0], [2, 2, 2, 2], [1, 3, 0, 3]]])
+  assert losses.count_correct(logits, labels)[0] == 1
+
+
+def test_labels_of_no_class_are_told_in_compiled_programs():
+  logits, labels = drawn(0, 0.3)
+  labels[0, 0, 0] = C
+  assert np.isnan(jax.jit(losses.cross_entropy)(logits, labels)[0])
+
+
 def test_void_alone_is_zero_with_a_zero_gradient():
   logits, labels = drawn(0, 1.0)
 
