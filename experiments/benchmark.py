@@ -28,6 +28,7 @@ SUITES = {
   'pool': '`ops.max_pool` and its gradient, beside `lax.reduce_window`',
   'context': 'the context modules, beside the same with the YNN fusions of XLA, on CPUs',
   'train': 'a training step of the full-width front end, beside PyTorch',
+  'memory': 'training steps at the settings of the paper: by geometry, beside the plan of XLA',
   'presets': 'whole training steps of presets that are for CPUs, beside PyTorch',
   'crf': 'the dense CRF, and the peak memory of a process, beside pydensecrf2',
   'crf_rnn': 'gradients through the CRF-RNN: lattices made on the host, or in the program',

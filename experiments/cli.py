@@ -227,7 +227,7 @@ def _log_plainly():
   if flags.FLAGS.verbosity < logging.INFO and 'verbosity' not in _given_flags():
     logging.set_verbosity(logging.INFO)
   handler = logging.get_absl_handler()
-  handler.setFormatter(python_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+  handler.setFormatter(_Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
   ours = {os.path.dirname(__file__), os.path.dirname(dilated_jax.__file__)}
   handler.addFilter(
     lambda record: (
@@ -235,6 +235,13 @@ def _log_plainly():
       or any(record.pathname.startswith(folder) for folder in ours)
     )
   )
+
+
+class _Formatter(python_logging.Formatter):
+  """What the library logs of its arguments is told of flags."""
+
+  def format(self, record):
+    return as_typed(super().format(record))
 
 
 def _given_flags():

@@ -108,7 +108,7 @@ def explore(model: SegmentationModel, height: int, width: int) -> dict:
       * costs.num_parameters(model.table),  # float32, whatever the computation is in.
       'flops': costs.flops(model.table, height, width),
       'inference_bytes': costs.inference_bytes(model.table, **size),
-      'training_bytes': costs.training_bytes(model.table, **size),
+      'training_bytes': costs.training_memory(model.table, **size).activations,
     },
     'layers': layers(model.table, **size),
     'notes': notes(model, height, width),

@@ -1,9 +1,11 @@
 """Parameters, FLOPs and memory, derived from a table of layers."""
 
 from collections.abc import Iterator
+import math
+from typing import NamedTuple
 
 from dilated_jax.nn.geometry import output_sizes
-from dilated_jax.nn.table import Layer, Table, input_indices, last_uses
+from dilated_jax.nn.table import Layer, Table, blocks, input_indices, last_uses
 
 
 def channel_counts(table: Table, channels: int = 3) -> list[int]:
@@ -105,22 +107,98 @@ def inference_bytes(
   return itemsize * max(held)
 
 
-def training_bytes(
-  table: Table, height: int, width: int, channels: int = 3, itemsize: int = 4
-) -> int:
-  """Memory for the activations of one image in training, all held for the backward pass.
+class TrainingMemory(NamedTuple):
+  """Bytes that a training step takes on a device, the batch itself left out.
 
-  A compiled step takes two to three times as much: it also holds gradients, and what the backward
-  passes of ReLU, pooling and normalization need.
+  Attributes:
+    weights: the parameters, float32.
+    optimizer: what the optimizer keeps beside them, float32.
+    gradients: float32.
+    activations: what the forward pass leaves for the backward pass, and what a layer's backward
+      pass needs besides.
+  """
+
+  weights: int
+  optimizer: int
+  gradients: int
+  activations: int
+
+  @property
+  def total(self) -> int:
+    """All of them together."""
+    return sum(self)
+
+
+def training_memory(
+  table: Table,
+  height: int,
+  width: int,
+  channels: int = 3,
+  *,
+  batch_size: int = 1,
+  itemsize: int = 4,
+  optimizer_slots: int = 1,
+  grad_accum_steps: int = 1,
+  remat: bool = False,
+  label_size: tuple[int, int] = (0, 0),
+) -> TrainingMemory:
+  """Memory of a training step, by geometry.
+
+  The largest of what is held at each layer on the way back. A convolution leaves its output, which
+  the derivative of what follows needs, and its input, in another order, for the gradient of its
+  kernel. That gradient is made beside a copy of it, and beside the gradients of all layers behind;
+  the gradients of a layer's input and output are there too. `dilated-jax benchmark --suite=memory`
+  compares it with what XLA sets aside.
 
   Args:
     table: the layers.
     height: of the input, in pixels.
     width: of the input, in pixels.
     channels: of the input.
-    itemsize: bytes per value: 4 for float32, 2 for bfloat16.
+    batch_size: images of a device in a step.
+    itemsize: bytes per activation: 4 for float32 (and on CPUs, which compute bfloat16 in it), 2 for
+      bfloat16.
+    optimizer_slots: arrays as large as the parameters that the optimizer keeps: 1 for momentum, 2
+      for Adam.
+    grad_accum_steps: parts into which the batch is cut.
+    remat: whether activations are computed again, block by block (`table.blocks`).
+    label_size: (height, width) at which logits are compared with labels, where they are upsampled
+      for it.
+
+  Returns:
+    The bytes.
   """
-  return itemsize * sum(_map_sizes(table, height, width, channels))
+  images = -(-batch_size // grad_accum_steps)
+  maps = [itemsize * images * size for size in _map_sizes(table, height, width, channels)]
+  weights = 4 * num_parameters(table, channels)
+  kernels = {
+    index: 4 * layer.kernel**2 * inputs * outputs
+    for index, layer, inputs, outputs in convolutions(table, channels)
+  }
+  reads, last_use = input_indices(table), last_uses(table)
+  # Logits at the size of the labels, their softmax and their gradient.
+  labels = 3 * 4 * images * math.prod(label_size) * channel_counts(table, channels)[-1]
+  peak, first = 0, 0
+  for block in blocks(table) if remat else [table]:
+    # Of the blocks before: what they and later ones are computed from.
+    ends = {row for row in range(first) if table[row].kind in ('max_pool', 'sum')}
+    ends |= {source for source, last in last_use.items() if 0 <= source < first <= last}
+    held = sum(maps[row + 1] for row in ends)
+    end = first + len(block)
+    for row in range(first, end):
+      if row in kernels:
+        held += maps[row + 1] + sum(maps[source + 1] for source in reads[row])
+      elif table[row].activation:
+        held += maps[row + 1]
+      # Those of the layers before are not there yet.
+      later = sum(size for index, size in kernels.items() if index >= row)
+      own = maps[row + 1] + sum(maps[source + 1] for source in reads[row])
+      peak = max(peak, held + own + later + kernels.get(row, 0) - weights)
+    if end == len(table):
+      peak = max(peak, held + labels - weights)
+    first = end
+  accumulated = 2 if grad_accum_steps > 1 else 1
+  return TrainingMemory(weights, optimizer_slots * weights, accumulated * weights, max(peak, 0))
 
 
 def _map_sizes(table: Table, height: int, width: int, channels: int) -> list[int]:

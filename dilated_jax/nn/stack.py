@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32
 from dilated_jax.nn import initializers, ops
 from dilated_jax.nn.dropout import Dropout
 from dilated_jax.nn.normalization import BatchNorm
-from dilated_jax.nn.table import Layer, Table, input_indices, last_uses
+from dilated_jax.nn.table import Layer, Table, blocks, input_indices, last_uses
 from dilated_jax.typing import AnyArray
 
 _INITIALIZERS = {
@@ -105,7 +105,7 @@ class Stack(nn.Module):
       table += self.auxiliary
     # Outputs by row, -1 for the input, as long as another row reads them.
     outputs, row = {-1: jnp.asarray(x, self.dtype)}, 0
-    for block in _blocks(table):
+    for block in blocks(table):
       # The lifted transform keeps the parameters under this module, whatever the blocks.
       run = nn.remat(_run_rows, static_argnums=(2, 3, 4, 5)) if self.remat else _run_rows
       outputs = run(self, outputs, table, row, row + len(block), train, inside)
@@ -113,16 +113,6 @@ class Stack(nn.Module):
     if len(table) > len(self.table) and not self.is_initializing():
       self.sow('auxiliary', 'auxiliary', outputs[row - 1].astype(jnp.float32))
     return outputs[len(self.table) - 1].astype(jnp.float32)
-
-
-def _blocks(table: Table) -> list[Table]:
-  """The table, cut after each pooling and each sum."""
-  blocks = [[]]
-  for layer in table:
-    blocks[-1].append(layer)
-    if layer.kind in ('max_pool', 'sum'):
-      blocks.append([])
-  return [tuple(block) for block in blocks]
 
 
 def _run_rows(

@@ -103,6 +103,20 @@ def last_uses(table: Table) -> dict[int, int]:
   return {source: index for index, reads in enumerate(input_indices(table)) for source in reads}
 
 
+def blocks(table: Table) -> list[Table]:
+  """The table, cut after each pooling and each sum: what rematerialization computes again at once.
+
+  >>> [len(block) for block in blocks((Layer('a'), Layer('b', 'max_pool'), Layer('c')))]
+  [2, 1]
+  """
+  result = [[]]
+  for layer in table:
+    result[-1].append(layer)
+    if layer.kind in ('max_pool', 'sum'):
+      result.append([])
+  return [tuple(block) for block in result if block]
+
+
 def vgg(
   num_classes: int,
   *,

@@ -25,6 +25,7 @@ from dilated_jax.progress import Meter
 from dilated_jax.training import (
   checkpoints,
   feature_cache,
+  memory,
   optimizers,
   parallel,
   step as train_step,
@@ -237,6 +238,7 @@ def _examples(config, stage, model, variables, mean, source, folder):
       'whole images of %d sizes are trained: %dx%d holds the largest, and around smaller ones is '
       'their border, without labels; `crop` would cut them to one size', count, *crop,
     )  # fmt: skip
+  memory.tell(config, model, crop)
   transform = functools.partial(
     augmentation.augment, crop=crop, margin=model.margin, mean=mean, options=config.augmentation
   )

@@ -74,7 +74,7 @@ def _others(rows: list[dict]) -> list[str]:
 
 def _title(column: str) -> str:
   """The head of a column."""
-  words = {'gflops': 'GFLOP/s', 'tflops': 'TFLOP/s', 'mib': 'MiB'}
+  words = {'gflops': 'GFLOP/s', 'tflops': 'TFLOP/s', 'mib': 'MiB', 'gib': 'GiB'}
   return ' '.join(words.get(word, word) for word in column.replace('gb_per_s', 'GB/s').split('_'))
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.nn import costs, geometry, table as tables
+from experiments.benchmarks import memory
 
 FRONT_END = tables.front_end(21)
 
@@ -71,7 +72,6 @@ def test_memory_of_the_paper():
   # A row of the large context module, on the front end's grid of 66 x 59 cells.
   row = (tables.Layer('ctx_conv5_1', dilation=16, padding=16, channels=672),)
   assert costs.inference_bytes(row, 66, 59, channels=336) == 4 * 66 * 59 * (336 + 672)
-  assert costs.training_bytes(row, 66, 59, 336, 2) == 2 * 66 * 59 * (336 + 672)
 
 
 @pytest.mark.parametrize('name, side', [('front_end', 404), ('dilation10', 628)])
@@ -83,6 +83,39 @@ def test_memory_that_the_compiler_asks_for(name, side):
   compiled = jax.jit(model.apply).lower(variables, images).compile()
   found = compiled.memory_analysis().temp_size_in_bytes
   assert found == pytest.approx(costs.inference_bytes(model.table, side, side), rel=0.5)
+
+
+def test_memory_of_a_training_step():
+  """Of two layers, layer by layer on the way back."""
+  table = (
+    tables.Layer('a', kernel=3, padding=1, channels=4),
+    tables.Layer('b', kernel=1, channels=2),
+  )
+  x, a, b = (4 * 5 * 80 * 60 * channels for channels in (3, 4, 2))
+  kernel_a, kernel_b = 4 * 9 * 3 * 4, 4 * 4 * 2
+  found = costs.training_memory(table, 80, 60, batch_size=5, optimizer_slots=2)
+  weights = 4 * costs.num_parameters(table)
+  assert found[:3] == (weights, 2 * weights, weights)
+  # At b all is there, its kernel's gradient twice, and the gradients of a and b; at a the rest.
+  at_b = (x + a) + (a + b) + (a + b) + 2 * kernel_b
+  at_a = (x + a) + (x + a) + 2 * kernel_a + kernel_b
+  assert found.activations == max(at_a, at_b) - weights
+  assert found.total == 4 * weights + found.activations
+  parts = costs.training_memory(table, 80, 60, batch_size=10, grad_accum_steps=2)
+  assert (parts.gradients, parts.activations) == (2 * weights, found.activations)
+  labels = costs.training_memory(table, 80, 60, label_size=(800, 600))
+  assert labels.activations == (x + 2 * a + b) // 5 + 3 * 4 * 800 * 600 * 2 - weights
+  half = costs.training_memory(table, 80, 60, itemsize=2)
+  assert half.activations == (x + 3 * a + 2 * b) // 10 + 2 * kernel_b - weights
+
+
+@pytest.mark.parametrize('remat', [False, True])
+def test_memory_of_training_that_the_compiler_asks_for(compile_fully, remat):
+  narrow = dict(blocks=(1, 2, 1), width=1 / 8, stride=4)
+  found = memory.row(
+    '', False, name='front_end', classes=5, crop=64, batch=2, remat=remat, **narrow
+  )
+  assert found['predicted_gib'] == pytest.approx(found['planned_gib'], rel=0.35)
 
 
 def test_costs_of_branches():
@@ -101,7 +134,6 @@ def test_costs_of_branches():
   assert costs.flops(table, 5, 4) == 2 * 20 * (27 * 4 + 3 * 6 + 10 * 2)
   # While b is computed the input and a are there; while c is, a and b.
   assert costs.inference_bytes(table, 5, 4, itemsize=1) == 20 * (4 + 6 + 10)
-  assert costs.training_bytes(table, 5, 4, itemsize=1) == 20 * (3 + 4 + 6 + 10 + 2 + 2 + 2) + 2
   sizes = [field.size for field in geometry.receptive_fields(table)]
   assert sizes == [3, 1, 3, 3, None, None, 3]  # Beside the mean of all, d alone has a field.
   assert geometry.depends_on_border(table) and not geometry.depends_on_border(FRONT_END)
