@@ -184,10 +184,12 @@ def number_points_traced(
   wraps = ranks[None, :d] > (d - np.arange(corners, dtype=np.int32))[:, None, None]
   quotients = (cells[None, :d] - wraps.astype(jnp.int32)).astype(jnp.uint32)
   hashes = [(quotients * s[None, :d, None]).sum(1, dtype=jnp.uint32) for s in steps]
-  # By one part and then, keeping that order, by the other: XLA sorts by one key much faster.
+  # By one part and then, keeping that order, by the other. XLA sorts pairs by one of them four
+  # times as fast as it sorts triples, and twice as fast as by both.
   pixels = jnp.broadcast_to(np.arange(count, dtype=np.int32), (corners, count))
-  second, first, pixels = jax.lax.sort((hashes[1], hashes[0], pixels), num_keys=1)
-  first, second, pixels = jax.lax.sort((first, second, pixels), num_keys=1)
+  _, pixels = jax.lax.sort((hashes[1], pixels), num_keys=1)
+  first, pixels = jax.lax.sort((_along(hashes[0], pixels), pixels), num_keys=1)
+  second = _along(hashes[1], pixels)
 
   starting = jnp.concatenate(
     [jnp.ones((corners, 1), bool), _changes(first) | _changes(second)], axis=1
@@ -274,6 +276,11 @@ def parts(size: int) -> list[int]:
 def which_part(num_points, size: int) -> Int32[jax.Array, '']:
   """The place in `parts` of the smallest that holds the points, or of the largest."""
   return (num_points > np.array(parts(size)[:-1], np.int32)).sum(dtype=jnp.int32)
+
+
+def _along(x, order):
+  """Rearranges each row."""
+  return jnp.take_along_axis(x, order, 1, mode='promise_in_bounds')
 
 
 def _changes(x):
