@@ -53,7 +53,7 @@ def define_flags(values=flags.FLAGS):
     'Picture: speed beside the peaks of this machine (a roofline).',
     flag_values=values,
   )
-  flags.DEFINE_integer('repeats', 7, 'Runs of each.', lower_bound=1, flag_values=values)
+  flags.DEFINE_integer('repeats', 7, 'Turns of each side.', lower_bound=1, flag_values=values)
   path_flags.define(
     'torch_python', None, 'Python interpreter that has PyTorch; it need not have JAX.',
     flag_values=values,

@@ -9,6 +9,8 @@ import numpy as np
 
 from .peers import Job
 
+_TURN_MS = 100  # About as long a turn lasts, where one run is shorter.
+
 
 def compare(
   what: str,
@@ -19,7 +21,10 @@ def compare(
   repeats: int,
   **more,
 ) -> dict:
-  """Times of two functions, run in turn (A B A B ...) after one run each that is not counted.
+  """Times of two functions, run in turn (A B A B ...) after runs that are not counted.
+
+  A turn of a short function is several runs, so that each side is warm: caches and threads have
+  served the other side before.
 
   Args:
     what: is measured, with its sizes.
@@ -28,7 +33,7 @@ def compare(
     theirs: the same of others: a function of `arguments`, or a job of another process, which times
       itself; None where it is not there, so that ours is timed alone.
     arguments: of both functions.
-    repeats: runs of each.
+    repeats: turns of each.
     **more: of the row, see `row`.
 
   Returns:
@@ -37,12 +42,15 @@ def compare(
   sides = [_clock(ours, arguments)]
   if theirs is not None:
     sides.append(theirs.milliseconds if isinstance(theirs, Job) else _clock(theirs, arguments))
+  for side in sides:
+    side(1)  # Compiles.
+  counts = [round(min(max(_TURN_MS / side(1), 1), 50)) for side in sides]
   times = [[] for _ in sides]
-  for repeat in range(repeats + 1):
-    for side, found in zip(sides, times, strict=True):
-      milliseconds = side()
-      if repeat:
-        found.append(milliseconds)
+  for _ in range(repeats):
+    for side, count, found in zip(sides, counts, times, strict=True):
+      if count > 1:
+        side(1)
+      found.append(side(count))
   medians = [statistics.median(found) for found in times]
   for side, found in zip(('ours', 'theirs'), times, strict=False):
     more |= {f'{side}_quartiles_ms': quartiles(found), f'{side}_min_ms': min(found)}
@@ -74,12 +82,13 @@ def quartiles(values: Sequence[float]) -> list[float]:
   return [float(each) for each in np.quantile(values, (0.25, 0.75))]
 
 
-def _clock(function: Callable, arguments: tuple) -> Callable[[], float]:
-  """A function that runs `function` and returns the milliseconds until all is computed."""
+def _clock(function: Callable, arguments: tuple) -> Callable[[int], float]:
+  """A function that runs `function` so many times; the milliseconds of one run."""
 
-  def measure():
+  def measure(count):
     start = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
-    return 1000 * (time.perf_counter() - start)
+    for _ in range(count):
+      jax.block_until_ready(function(*arguments))
+    return 1000 * (time.perf_counter() - start) / count
 
   return measure

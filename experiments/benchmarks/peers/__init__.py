@@ -117,13 +117,13 @@ class Peer:
     """
     return Job(self, function, given)
 
-  def ask(self, job: Job, what: str) -> Any:
+  def ask(self, job: Job, what: str, *more: Any) -> Any:
     """Asks for the time, the result or the memory of a job."""
     if self._current is not job:
       self._send(('prepare', job.function, _plain(job.given)))
       self._answer()
       self._current = job
-    self._send((what,))
+    self._send((what, *more))
     return self._answer()
 
   def close(self) -> None:
@@ -159,9 +159,9 @@ class Job:
   def __init__(self, peer: Peer, function: str, given: dict[str, Any]):
     self.peer, self.function, self.given = peer, function, given
 
-  def milliseconds(self) -> float:
-    """Runs it once more; the time that the process itself measured."""
-    return self.peer.ask(self, 'time')
+  def milliseconds(self, count: int = 1) -> float:
+    """Runs it so many times; what the process itself measured for one."""
+    return self.peer.ask(self, 'time', count)
 
   def result(self) -> Any:
     """Runs it once more; numbers as they are, arrays as NumPy arrays."""

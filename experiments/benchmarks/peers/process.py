@@ -1,8 +1,8 @@
 """A program that runs and times the functions of a file beside it, asked through a pipe.
 
 `python process.py FILE`, by any Python from 3.8 on; JAX and our packages need not be there. A
-request is a pickled tuple, ('prepare', function, arguments), ('time',), ('result',) or ('memory',);
-an answer is ('ok', content) or ('error', one line).
+request is a pickled tuple: ('prepare', function, arguments), ('time', runs), ('result',) or
+('memory',). An answer is ('ok', content) or ('error', one line).
 """
 
 import ctypes
@@ -44,9 +44,10 @@ def main():
         content = None
       elif what == 'time':
         start = time.perf_counter()
-        call()
-        file.wait()
-        content = 1000 * (time.perf_counter() - start)
+        for _ in range(given[0]):
+          call()
+          file.wait()
+        content = 1000 * (time.perf_counter() - start) / given[0]
       elif what == 'result':
         content = file.plain(call())
       else:
