@@ -118,6 +118,26 @@ def test_forward_mode_vmap_and_reverse_over_reverse():
   np.testing.assert_allclose(product, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize('padding', [0, 5, ((1, 0), (0, 3))], ids=str)
+@pytest.mark.parametrize('most', [0, ops._MOST_COPIED], ids=['derived', 'products'])
+def test_derivatives_to_the_kernel_in_every_mode(monkeypatch, most, padding):
+  """Forward, reverse, under vmap and jit: sums over shifted cells in float64."""
+  monkeypatch.setattr(ops, '_MOST_COPIED', most)
+  x, k, dk = normal(0, 2, 9, 8, 5), normal(1, 3, 2, 5, 3), normal(2, 3, 2, 5, 3)
+  pads = padding if isinstance(padding, tuple) else ((padding, padding),) * 2
+  padded = np.pad(x.astype(np.float64), ((0, 0), *pads, (0, 0)))
+  conv = functools.partial(ops.dilated_conv, dilation=(3, 2), padding=padding)
+  out, tangent = jax.jvp(lambda k: conv(x, k), (k,), (dk,))
+  rows, columns = out.shape[1:3]
+  cells = [[padded[:, 3 * i :, 2 * j :][:, :rows, :columns] for j in range(2)] for i in range(3)]
+  expected = sum(cells[i][j] @ dk[i, j].astype(np.float64) for i in range(3) for j in range(2))
+  np.testing.assert_allclose(tangent, expected, atol=1e-5)
+  directions = np.stack([out, normal(3, *out.shape)])
+  found = jax.jit(jax.vmap(lambda g: jax.vjp(lambda k: conv(x, k), k)[1](g)[0]))(directions)
+  expected = np.einsum('ijnhwc,bnhwo->bijco', np.array(cells), directions.astype(np.float64))
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_half_precision_stays():
   x, k = normal(0, 1, 6, 6, 2).astype(jnp.bfloat16), normal(1, 3, 3, 2, 2).astype(jnp.bfloat16)
   assert ops.dilated_conv(x, k).dtype == jnp.bfloat16
