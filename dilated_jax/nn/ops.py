@@ -185,15 +185,20 @@ def max_pool(
     input, in the padding at its end.
   """
   x, counts = _pad_for_windows(x, size, stride, padding, round_up, -jnp.inf)
-  if size == stride and x.shape[1:3] == tuple(size * count for count in counts):
-    return _max_of_blocks(x, size)
-  # Element-wise maxima of shifted grids have a gradient that is as cheap as they are; that of
-  # `reduce_window`, a scatter, takes ten times as long on a CPU.
-  rows = [
-    functools.reduce(_maximum, [_every_window(x, i, j, stride, counts) for j in range(size)])
-    for i in range(size)
-  ]
-  return functools.reduce(_maximum, rows)
+
+  def of_windows(x):
+    # Element-wise maxima of shifted grids have a gradient that is as cheap as they are; that of
+    # `reduce_window`, a scatter, takes ten times as long on a CPU.
+    rows = [
+      functools.reduce(_maximum, [_every_window(x, i, j, stride, counts) for j in range(size)])
+      for i in range(size)
+    ]
+    return functools.reduce(_maximum, rows)
+
+  if size != stride or x.shape[1:3] != tuple(size * count for count in counts):
+    return of_windows(x)
+  # On CPUs alone: devices that share an image in bands of rows would have to gather it for blocks.
+  return jax.lax.platform_dependent(x, cpu=lambda x: _max_of_blocks(x, size), default=of_windows)
 
 
 def _maximum(a, b):
