@@ -334,17 +334,20 @@ def _refined(refine: Refine, probabilities: np.ndarray, image: np.ndarray) -> np
 def _averaged(segmenter: Segmenter, images, scales, flip, tile, window, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) images; NumPy arrays."""
   height, width = images.shape[1:3]
-  total, passes, logits = 0.0, 0, np.empty(0)
+  total, passes, logits = np.empty(0), 0, np.empty(0)
   for scale in scales:
     for flipped in (False, True) if flip else (False,):
       given = images[:, :, ::-1] if flipped else images
       result = _apply(segmenter, given, scale, tile, window)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
-      total = total + (probabilities[:, :, ::-1] if flipped else probabilities)
-      if not passes:
-        logits = np.asarray(result.logits)
+      if not passes:  # One copy, which can be written to: of a large image it is half a gigabyte.
+        total, logits = probabilities.copy(), np.asarray(result.logits)
+      else:
+        total += probabilities[:, :, ::-1] if flipped else probabilities
       passes += 1
-  probabilities = np.ascontiguousarray(total / np.float32(passes))
+  probabilities = total
+  if passes > 1:
+    probabilities /= np.float32(passes)
   if refine:
     probabilities = np.stack(
       [_refined(refine, *pair) for pair in zip(probabilities, images, strict=True)]
