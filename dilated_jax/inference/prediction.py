@@ -334,13 +334,14 @@ def _refined(refine: Refine, probabilities: np.ndarray, image: np.ndarray) -> np
 def _averaged(segmenter: Segmenter, images, scales, flip, tile, window, refine) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) images; NumPy arrays."""
   height, width = images.shape[1:3]
-  total, passes, logits = np.empty(0), 0, np.empty(0)
+  total: np.ndarray = np.empty(0)
+  passes, logits = 0, np.empty(0)
   for scale in scales:
     for flipped in (False, True) if flip else (False,):
       given = images[:, :, ::-1] if flipped else images
       result = _apply(segmenter, given, scale, tile, window)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
-      if not passes:  # One copy, which can be written to: of a large image it is half a gigabyte.
+      if not passes:  # One copy, to write to: of a large image it is hundreds of MB.
         total, logits = probabilities.copy(), np.asarray(result.logits)
       else:
         total += probabilities[:, :, ::-1] if flipped else probabilities
