@@ -28,11 +28,11 @@ def test_crf_suites_have_their_rows(monkeypatch, library):
   monkeypatch.setattr(crf.peers, 'pydensecrf', lambda values: library)
   values = calling.parsed(benchmark, '--repeats=1')
   rows = list(crf.run(values))
-  assert [row['what'].split(', ')[-1] for row in rows] == ['5 it.', '10 it.'] * 2 + ['9x8']
-  for row in rows[:4]:
+  assert [row['what'].split(', ')[-1] for row in rows] == ['0 it.', '5 it.', '10 it.'] * 2 + ['9x8']
+  for row in rows[:6]:
     assert ('theirs_ms' in row) == bool(library) and row.get('difference', 0) == 0
   if library:
-    assert [row['theirs'] for row in crf_rnn.run(values)] == ['in the graph']
+    assert [row['theirs'] for row in crf_rnn.run(values)] == ['in the program', 'made beforehand']
 
 
 def test_the_drawn_picture_is_one():
