@@ -4,6 +4,7 @@ from . import (
   audit as audit,
   augmentation as augmentation,
   builders as builders,
+  device_augmentation as device_augmentation,
   folder as folder,
   label_specs as label_specs,
   pipeline as pipeline,

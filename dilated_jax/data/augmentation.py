@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -13,6 +13,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.images.preprocessing import reflect_indices
 from dilated_jax.label_spec import IGNORE
 from dilated_jax.options import Options, option
+
+GRAY = np.array([0.299, 0.587, 0.114])  # Of RGB, ITU-R BT.601.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,86 @@ class Augmentation(Options):
     return np.rint(mean).astype(np.uint8) if self.border == 'mean' else None
 
 
+class View(NamedTuple):
+  """What chance has chosen to show of an image; the pixels follow from it.
+
+  Attributes:
+    angle: of the rotation, in degrees, counterclockwise.
+    size: height and width of the zoomed image.
+    rows, columns: (h,), (w,) the place in the zoomed image of each row and column of the label
+      area, outside of it too; columns descend where the image is flipped.
+    jitter: factors on brightness, contrast and saturation.
+    blur: standard deviation of the Gaussian, in pixels.
+  """
+
+  angle: float
+  size: tuple[int, int]
+  rows: np.ndarray
+  columns: np.ndarray
+  jitter: tuple[float, float, float]
+  blur: float
+
+  def source(self, margin: int) -> tuple[np.ndarray, np.ndarray]:
+    """The row and column of the zoomed image that is seen in each one of the area with margins."""
+    axes = zip((self.rows, self.columns), self.size, strict=True)
+    rows, columns = (_reflect(_extend(places, margin), side, margin) for places, side in axes)
+    return rows, columns
+
+  def inside(self, margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row, and each column, of the area with margins is one of the image itself."""
+    axes = zip((self.rows, self.columns), self.size, strict=True)
+    extended = ((_extend(places, margin), side) for places, side in axes)
+    rows, columns = ((places >= 0) & (places < side) for places, side in extended)
+    return rows, columns
+
+  def label_source(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The row and column of the image, of a shape (H, W), whose label each of the area has."""
+    # Nearest neighbor: pixel centers (i + 1/2) are mapped, as Pillow does.
+    axes = zip((self.rows, self.columns), self.size, shape, strict=True)
+    rows, columns = (
+      np.clip((2 * places + 1) * length // (2 * side), 0, length - 1)
+      for places, side, length in axes
+    )
+    return rows, columns
+
+
+def draw(
+  shape: tuple[int, int],
+  rng: np.random.Generator,
+  crop: tuple[int, int],
+  options: Augmentation = Augmentation(),
+) -> View:
+  """Draws what `augment` shows of an image.
+
+  Args:
+    shape: height and width of the image.
+    rng: source of all random numbers.
+    crop: height and width of the label area.
+    options: what is left to chance.
+
+  Returns:
+    The view.
+  """
+  angle = jitter = blur = 0.0
+  if options.random_rotation:
+    angle = rng.uniform(-options.random_rotation, options.random_rotation)
+  zoom = math.exp(rng.uniform(*np.log(options.random_scale)))
+  height, width = (max(1, round(side * zoom)) for side in shape)
+  before = 0, 0  # The image at the top left, if it is smaller than the crop.
+  if options.border == 'reflect':  # In the middle; an odd pixel is below, and on the left (sic).
+    before = (crop[0] - height) // 2, (crop[1] - width + 1) // 2
+  rows = _window(rng, height, crop[0], before[0])
+  columns = _window(rng, width, crop[1], before[1])
+  if options.random_flip and rng.random() < 0.5:
+    columns = columns[::-1]
+  if options.color_jitter:
+    jitter = options.color_jitter * rng.uniform(-1, 1, 3)
+  if options.random_blur and rng.random() < 0.5:
+    blur = rng.uniform(0, options.random_blur)
+  brightness, contrast, saturation = (1 + np.broadcast_to(jitter, 3)).tolist()
+  return View(angle, (height, width), rows, columns, (brightness, contrast, saturation), blur)
+
+
 def augment(
   example: dict,
   rng: np.random.Generator,
@@ -73,7 +155,7 @@ def augment(
   outside the image is its reflection without the border pixel (reflection-101), `margin` pixels of
   it on each side; labels there are 255. An image smaller than the crop is centered in it, and what
   is still missing is a reflection of the image with its margins. See `Augmentation` for the other
-  `border`, the mean.
+  `border`, the mean. `device_augmentation` computes the same pixels in a compiled program.
 
   Args:
     example: 'image' uint8 (H, W, 3) and 'label' uint8 (H, W).
@@ -89,50 +171,83 @@ def augment(
   Raises:
     InputError: the crop is empty or the margin negative.
   """
-  if min(crop) < 1 or margin < 0:
-    raise InputError(f'crop {crop} must be 1x1 or more, margin {margin} 0 or more')
+  check_area(crop, margin)
   image, label = example['image'], example['label']
   fill = options.fill(mean)
-  if options.random_rotation:
-    angle = rng.uniform(-options.random_rotation, options.random_rotation)
-    image, label = _rotated(image, label, angle, fill)
-  zoom = math.exp(rng.uniform(*np.log(options.random_scale)))
-  height, width = (max(1, round(side * zoom)) for side in label.shape)
-  before = 0, 0  # The image at the top left, if it is smaller than the crop.
-  if options.border == 'reflect':  # In the middle; an odd pixel is below, and on the left (sic).
-    before = (crop[0] - height) // 2, (crop[1] - width + 1) // 2
-  rows = _window(rng, height, crop[0], before[0])
-  columns = _window(rng, width, crop[1], before[1])
-  if options.random_flip and rng.random() < 0.5:
-    columns = columns[::-1]
+  view = draw(label.shape, rng, crop, options)
+  if view.angle:
+    image, label = _rotated(image, label, view.angle, fill)
 
-  image_rows = _reflect(_extend(rows, margin), height, margin)
-  image_columns = _reflect(_extend(columns, margin), width, margin)
+  rows, columns = view.source(margin)
   # Only the part of the zoomed image that the crop shows is computed.
-  top, bottom = image_rows.min(), image_rows.max() + 1
-  left, right = image_columns.min(), image_columns.max() + 1
-  part = PIL.Image.fromarray(image)
-  if (height, width) == label.shape:
-    part = part.crop((left, top, right, bottom))
-  else:
-    y, x = label.shape[0] / height, label.shape[1] / width
-    size, box = (right - left, bottom - top), (left * x, top * y, right * x, bottom * y)
-    part = part.resize(size, PIL.Image.Resampling.BILINEAR, box)
+  top, left = rows.min(), columns.min()
+  part = _zoomed(image, view.size, (top, rows.max() + 1), (left, columns.max() + 1))
   if options.color_jitter:
-    part = _jitter_color(part, rng, options.color_jitter)
-  if options.random_blur and rng.random() < 0.5:
-    part = part.filter(PIL.ImageFilter.GaussianBlur(rng.uniform(0, options.random_blur)))
-  image = _gather(np.asarray(part), image_rows - top, image_columns - left)
+    part = _jitter_color(part, view.jitter)
+  if view.blur:
+    part = part.filter(PIL.ImageFilter.GaussianBlur(view.blur))
+  image = _gather(np.asarray(part), rows - top, columns - left)
   if fill is not None:
-    seen = _inside(_extend(rows, margin), _extend(columns, margin), height, width)
-    image = np.where(seen[..., None], image, fill)
+    image = np.where(np.logical_and.outer(*view.inside(margin))[..., None], image, fill)
 
-  inside = _inside(rows, columns, height, width)
-  # Nearest neighbor: pixel centers (i + 1/2) are mapped, as Pillow does.
-  rows = np.clip((2 * rows + 1) * label.shape[0] // (2 * height), 0, label.shape[0] - 1)
-  columns = np.clip((2 * columns + 1) * label.shape[1] // (2 * width), 0, label.shape[1] - 1)
+  rows, columns = view.label_source(label.shape)
+  inside = np.logical_and.outer(*view.inside())
   label = np.where(inside, label[rows[:, None], columns], np.uint8(IGNORE))
   return {'image': image, 'label': label}
+
+
+def check_area(crop: tuple[int, int], margin: int) -> None:
+  """Raises an InputError for a label area, or a margin around it, that can't be."""
+  if min(crop) < 1 or margin < 0:
+    raise InputError(f'crop {crop} must be 1x1 or more, margin {margin} 0 or more')
+
+
+class ZoomedAxis(NamedTuple):
+  """What `resize` is told to make a part of a zoomed axis.
+
+  Attributes:
+    first, last: the pixels of the image that are blended lie from here to before there.
+    box: where the part begins and ends, in pixels from `first` on.
+  """
+
+  first: int
+  last: int
+  box: tuple[float, float]
+
+
+def zoomed_axis(length: int, side: int, start: int, stop: int) -> ZoomedAxis:
+  """The pixels `start` to `stop` of an axis of an image that is zoomed.
+
+  Args:
+    length: of the axis.
+    side: its length when it is zoomed.
+    start: first pixel of the part, in the zoomed image.
+    stop: the pixel behind it.
+  """
+  scale = length / side
+  reach = max(1, math.ceil(scale)) + 1
+  first = max(0, math.floor(start * scale) - reach)
+  last = min(length, math.ceil(stop * scale) + reach)
+  return ZoomedAxis(first, last, (start * scale - first, stop * scale - first))
+
+
+def _zoomed(image, size, rows, columns):
+  """A part of a zoomed image, as an image of Pillow.
+
+  Args:
+    image: (H, W, 3) uint8.
+    size: height and width of the zoomed image.
+    rows: first row of the part, and the row behind it.
+    columns: the same of columns.
+  """
+  if size == image.shape[:2]:
+    return PIL.Image.fromarray(image[slice(*rows), slice(*columns)])
+  y, x = (zoomed_axis(*sides, *part) for *sides, part in zip(image.shape, size, (rows, columns)))
+  part = PIL.Image.fromarray(image[y.first : y.last, x.first : x.last])
+  # One axis after the other: in which order Pillow takes them depends on sizes and its version.
+  width, bilinear = columns[1] - columns[0], PIL.Image.Resampling.BILINEAR
+  part = part.resize((width, part.height), bilinear, (x.box[0], 0, x.box[1], part.height))
+  return part.resize((width, rows[1] - rows[0]), bilinear, (0, y.box[0], width, y.box[1]))
 
 
 def _window(rng, length, crop, before):
@@ -145,11 +260,6 @@ def _reflect(coordinates, length, margin):
   """Maps coordinates into the image, which is reflected by `margin`, and with that once more."""
   extended = reflect_indices(coordinates + margin, length + 2 * margin)
   return reflect_indices(extended - margin, length)
-
-
-def _inside(rows, columns, height, width):
-  """(rows, columns) whether the image has the pixel."""
-  return ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
 
 
 def _rotated(image, label, angle, fill):
@@ -186,12 +296,17 @@ def _gather(image, rows, columns):
   return wide.reshape(len(rows), -1, 3)
 
 
-def _jitter_color(image, rng, strength):
-  """Multiplies brightness, contrast and saturation by 1 - strength to 1 + strength each."""
-  brightness, contrast, saturation = 1 + strength * rng.uniform(-1, 1, 3)
-  gray = np.array([0.299, 0.587, 0.114])
+def _jitter_color(image, jitter):
+  """Multiplies brightness, contrast and saturation by their factors."""
   histogram = np.reshape(image.histogram(), (3, 256))  # The fastest way to an exact mean.
-  middle = gray @ histogram @ np.arange(256) / histogram[0].sum()
-  matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * gray)
-  offset = np.full((3, 1), brightness * (1 - contrast) * middle)
-  return image.convert('RGB', tuple(np.hstack([matrix, offset]).ravel().tolist()))
+  middle = GRAY @ histogram @ np.arange(256) / histogram[0].sum()
+  matrix, offset = color_matrix(jitter)
+  columns = np.hstack([matrix, np.full((3, 1), offset * middle)])
+  return image.convert('RGB', tuple(columns.ravel().tolist()))
+
+
+def color_matrix(jitter: tuple[float, float, float]) -> tuple[np.ndarray, float]:
+  """The (3, 3) matrix on RGB, and the factor on the mean gray that is added to all three."""
+  brightness, contrast, saturation = jitter
+  matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * GRAY)
+  return matrix, brightness * (1 - contrast)

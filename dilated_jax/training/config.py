@@ -133,6 +133,10 @@ class StageConfig(Options):
     mesh_height: bands of rows into which 'mesh' divides an image.
     log_every, eval_every: steps between reports, and between checkpoints with their scores on the
       validation images; eval_every 0 does that at the end alone.
+    input: where batches are made: 'host'; 'device', from a data set that is kept there; 'auto': on
+      GPUs and TPUs on the device if the data set is small enough, see `inputs`.
+    steps_per_dispatch: steps that one call of the compiled program takes; 0: 10 on GPUs and TPUs
+      with batches made there, else 1. Checkpoints come when they are due in any case.
     threads: that read and transform images.
     feature_dir: folder of the front end's maps; None: a folder of the stage.
   """
@@ -160,6 +164,13 @@ class StageConfig(Options):
   mesh_height: int = option(1, 'Bands of rows of an image with mesh.', low=1, may_change=True)
   log_every: int = option(20, 'Steps between reports.', low=1, may_change=True)
   eval_every: int = option(500, 'Steps between checkpoints; 0: at the end.', low=0)
+  input: Literal['auto', 'host', 'device'] = option(
+    'auto', 'Where training images are cropped, zoomed and colored; device: kept in its memory.',
+    may_change=True,
+  )  # fmt: skip
+  steps_per_dispatch: int = option(
+    0, 'Steps in one call of the compiled program; 0: as fits the input.', low=0, may_change=True
+  )
   threads: int = option(4, 'Threads that read images.', low=1, may_change=True)
   feature_dir: str | None = option(
     None, 'Folder of the maps of a frozen front end.', path=True, may_change=True

@@ -6,7 +6,6 @@ The context module is trained on class scores of a front end that does not chang
 
 import collections
 from collections.abc import Sequence
-from fractions import Fraction
 import hashlib
 import os
 import pathlib
@@ -165,58 +164,6 @@ class _Features(Sequence):
       rest = [(0, n - side) for n, side in zip(self._size, image.shape)]
       example['image'] = np.pad(image, (*rest, (0, 0)))
     return example
-
-
-def random_flip(
-  example: dict,
-  rng: np.random.Generator,
-  *,
-  stride: int = 1,
-  label_offset: Fraction = Fraction(0),
-  image_offset: Fraction = Fraction(0),
-) -> dict:
-  """Mirrors every other example left to right, cell by cell.
-
-  Of W cells, cell W - 1 - j takes the place of cell j, and pixels move with them: where cell j lies
-  at pixel stride j + p, pixel x shows what was at stride (W - 1) + 2 p - x. Beyond the old borders
-  that is 255 in labels, and the border pixel in images. With p = 0 the labels at 0, stride, 2
-  stride, ... are mirrored among themselves; with p = (stride - 1) / 2 it is the plain flip.
-
-  Args:
-    example: of `cached_features`.
-    rng: decides.
-    stride: pixels between cells of the features.
-    label_offset: p of the labels, see `models.upsampling.cell_offset`.
-    image_offset: p of the images.
-
-  Returns:
-    The example, mirrored or not.
-
-  Source: bin_label_data_layer.cpp of the authors' Caffe, which samples labels before it mirrors.
-  """
-  if rng.random() < 0.5:
-    return example
-
-  def mirrored(array, offset):
-    """Each column from its mirrored place or the border next to it, and whether it has one."""
-    wanted = stride * (cells - 1) + int(2 * offset) - np.arange(array.shape[1])
-    columns = np.clip(wanted, 0, array.shape[1] - 1)
-    return array[:, columns], wanted == columns
-
-  cells = example['features'].shape[1]
-  label, known = mirrored(example['label'], label_offset)
-  label = np.where(known, label, np.uint8(IGNORE))
-  found = {name: example[name][:, ::-1] for name in ('features', 'inside')}
-  found['label'] = label
-  if 'image' in example:
-    found['image'], _ = mirrored(example['image'], image_offset)
-  return found
-
-
-def unchanged(example: dict, rng: np.random.Generator) -> dict:
-  """The example as it is."""
-  del rng
-  return example
 
 
 def _compute(frozen, source, shapes, largest, path, batch_size):

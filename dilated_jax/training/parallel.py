@@ -7,6 +7,7 @@ devices exchange: for images larger than one device.
 
 from collections.abc import Callable
 import functools
+import os
 from typing import NamedTuple
 
 import jax
@@ -15,15 +16,18 @@ from jax.sharding import AxisType
 import numpy as np
 
 from dilated_jax.errors import InputError
+from dilated_jax.training import loops
 
 
 class Runner(NamedTuple):
-  """A step on all devices.
+  """Steps on all devices.
 
   Attributes:
-    step: (state, batch) -> (state, metrics), for a batch from `put`. The state's memory is reused:
-      do not touch the state that was passed in.
-    put: moves this process's share of a batch (NumPy arrays, examples first) to the devices.
+    step: (state, batches) -> (state, metrics): as many steps as there are batches, from `put`; each
+      metric is an array with a value a step. The state's memory is reused: do not touch the state
+      that was passed in.
+    put: moves this process's share of several batches (dicts of NumPy arrays, examples first) to
+      the devices.
     put_state: moves a state to all devices.
   """
 
@@ -32,7 +36,9 @@ class Runner(NamedTuple):
   put_state: Callable
 
 
-def pmap(make: Callable, devices=None) -> Runner:
+def pmap(
+  make: Callable, devices=None, *, stored: dict | None = None, render: Callable | None = None
+) -> Runner:
   """Data parallelism by `jax.pmap`, over the devices of all processes.
 
   The state has no device axis: it goes in and comes out whole (`in_axes`, `out_axes` None).
@@ -40,6 +46,8 @@ def pmap(make: Callable, devices=None) -> Runner:
   Args:
     make: `make(axis_name=...) -> step`, see `training.make_step`.
     devices: devices of this process to use; None takes all.
+    stored: arrays that each device is to keep.
+    render: makes the batch of a step of these arrays and a batch that was put, see `inputs.Input`.
 
   Returns:
     A Runner. Its `put` raises InputError where the devices don't divide the share.
@@ -47,34 +55,51 @@ def pmap(make: Callable, devices=None) -> Runner:
   devices = devices or jax.local_devices()
   everywhere = devices if jax.process_count() == 1 else jax.devices()
   mapped = jax.pmap(
-    make(axis_name='data'),
+    _several(make(axis_name='data'), render),
     axis_name='data',
-    in_axes=(None, 0),
+    in_axes=(None, 0) + (None,) * bool(stored),
     out_axes=(None, None),
     devices=devices if jax.process_count() == 1 else None,
     donate_argnums=(0,),
   )
-
-  def put(batch):
-    for x in batch.values():
-      _check_divides(len(x), len(devices), 'images a process', 'devices')
-    return {k: x.reshape(len(devices), -1, *x.shape[1:]) for k, x in batch.items()}
-
   # Laid out as it will come out of a step: laid out otherwise, JAX would compile the step twice.
   whole = jax.NamedSharding(jax.sharding.Mesh(everywhere, ('data',)), jax.P())
-  return Runner(mapped, put, functools.partial(_put_whole, sharding=whole))
+
+  def put(batches):
+    for x in batches[0].values():
+      _check_divides(len(x), len(devices), 'images a process', 'devices')
+
+    def one(*arrays):
+      parts = [x.reshape(len(devices), 1, -1, *x.shape[1:]) for x in arrays]
+      return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    return jax.tree.map(one, *batches)
+
+  return Runner(
+    _with_kept(mapped, stored, whole), put, functools.partial(_put_whole, sharding=whole)
+  )
 
 
-def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
+def mesh(
+  make: Callable,
+  devices=None,
+  height: int = 1,
+  *,
+  stored: dict | None = None,
+  render: Callable | None = None,
+) -> Runner:
   """Data and image parallelism by `jax.jit` over a `data` x `height` mesh.
 
   Args:
     make: `make(axis_name=...) -> step`, see `training.make_step`.
     devices: devices to use; None takes all of all processes.
     height: bands of rows into which an image is divided; divides the number of devices.
+    stored: as for `pmap`.
+    render: as for `pmap`.
 
   Returns:
-    A Runner. Its `put` raises InputError where the batch or the rows can't be divided.
+    A Runner. Where the batch or the rows can't be divided, its `put` raises InputError, or its
+    `step` for rows that `render` makes.
 
   Raises:
     InputError: `height` does not divide the number of devices.
@@ -91,17 +116,35 @@ def mesh(make: Callable, devices=None, height: int = 1) -> Runner:
     devices=devices,
   )
   whole = jax.NamedSharding(grid, jax.P())
-  split = jax.NamedSharding(grid, jax.P('data', 'height'))
-  step = jax.jit(make(axis_name=None), donate_argnums=0, out_shardings=(whole, whole))
+  bands = jax.NamedSharding(grid, jax.P('data', 'height'))
+  # Batches have the steps first; what is to be rendered has no rows yet.
+  split = jax.NamedSharding(grid, jax.P(None, 'data', *([] if stored else ['height'])))
 
-  def put(batch):
+  def check_rows(batch):
     for x in batch.values():
-      _check_divides(
-        len(x) * jax.process_count(), len(devices) // height, 'images a batch', 'groups'
-      )
       _check_divides(x.shape[1], height, 'rows of the input (crop and margins)', 'bands')
-    return {k: jax.make_array_from_process_local_data(split, x) for k, x in batch.items()}
 
+  def rendered(stored, batch):
+    batch = render(stored, batch)
+    check_rows(batch)
+    return jax.lax.with_sharding_constraint(batch, bands)
+
+  step = jax.jit(
+    _several(make(axis_name=None), rendered), donate_argnums=0, out_shardings=(whole, whole)
+  )
+
+  def put(batches):
+    groups = len(devices) // height
+    for x in batches[0].values():
+      _check_divides(len(x) * jax.process_count(), groups, 'images a batch', 'groups')
+    if not stored:
+      check_rows(batches[0])
+    return {
+      name: jax.make_array_from_process_local_data(split, np.stack([b[name] for b in batches]))
+      for name in batches[0]
+    }
+
+  step = _with_kept(step, stored, whole)
   return Runner(step, put, functools.partial(_put_whole, sharding=whole))
 
 
@@ -115,6 +158,38 @@ def _put_whole(tree, sharding):
     return jax.make_array_from_process_local_data(sharding, np.asarray(x))
 
   return jax.tree.map(one, tree)
+
+
+def _with_kept(steps, stored, sharding):
+  """The steps with the arrays that devices keep, if there are any."""
+  if not stored:
+    return steps
+  kept = _put_whole(stored, sharding)
+  return lambda state, batches: steps(state, batches, kept)
+
+
+def _several(step, render):
+  """Steps one after the other: (state, batches, stored, if any) -> (state, metrics)."""
+
+  def steps(state, batches, *stored):
+    def one(state, batch):
+      return step(state, render(*stored, batch) if stored else batch)
+
+    return loops.scan(one, state, batches)
+
+  return steps
+
+
+def free_memory() -> int:
+  """Bytes that are free on the fullest device of this process; on CPUs, its part of the memory."""
+  devices, free = jax.local_devices(), []
+  for device in devices:
+    stats = device.memory_stats() or {}
+    if 'bytes_limit' in stats:
+      free.append(stats['bytes_limit'] - stats.get('bytes_in_use', 0))
+  if free:
+    return min(free)
+  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // len(devices)
 
 
 def local(tree):

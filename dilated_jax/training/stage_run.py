@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import contextlib
 import dataclasses
 from fractions import Fraction
 import functools
+import itertools
 import math
 import pathlib
 from typing import Any
@@ -14,9 +15,8 @@ from typing import Any
 from absl import logging
 import jax
 
-from dilated_jax.data import augmentation, pipeline, statistics
+from dilated_jax.data import statistics
 from dilated_jax.data.sequences import prefetch
-from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import upsampling, weights_folder
 from dilated_jax.models.segmenter import Segmenter, select_parts
@@ -25,12 +25,16 @@ from dilated_jax.progress import Meter
 from dilated_jax.training import (
   checkpoints,
   feature_cache,
+  inputs,
   memory,
   optimizers,
   parallel,
   step as train_step,
 )
 from dilated_jax.training.config import StageConfig
+from dilated_jax.training.feature_flip import FeatureFlip
+from dilated_jax.training.inputs import Input
+from dilated_jax.training.measurements import Measurements
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stages import STAGES, Stage
 from dilated_jax.training.validation import Validation
@@ -49,9 +53,8 @@ class StageRun:
     stage: what it trains, and on what.
     spec: of the network that the stage makes, see `Stage.network`.
     variables: of that network, before the stage.
-    source: the examples.
-    transform: what is done to each, see `pipeline.batches`.
-    runner: the step on all devices.
+    input: where the batches come from.
+    runner: steps on all devices.
     state: before the first step.
     learning_rate: the rate as a function of the step.
     folder: of the stage.
@@ -61,8 +64,7 @@ class StageRun:
   stage: Stage
   spec: ModelSpec
   variables: Any
-  source: Sequence
-  transform: Callable
+  input: Input
   runner: parallel.Runner
   state: train_step.TrainState
   learning_rate: Callable
@@ -83,7 +85,7 @@ def set_up(
   model = spec.create()
   variables = select_parts(variables, model.parts)
   folder = pathlib.Path(workdir) / stage.name
-  examples, transform = _examples(config, stage, model, variables, spec.mean, source, folder)
+  given = _input(config, stage, model, variables, spec.mean, source, folder)
   class_weights = None
   if config.class_weights != 'none':
     class_weights = statistics.class_weights(source, classes.num_classes, config.class_weights)
@@ -103,9 +105,8 @@ def set_up(
     stage=stage,
     spec=spec,
     variables=variables,
-    source=examples,
-    transform=transform,
-    runner=_runner(config, make_step),
+    input=given,
+    runner=_runner(config, make_step, given),
     state=train_step.create_state(variables, stage, optimizer, jax.random.key(config.seed)),
     learning_rate=jax.jit(optimizers.schedule(config.optimizer, config.num_steps)),
     folder=folder,
@@ -142,48 +143,41 @@ def run_steps(
     state = checkpoints.restore(manager, first, state)
   logger.forget_after(first)
   state = runner.put_state(state)
-  batches = pipeline.batches(
-    stage_run.source,
-    stage_run.transform,
-    batch_size=config.batch_size,
-    seed=config.seed,
-    first=first,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-    threads=config.threads,
-  )
-  with contextlib.closing(batches):
-    meter, measured = Meter(config.num_steps, done=first), None
-    unreported = []
-    limit = 10 * math.log(validation.classes.num_classes)  # Far worse than guessing.
-    for step in range(first + 1, config.num_steps + 1):
-      # One step runs while the next batch is made ready.
-      before = measured
-      with meter.waiting():  # For images; the step before is still running meanwhile.
-        batch = next(batches)
-      state, measured = runner.step(state, runner.put(batch))
+  at_once = stage_run.input.steps_per_dispatch(config)
+  measured = Measurements(config, stage_run.stage, manager, validation.classes.num_classes, first)
+  with contextlib.closing(stage_run.input.batches(config, first)) as batches:
+    meter, step, metrics = Meter(config.num_steps, done=first), first, None
+    for dispatch in itertools.count():
+      # Checkpoints and scores are of states, which there are only between two dispatches.
+      next_due = config.num_steps
+      if config.eval_every:
+        next_due = min(next_due, step + config.eval_every - step % config.eval_every)
+      # Of other numbers each would be one more program to compile.
+      count = at_once if step + at_once <= next_due else 1
+      # One dispatch runs while the next batches are made ready.
+      before = metrics
+      with meter.waiting():  # For images; the dispatch before is still running meanwhile.
+        several = [next(batches) for _ in range(count)]
+      state, metrics = runner.step(state, runner.put(several))
       jax.block_until_ready(before)
-      unreported.append(measured)
-      meter.update()
-      last = step == config.num_steps
-      due = last or (bool(config.eval_every) and step % config.eval_every == 0)
-      stop = terminated() or manager.reached_preemption(step)
-      if step == first + 1 or step % config.log_every == 0 or due or stop:
-        values = {name: float(measured[name]) for name in ('loss', 'accuracy', 'gradient_norm')}
-        if step == first + 1:
-          limit = max(limit, 10 * values['loss'])
-        if not all(map(math.isfinite, values.values())) or values['loss'] > limit:
-          raise InputError(
-            _lack_of_room(unreported, step, stage_run)
-            or _diverged(values['loss'], step, stage_run, manager)
-          )
-        unreported.clear()
-        rate = float(stage_run.learning_rate(step - 1))
-        logger(step, **values, learning_rate=rate, meter=meter)
+      measured.add(metrics, count)
+      meter.update(count)
+      done, step = step, step + count
+      last, due = step == config.num_steps, step == next_due
+      # Processes agree on the next number that all of them will ask about: that of a dispatch.
+      stop = terminated() or manager.reached_preemption(dispatch)
+      for number in range(done + 1, step + 1):
+        asked = number == step and (due or stop)
+        if number == first + 1 or number % config.log_every == 0 or asked:
+          values = measured.report(number)
+          rate = float(stage_run.learning_rate(number - 1))
+          logger(number, **values, learning_rate=rate, meter=meter)
       if due or stop:
         score = _score(stage_run, state, logger, validation) if due else -1.0
         checkpoints.save(manager, step, state, score)
-      if stop and not last:
+      if last:
+        break
+      if stop:
         manager.wait_until_finished()
         raise Preempted(f'asked to end: {config.stage} is saved after step {step}')
   manager.wait_until_finished()
@@ -216,8 +210,8 @@ def finish(stage_run: StageRun, manager, state: train_step.TrainState, *, by_sco
   return made['weights'].variables
 
 
-def _examples(config, stage, model, variables, mean, source, folder):
-  """The source of a stage's examples, and what is done to each."""
+def _input(config, stage, model, variables, mean, source, folder) -> Input:
+  """Where the batches of a stage come from."""
   if stage.frozen:
     features = feature_cache.cached_features(
       stage.frozen.network(model),
@@ -228,9 +222,7 @@ def _examples(config, stage, model, variables, mean, source, folder):
       method=stage.frozen.method,
       with_images=stage.frozen.with_images,
     )
-    if not config.augmentation.random_flip:
-      return features, feature_cache.unchanged
-    return features, _random_flip(stage, model, config.loss_resolution)
+    return inputs.of_features(config, features, feature_flip(config, stage, model))
   sizes = image_sizes(config, source)
   crop = label_area(config, model, sizes)
   if (count := len(sizes)) > 1:
@@ -239,27 +231,19 @@ def _examples(config, stage, model, variables, mean, source, folder):
       'their border, without labels; `crop` would cut them to one size', count, *crop,
     )  # fmt: skip
   memory.tell(config, model, crop)
-  transform = functools.partial(
-    augmentation.augment, crop=crop, margin=model.margin, mean=mean, options=config.augmentation
-  )
-  return source, transform
+  return inputs.of_images(config, source, crop, model.margin, mean)
 
 
-def _random_flip(stage: Stage, model, loss_resolution: str) -> Callable:
-  """Mirrors features, and labels and images by the pixels that belong to their cells."""
-  frozen = stage.frozen.network(model)
+def feature_flip(config: StageConfig, stage: Stage, model) -> FeatureFlip:
+  """How features are mirrored, and labels and images by the pixels that belong to their cells."""
+  frozen, random = stage.frozen.network(model), config.augmentation.random_flip
   if stage.frozen.method == '__call__' and frozen.full_size:
-    return feature_cache.random_flip  # Features of pixels.
-  method = upsampling.of_training(model, loss_resolution)
+    return FeatureFlip(random=random)  # Features of pixels.
+  method = upsampling.of_training(model, config.loss_resolution)
   label_offset = upsampling.cell_offset(model, method)
   # A CRF-RNN on pixels upsamples the features as the loss does; one on cells averages their colors.
   image_offset = label_offset if model.full_size else Fraction(model.stride - 1, 2)
-  return functools.partial(
-    feature_cache.random_flip,
-    stride=model.stride,
-    label_offset=label_offset,
-    image_offset=image_offset,
-  )
+  return FeatureFlip(model.stride, label_offset, image_offset, random)
 
 
 def label_area(config: StageConfig, model, sizes: set[tuple[int, int]]) -> tuple[int, int]:
@@ -282,9 +266,10 @@ def image_sizes(config: StageConfig, source) -> set[tuple[int, int]]:
   return set() if all(config.crop) else {each['label'].shape for each in prefetch(source)}
 
 
-def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:
+def _runner(config: StageConfig, make_step: Callable, given: Input) -> parallel.Runner:
+  kept = dict(stored=given.stored, render=given.render)
   if config.parallelism == 'mesh':
-    return parallel.mesh(make_step, height=config.mesh_height)
+    return parallel.mesh(make_step, height=config.mesh_height, **kept)
   # As many devices as share the batch evenly: a laptop with one image a step works too.
   share = config.batch_size // jax.process_count() // config.grad_accum_steps
   devices = jax.local_devices()
@@ -296,7 +281,7 @@ def _runner(config: StageConfig, make_step: Callable) -> parallel.Runner:
       len(devices),
       config.batch_size,
     )
-  return parallel.pmap(make_step, devices[:used])
+  return parallel.pmap(make_step, devices[:used], **kept)
 
 
 def _score(stage_run, state, logger: RunLogger, validation: Validation) -> float:
@@ -312,38 +297,3 @@ def _score(stage_run, state, logger: RunLogger, validation: Validation) -> float
     grid = validation.image_grid(segmenter)
     logger.board.add_image(f'{stage_run.stage.name}/val', grid, step, dataformats='HWC')
   return scores['mean_iou']
-
-
-def _lack_of_room(measured: list[dict], step: int, stage_run: StageRun) -> str | None:
-  """What to say where NaN came first from a lattice without room; None where it did not.
-
-  Args:
-    measured: metrics of the steps up to this one.
-    step: the last of them.
-    stage_run: of which they are.
-  """
-  for number, metrics in enumerate(measured, step - len(measured) + 1):
-    if math.isfinite(metrics['loss']) and math.isfinite(metrics['gradient_norm']):
-      continue
-    if not metrics['lack_room']:
-      return None
-    smaller = ', a `crop` of at most 43,000 pixels' if stage_run.stage.frozen is None else ''
-    return (
-      f'{stage_run.stage.name}, step {number}: the lattice of the CRF-RNN has no room for an image '
-      'of so many colors in so little space, and the loss is NaN; nothing of this step was saved. '
-      'Take a larger bandwidth of color (the second of `crf_rnn_bandwidths`), '
-      f"`crf_rnn_grid='cells'`{smaller} or smoother images, with another `workdir`"
-    )
-  return None
-
-
-def _diverged(loss, step, stage_run, manager) -> str:
-  """What to say of a run that has diverged; the last good checkpoint stays."""
-  good, config = manager.latest_step(), stage_run.config
-  folder = stage_run.folder / 'checkpoints'
-  kept = f'{folder} keeps step {good}' if good else 'nothing was saved yet'
-  return (
-    f'{config.stage} diverged at step {step}: the loss is {loss:g}; most likely the learning rate '
-    f'{config.optimizer.learning_rate:g} is too high: try a tenth, `warmup_steps` or '
-    f'`grad_clip_norm` with another `workdir` ({kept})'
-  )

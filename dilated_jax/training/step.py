@@ -13,7 +13,7 @@ import optax
 from dilated_jax.errors import InputError
 from dilated_jax.models import upsampling
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.training import losses
+from dilated_jax.training import loops, losses
 from dilated_jax.training.stages import Stage
 
 
@@ -189,7 +189,7 @@ def _accumulated(gradient, state: TrainState, batch, key, count: int):
     carry, _ = add_part(carry, batch)
   else:
     parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-    carry, _ = jax.lax.scan(add_part, carry, parts)
+    carry, _ = loops.scan(add_part, carry, parts)
   return carry[:3]
 
 

@@ -116,7 +116,7 @@ def compiled_step(
   runner = parallel.pmap(make) if parallelism == 'pmap' else parallel.mesh(make, height=height)
   if parallelism == 'pmap':
     placed = {
-      name: jax.ShapeDtypeStruct((devices, x.shape[0] // devices, *x.shape[1:]), x.dtype)
+      name: jax.ShapeDtypeStruct((devices, 1, x.shape[0] // devices, *x.shape[1:]), x.dtype)
       for name, x in batch.items()
     }
   else:
@@ -124,7 +124,9 @@ def compiled_step(
       (devices // height, height), ('data', 'height'),
       axis_types=(jax.sharding.AxisType.Auto,) * 2,
     )  # fmt: skip
-    split, whole = (jax.NamedSharding(grid, jax.P(*axes)) for axes in (('data', 'height'), ()))
+    axes = (None, 'data', 'height'), ()  # Batches of one step.
+    split, whole = (jax.NamedSharding(grid, jax.P(*each)) for each in axes)
+    batch = {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in batch.items()}
     placed, state = (
       jax.tree.map(lambda x, s=sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree)
       for tree, sharding in ((batch, split), (state, whole))

@@ -50,8 +50,8 @@ def test_features_and_labels_mirrored_and_not(run, index):
   features = released(stage, source[index])
   seen = set()
   for seed in range(6):
-    found = stage.transform(stage.source[index], np.random.default_rng(seed))
-    mirror = bool((found['features'] != stage.source[index]['features']).any())
+    found = stage.input.transform(stage.input.source[index], np.random.default_rng(seed))
+    mirror = bool((found['features'] != stage.input.source[index]['features']).any())
     seen.add(mirror)
     feature, label = release.bin_label_example(features, source[index]['label'], mirror=mirror)
     np.testing.assert_allclose(found['features'], feature, rtol=1e-4, atol=1e-4)
@@ -63,6 +63,6 @@ def test_zeros_beyond_the_picture_are_exact(run):
   _, stage = run
   for index, size in enumerate(SIZES):
     rows, columns = (-(-n // 8) for n in size)
-    inside = stage.source[index]['inside']
+    inside = stage.input.source[index]['inside']
     assert inside[:rows, :columns].all() and inside.sum() == rows * columns
-    assert not stage.source[index]['features'][~inside].any()
+    assert not stage.input.source[index]['features'][~inside].any()

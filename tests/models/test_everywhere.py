@@ -119,7 +119,8 @@ def test_mirrored_maps_meet_their_labels(name, resolution, tmp_path):
     layer['kernel'] = layer['kernel'] + layer['kernel'][:, ::-1]
   frozen = model.without_context()
   source = feature_cache.cached_features(frozen, variables, MEAN, pictures(2), tmp_path)
-  flip = stage_run._random_flip(STAGES['context'], model, resolution)
+  config = StageConfig('context', loss_resolution=resolution)
+  flip = stage_run.feature_flip(config, STAGES['context'], model)
   seeds = [seed for seed in range(9) if np.random.default_rng(seed).random() >= 0.5][:2]
   mirrored = flip(source[0], np.random.default_rng(seeds[0]))
   # Turned twice, what has no place on the other side has no label either.

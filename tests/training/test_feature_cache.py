@@ -1,7 +1,5 @@
 """features.py: the front end's maps, computed once for each set of weights."""
 
-from fractions import Fraction
-
 import jax
 import numpy as np
 import pytest
@@ -134,41 +132,3 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path):
   np.save(tmp_path / 'my_own.npy', np.arange(3))
   feature_cache.cached_features(MODEL, variables_of(), MEAN, pictures(), tmp_path)
   assert (np.load(tmp_path / 'my_own.npy') == np.arange(3)).all()
-
-
-@pytest.mark.parametrize('twice_offset', [0, 1, -5, 3])
-def test_mirroring_turns_cells_and_the_pixels_that_belong_to_them(twice_offset):
-  cells, stride = 4, 2
-  rng = np.random.default_rng(0)
-  example = {
-    'features': rng.random((2, cells, 3)),
-    'inside': rng.random((2, cells)) < 0.5,
-    'label': np.arange(32, dtype=np.uint8).reshape(4, 8),
-    'image': rng.integers(0, 256, (4, 8, 3), dtype=np.uint8),
-  }
-  seen, offset = set(), Fraction(twice_offset, 2)
-  for seed in range(8):
-    found = feature_cache.random_flip(
-      example, np.random.default_rng(seed), stride=stride, label_offset=offset, image_offset=offset
-    )
-    turned = bool((found['features'] != example['features']).any())
-    seen.add(turned)
-    if not turned:
-      assert found is example
-      continue
-    np.testing.assert_array_equal(found['features'], example['features'][:, ::-1])
-    np.testing.assert_array_equal(found['inside'], example['inside'][:, ::-1])
-    # A pixel at any distance from cell j is found at that distance on the other side of the cell
-    # that took its place.
-    for x in range(8):
-      cell, distance = 1, x - (stride + offset)
-      source = stride * (cells - 1 - cell) + offset - distance
-      if 0 <= source < 8:
-        np.testing.assert_array_equal(found['label'][:, x], example['label'][:, int(source)])
-        np.testing.assert_array_equal(found['image'][:, x], example['image'][:, int(source)])
-      else:
-        border = 0 if source < 0 else 7
-        assert (found['label'][:, x] == 255).all() and found['label'].dtype == np.uint8
-        np.testing.assert_array_equal(found['image'][:, x], example['image'][:, border])
-  assert seen == {True, False}
-  assert feature_cache.unchanged(example, np.random.default_rng(0)) is example

@@ -56,8 +56,8 @@ def trained(norm, way, **options):
   state = runner.put_state(state)
   seen = []
   for batch in batches(model):
-    state, metrics = runner.step(state, runner.put(batch))
-    seen.append({name: float(value) for name, value in metrics.items()})
+    state, metrics = runner.step(state, runner.put([batch]))
+    seen.append({name: float(value[0]) for name, value in metrics.items()})
   assert int(state.step) == STEPS
   return seen, jax.device_get((state.params, state.batch_stats, state.opt_state))
 
@@ -98,7 +98,7 @@ def test_the_step_is_compiled_once(way):
   runner = way(make)
   state = runner.put_state({'sum': np.float32(0), 'key': jax.random.key(0)})
   for _ in range(STEPS):
-    state, _ = runner.step(state, runner.put({'x': np.ones((8, 4), np.float32)}))
+    state, _ = runner.step(state, runner.put([{'x': np.ones((8, 4), np.float32)}]))
   assert float(state['sum']) == STEPS * 32 and len(traced) == 1
 
 
@@ -107,10 +107,10 @@ def test_mesh_divides_pictures_into_bands():
   optimizer = optimizers.create(OptimizerOptions(), 1)
   make = functools.partial(train_step.make_step, model, stages.STAGES['front_end'], optimizer, MEAN)
   batch = next(batches(model))
-  put = parallel.mesh(make, height=2).put(batch)
+  put = parallel.mesh(make, height=2).put([batch])
   shards = {shard.data.shape for shard in put['image'].addressable_shards}
-  assert shards == {(2, (8 + 2 * model.margin) // 2, *batch['image'].shape[2:])}
-  np.testing.assert_array_equal(put['label'], batch['label'])
+  assert shards == {(1, 2, (8 + 2 * model.margin) // 2, *batch['image'].shape[2:])}
+  np.testing.assert_array_equal(put['label'][0], batch['label'])
 
 
 @pytest.mark.parametrize('way', [one, parallel.pmap, parallel.mesh])
@@ -128,7 +128,7 @@ def test_all_steps_are_one_program(way):
   runner = way(make)
   state = runner.put_state({'a': jax.numpy.zeros(3), 'b': np.zeros(2, np.float32)})
   for _ in range(3):
-    state, _ = runner.step(state, runner.put({'x': np.zeros((8, 4, 4, 1), np.float32)}))
+    state, _ = runner.step(state, runner.put([{'x': np.zeros((8, 4, 4, 1), np.float32)}]))
   assert len(traced) == 1
 
 
@@ -181,11 +181,11 @@ def plain(axis_name):
 
 def test_what_can_not_be_divided_is_refused():
   with pytest.raises(InputError, match='12 images a process can not be divided among 8 devices'):
-    parallel.pmap(plain).put({'x': np.zeros((12, 4))})
+    parallel.pmap(plain).put([{'x': np.zeros((12, 4))}])
   with pytest.raises(InputError, match='12 images a batch can not be divided among 8 groups'):
-    parallel.mesh(plain).put({'x': np.zeros((12, 4))})
+    parallel.mesh(plain).put([{'x': np.zeros((12, 4))}])
   with pytest.raises(InputError, match=r'9 rows of the input .* among 4 bands'):
-    parallel.mesh(plain, height=4).put({'x': np.zeros((2, 9))})
+    parallel.mesh(plain, height=4).put([{'x': np.zeros((2, 9))}])
   with pytest.raises(InputError, match='`mesh_height` is 3; it must divide the number of devices'):
     parallel.mesh(plain, height=3)
 

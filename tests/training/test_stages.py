@@ -74,7 +74,7 @@ def test_set_up(name, variables, tmp_path):
   assert set(run.variables['params']) == set(parts)
   assert sorted(run.state.params) == sorted(trains) and int(run.state.step) == 0
   assert run.folder == tmp_path / name
-  example = run.transform(run.source[0], np.random.default_rng(0))
+  example = run.input.transform(run.input.source[0], np.random.default_rng(0))
   frozen = name in ('context', 'crf')
   assert ('features' in example) == frozen and ('image' in example) == (name != 'context')
   # What the stage feeds is what its method takes.
@@ -103,7 +103,7 @@ def test_without_a_crop_every_image_is_whole(crop, expected, variables, tmp_path
     run = stage_run.set_up(config, SPEC, variables, source, CLASSES, tmp_path)
   assert ('whole images of 3 sizes are trained: ' in caplog.text) == (0 in crop)
   for index, example in enumerate(source):
-    label = run.transform(example, np.random.default_rng(0))['label']
+    label = run.input.transform(example, np.random.default_rng(0))['label']
     known = [min(n, size) for n, size in zip(expected, example['label'].shape)]
     assert label.shape == expected and (label == index).sum() == known[0] * known[1]
 
@@ -114,9 +114,9 @@ def test_mirrored_features_meet_their_labels(stage, resolution, variables, tmp_p
   """Cell j of the mirrored features meets the label that cell W - 1 - j met."""
   config = StageConfig(stage, 3, loss_resolution=resolution, batch_size=2, threads=1)
   run = stage_run.set_up(config, SPEC, variables, examples(2), CLASSES, tmp_path)
-  example, mirrored = run.source[0], None
+  example, mirrored = run.input.source[0], None
   for seed in range(20):
-    found = run.transform(run.source[0], np.random.default_rng(seed))
+    found = run.input.transform(run.input.source[0], np.random.default_rng(seed))
     if (found['features'] != example['features']).any():
       mirrored = found
   assert mirrored is not None

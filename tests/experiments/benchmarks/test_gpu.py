@@ -70,5 +70,8 @@ def test_times():
 @pytest.mark.slow
 def test_steps_of_a_preset():
   with jax.numpy_dtype_promotion('standard'):  # For adamw.
-    row = presets.speed('scenes', (32, 40), seconds=0.01)
-  assert row['what'] == 'preset scenes, front_end, batches of 8' and row['steps_per_second'] > 0
+    rows = list(presets.speeds('scenes', (32, 40), seconds=0.01, ways=(('host', 1), ('device', 2))))
+  assert [row['what'].split(', ')[-2:] for row in rows] == [
+    ['input on host', '1 steps a dispatch'], ['input on device', '2 steps a dispatch']
+  ]  # fmt: skip
+  assert all(row['steps_per_second'] > 0 for row in rows)

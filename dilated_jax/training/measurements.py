@@ -1,0 +1,80 @@
+"""What steps have measured: reports of some of them, and an end to a run that has gone wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from dilated_jax.errors import InputError
+from dilated_jax.training.config import StageConfig
+from dilated_jax.training.stages import Stage
+
+
+class Measurements:
+  """Metrics of the steps of a stage, which stay on the devices until one of them is reported."""
+
+  def __init__(self, config: StageConfig, stage: Stage, manager, num_classes: int, first: int):
+    """Starts behind step `first`.
+
+    Args:
+      config: of the stage.
+      stage: what it trains.
+      manager: of the checkpoints, which are what is kept of a run that goes wrong.
+      num_classes: from which it follows what is no better than guessing.
+      first: steps done.
+    """
+    self._config, self._stage, self._manager = config, stage, manager
+    self._limit, self._limited = 10 * math.log(num_classes), False
+    self._metrics, self._next = [], first + 1  # The next step that may be asked for.
+
+  def add(self, metrics: dict, count: int) -> None:
+    """Takes the metrics of `count` more steps, arrays of a value for each."""
+    self._metrics += [(metrics, index) for index in range(count)]
+
+  def report(self, step: int) -> dict[str, float]:
+    """Loss, accuracy and gradient norm of a step; those before it can't be asked for any more.
+
+    Raises:
+      InputError: the loss is not finite, or far worse than guessing; says why.
+    """
+    measured = self._metrics[: step - self._next + 1]
+    values = {name: _value(measured[-1], name) for name in ('loss', 'accuracy', 'gradient_norm')}
+    if not self._limited:  # Nor is a loss that the run began with.
+      self._limit, self._limited = max(self._limit, 10 * values['loss']), True
+    if not all(map(math.isfinite, values.values())) or values['loss'] > self._limit:
+      raise InputError(self._lack_of_room(measured) or self._diverged(values['loss'], step))
+    del self._metrics[: len(measured)]
+    self._next = step + 1
+    return values
+
+  def _lack_of_room(self, measured: list) -> str | None:
+    """What to say where NaN came first from a lattice without room; None where it did not."""
+    for number, metrics in enumerate(measured, self._next):
+      if math.isfinite(_value(metrics, 'loss')) and math.isfinite(_value(metrics, 'gradient_norm')):
+        continue
+      if not _value(metrics, 'lack_room'):
+        return None
+      smaller = ', a `crop` of at most 43,000 pixels' if self._stage.frozen is None else ''
+      return (
+        f'{self._stage.name}, step {number}: the lattice of the CRF-RNN has no room for an image '
+        'of so many colors in so little space, and the loss is NaN; nothing of this step was '
+        'saved. Take a larger bandwidth of color (the second of `crf_rnn_bandwidths`), '
+        f"`crf_rnn_grid='cells'`{smaller} or smoother images, with another `workdir`"
+      )
+    return None
+
+  def _diverged(self, loss: float, step: int) -> str:
+    """What to say of a run that has diverged; the last good checkpoint stays."""
+    good, rate = self._manager.latest_step(), self._config.optimizer.learning_rate
+    kept = f'{self._manager.directory} keeps step {good}' if good else 'nothing was saved yet'
+    return (
+      f'{self._stage.name} diverged at step {step}: the loss is {loss:g}; most likely the learning '
+      f'rate {rate:g} is too high: try a tenth, `warmup_steps` or `grad_clip_norm` with another '
+      f'`workdir` ({kept})'
+    )
+
+
+def _value(measured: tuple[dict, int], name: str) -> float:
+  metrics, index = measured
+  return float(np.asarray(metrics[name])[index])
