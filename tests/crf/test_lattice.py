@@ -1,5 +1,7 @@
 """The lattice: its algebra, its gradients, and the Gaussian it stands for."""
 
+import dataclasses
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dilated_jax.crf import lattice as lattices
+from dilated_jax.crf import lattice as lattices, points
 from dilated_jax.errors import InputError
 
 
@@ -81,6 +83,30 @@ def test_the_graph_finds_the_same_lattice(count, dimensions):
   expected = lattices.apply(lattices.build(features), q)
   inside = lattices.build_traced(features)
   np.testing.assert_allclose(lattices.apply(inside, q), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_filters_work_on_the_part_that_is_in_use():
+  """A lattice with room for 36,000 points, of which a sixteenth, a quarter or all are there."""
+  whole = lattices.build_traced(some(6000, 5, 1)[0]).neighbors.shape[-1]
+  taken = set()
+  for spread in (0.3, 1.0, 3.0):
+    features, p, q = some(6000, 5, 2, spread=spread)
+    made, inside = lattices.build(features), lattices.build_traced(features)
+    taken.add(int(points.which_part(inside.num_points, whole)))
+    for ours, theirs in zip(pulled(inside, q, p), pulled(made, q, p), strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * abs(theirs).max())
+  assert taken == {0, 1, 2}
+
+
+@jax.jit
+def pulled(lattice, x, gradient):
+  """What a filter makes of values, and its derivatives with respect to weights and values."""
+
+  def filtered(weights, x):
+    return lattices.apply(dataclasses.replace(lattice, weights=weights), x)
+
+  out, pull = jax.vjp(filtered, jnp.asarray(lattice.weights), x)
+  return out, *pull(gradient)
 
 
 def test_a_batch_of_lattices():
