@@ -22,6 +22,8 @@ from . import path_flags
 
 LIMIT = 1 << 30  # Bytes, beyond which the programs that were not used for longest are removed.
 _BEING_WRITTEN = 60  # Seconds. Another process may not be done with an entry younger than that.
+_CACHE = 'cache of compiled programs'
+_REMEDY = 'compiled anew (--compilation_cache=FOLDER keeps them elsewhere, none nowhere)'
 _ERROR = r"Error (reading|writing) persistent compilation cache entry for '(.+?)': (.*)"
 
 
@@ -43,7 +45,7 @@ def use(folder: str | None) -> None:
       already where or whether to have one.
 
   Raises:
-    InputError: it is a file.
+    InputError: it is a file, or no folder of this machine.
   """
   if folder == 'none':
     _tell_jax('enable_compilation_cache', False)
@@ -53,8 +55,14 @@ def use(folder: str | None) -> None:
   place = pathlib.Path(folder) if folder else user_folder()
   if place is None:
     return
-  if place.exists() and not place.is_dir():
+  if '://' in f'{folder}':
+    raise InputError(f'--compilation_cache={folder}: give a folder of this machine, or none')
+  if os.path.isfile(place):
     raise InputError(f'--compilation_cache={folder or place}: is a file; name a folder, or none')
+  if any(os.path.isfile(parent) for parent in place.parents):  # JAX may say nothing of it.
+    logging.warning('%s %s: is below a file; %s', _CACHE, place, _REMEDY)
+    _tell_jax('enable_compilation_cache', False)
+    return
   _tell_jax('compilation_cache_dir', f'{place.absolute()}')
   # Reading a program takes less time than compiling one of any size.
   _tell_jax('persistent_cache_min_compile_time_secs', 0.0)
@@ -130,10 +138,7 @@ def _replace_unreadable(folder: pathlib.Path) -> None:
       return
     if not told:
       told.append(name)
-      logging.warning(
-        'cache of compiled programs %s: %s; compiled anew (--compilation_cache=FOLDER keeps them '
-        'elsewhere, none nowhere)', folder, ' '.join(reason.split())[:200],
-      )  # fmt: skip
+      logging.warning('%s %s: %s; %s', _CACHE, folder, ' '.join(reason.split())[:200], _REMEDY)
 
   warnings.filterwarnings('always', 'Error (reading|writing) persistent compilation cache')
   warnings.showwarning = show_once

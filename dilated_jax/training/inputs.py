@@ -83,7 +83,9 @@ def of_images(
   on_host = Input(source, functools.partial(augmentation.augment, mean=mean, **area))
   unable = [name for name in device_augmentation.ON_HOST if getattr(options, name)]
   if unable and config.input == 'device':
-    raise InputError(f"`{unable[0]}` is done on the host alone: give `input='host'` or 'auto'")
+    raise InputError(
+      f"`{unable[0]}` is done on the host alone: give `input='host'` or `input='auto'`"
+    )
   if unable or not _wanted(config):
     return on_host
   what = f'{len(source)} training images'

@@ -86,7 +86,7 @@ def test_two_at_once(start):
 def test_a_cache_that_can_not_be_written_is_one_line(run, tmp_path):
   (tmp_path / 'file').touch()
   out, err = run('--compilation_cache=file/cache')
-  assert out == '5 0\n' and err.count('\n') == 1 and 'file/cache' in err
+  assert out == '5 0\n' and err.count('\n') == 1 and 'file/cache: is below a file' in err
 
 
 def test_where_it_is(run, tmp_path):
@@ -99,6 +99,15 @@ def test_where_it_is(run, tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(InputError, match=r'--compilation_cache=.*file: is a file'):
     compilation_cache.use(f'{tmp_path}/file')
+  with pytest.raises(InputError, match=r'--compilation_cache=gs://bucket/x: give a folder of this'):
+    compilation_cache.use('gs://bucket/x')
+
+
+def test_a_home_that_may_not_be_read(run, tmp_path):
+  (tmp_path / 'home').mkdir()
+  (tmp_path / 'home').chmod(0)
+  out, err = run(HOME=f'{tmp_path}/home', XDG_CACHE_HOME=f'{tmp_path}/home/cache')
+  assert out == '5 0\n' and err.count('\n') <= 1
 
 
 def test_the_folder_of_the_user(monkeypatch, tmp_path):
