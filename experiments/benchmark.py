@@ -98,6 +98,8 @@ def main(values=flags.FLAGS):
 
 def check(values) -> None:
   """Refuses what could only fail after everything is measured."""
+  if not values.suite:
+    raise InputError(f'--suite= names none: choose among {", ".join(SUITES)}')
   for name in values.suite:
     if name not in SUITES:
       raise InputError(f'--suite={name}: choose among {", ".join(SUITES)}')
@@ -105,7 +107,7 @@ def check(values) -> None:
     if not path.endswith(('.json', '.md')):
       raise InputError(f'--output={path}: the name must end in .json or .md')
   if values.plot:
-    report.check_plot()
+    report.check_plot(values.plot)
 
 
 def rows_of(values):

@@ -99,14 +99,22 @@ def _short(value) -> str:
   return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
-def check_plot() -> None:
-  """Refuses to go on without matplotlib.
+def check_plot(path: str) -> None:
+  """Refuses to go on without matplotlib, or with a picture that it cannot write.
+
+  Args:
+    path: of the picture.
 
   Raises:
-    InputError: it is not installed.
+    InputError: matplotlib is not installed, or does not know the ending.
   """
   if not importlib.util.find_spec('matplotlib'):
     raise InputError('a picture needs matplotlib; pip install dilated_jax[plot]')
+  from matplotlib.backend_bases import FigureCanvasBase
+
+  known = sorted(FigureCanvasBase.get_supported_filetypes())
+  if _ending(path) not in known:
+    raise InputError(f'--plot={path}: the name must end in one of {", ".join(known)}')
 
 
 def plot(path: str, content: dict) -> None:
@@ -133,8 +141,13 @@ def plot(path: str, content: dict) -> None:
     axes.set_axis_off()
   figure.suptitle(content['machine'])
   picture = io.BytesIO()
-  figure.savefig(picture, format=os.path.splitext(path)[1][1:] or 'png', dpi=120)
+  figure.savefig(picture, format=_ending(path), dpi=120)
   files.write_atomic(path, picture.getvalue())
+
+
+def _ending(path: str) -> str:
+  """The format that the name of a picture says; PNG if none."""
+  return os.path.splitext(path)[1][1:].lower() or 'png'
 
 
 def _roofline(axes, rows: list[dict]) -> None:
