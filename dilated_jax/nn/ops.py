@@ -46,11 +46,15 @@ def dilated_conv(
   rates = (int(dilation),) * 2 if isinstance(dilation, _Int) else tuple(map(int, dilation))
   pads = _pads(padding, rates, kernel)
   conv = functools.partial(_conv, rates=rates, pads=pads, stride=stride)
-  height, width = _output_size(x, kernel, rates, pads)
   taps, channels = kernel.shape[:2], kernel.shape[2:]
+  known = all(isinstance(size, int) for size in x.shape)  # Not so in `jax.export` of any batch.
+  # In `jax.shard_map` the kernel would have to be said to vary before its gradient is transposed.
+  manual = jax.sharding.get_abstract_mesh().manual_axes
+  if stride > 1 or taps == (1, 1) or x.dtype != jnp.float32 or manual or not known:
+    return conv(x, kernel)
+  height, width = _output_size(x, kernel, rates, pads)
   copied = len(x) * height * x.shape[2] * (taps[0] * channels[0] + taps[1] * channels[1])
-  small = min(height, width) > 0 and 0 < copied <= _MOST_COPIED
-  if stride > 1 or taps == (1, 1) or x.dtype != jnp.float32 or not small:
+  if min(height, width) <= 0 or not 0 < copied <= _MOST_COPIED:
     return conv(x, kernel)
   of_kernel = functools.partial(_kernel_gradient, taps=taps, dilation=rates, padding=pads)
 

@@ -138,6 +138,29 @@ def test_derivatives_to_the_kernel_in_every_mode(monkeypatch, most, padding):
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
 
+def test_exports_for_any_batch():
+  x, kernel = normal(0, 2, 5, 6, 3), normal(1, 3, 3, 3, 2)
+  conv = jax.jit(lambda x: ops.dilated_conv(x, kernel, 1, 1))
+  shape = jax.export.symbolic_shape('n, 5, 6, 3')
+  exported = jax.export.export(conv)(jax.ShapeDtypeStruct(shape, jnp.float32))
+  np.testing.assert_allclose(exported.call(x), conv(x), atol=1e-5)
+
+
+def test_gradients_in_shard_map():
+  x, kernel = normal(0, 2, 5, 6, 3), normal(1, 3, 3, 3, 2)
+  plain = functools.partial(ops.dilated_conv, padding=1)
+  spec, mesh = jax.sharding.PartitionSpec, jax.sharding.Mesh(jax.devices()[:1], ('devices',))
+  split = jax.shard_map(
+    plain, mesh=mesh, in_specs=(spec('devices'), spec()), out_specs=spec('devices')
+  )
+
+  def gradients(conv):
+    return jax.jit(jax.grad(lambda x, k: jnp.sin(conv(x, k)).sum(), (0, 1)))(x, kernel)
+
+  for found, expected in zip(gradients(split), gradients(plain), strict=True):
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_half_precision_stays():
   x, k = normal(0, 1, 6, 6, 2).astype(jnp.bfloat16), normal(1, 3, 3, 2, 2).astype(jnp.bfloat16)
   assert ops.dilated_conv(x, k).dtype == jnp.bfloat16
