@@ -18,7 +18,7 @@ import numpy as np
 from dilated_jax.data import augmentation, device_augmentation, pipeline
 from dilated_jax.data.sequences import prefetch
 from dilated_jax.errors import InputError
-from dilated_jax.training import parallel
+from dilated_jax.training import memory
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.feature_flip import FeatureFlip
 
@@ -162,7 +162,7 @@ def _fits(config: StageConfig, size: int, what: str) -> bool:
   Raises:
     InputError: it has none, and was asked for.
   """
-  free = parallel.free_memory()
+  free = memory.free_memory()
   limit = free if config.input == 'device' else min(free / 2, _LARGEST)  # The network needs some.
   if size <= limit:
     return True

@@ -36,6 +36,13 @@ def predict(
   )  # fmt: skip
 
 
+def free_memory() -> int:
+  """Free bytes of memory of each device."""
+  local = jax.local_devices()
+  # CPU devices share one memory.
+  return memory() // (len(local) if local[0].platform == 'cpu' else 1)
+
+
 def tell(config: StageConfig, model, area: tuple[int, int]) -> None:
   """Logs what a step takes; a warning with remedies where the device has less.
 
@@ -44,10 +51,7 @@ def tell(config: StageConfig, model, area: tuple[int, int]) -> None:
     model: as for `predict`.
     area: as for `predict`.
   """
-  local = jax.local_devices()
-  needed, free = predict(config, model, area, jax.device_count()), memory()
-  if local[0].platform == 'cpu':  # Devices of one memory.
-    free //= len(local)
+  needed, free = predict(config, model, area, jax.device_count()), free_memory()
   text = (
     f'{config.stage}: a step takes about {_size(needed.total)} (weights and optimizer '
     f'{_size(needed.weights + needed.optimizer)}, gradients {_size(needed.gradients)}, activations '

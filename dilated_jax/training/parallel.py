@@ -7,7 +7,6 @@ devices exchange: for images larger than one device.
 
 from collections.abc import Callable
 import functools
-import os
 from typing import NamedTuple
 
 import jax
@@ -178,18 +177,6 @@ def _several(step, render):
     return loops.scan(one, state, batches)
 
   return steps
-
-
-def free_memory() -> int:
-  """Bytes that are free on the fullest device of this process; on CPUs, its part of the memory."""
-  devices, free = jax.local_devices(), []
-  for device in devices:
-    stats = device.memory_stats() or {}
-    if 'bytes_limit' in stats:
-      free.append(stats['bytes_limit'] - stats.get('bytes_in_use', 0))
-  if free:
-    return min(free)
-  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // len(devices)
 
 
 def local(tree):

@@ -12,7 +12,7 @@ import pytest
 
 from dilated_jax.data.augmentation import Augmentation
 from dilated_jax.errors import InputError
-from dilated_jax.training import inputs, loop, parallel
+from dilated_jax.training import inputs, loop, memory
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.feature_flip import FeatureFlip
 from tests.training import test_loop as toys
@@ -178,7 +178,7 @@ def test_what_the_device_can_not_do_or_hold(monkeypatch, caplog):
   turned = Augmentation(random_rotation=5)
   with pytest.raises(InputError, match='`random_rotation` is done on the host alone: give `input='):
     made(input='device', augmentation=turned)
-  monkeypatch.setattr(parallel, 'free_memory', lambda: 5000)
+  monkeypatch.setattr(memory, 'free_memory', lambda: 5000)
   with pytest.raises(InputError, match=r"5 training images take .*: give `input='host'`"):
     made(input='device')
   assert made(input='auto').stored is None  # On a CPU.
@@ -187,7 +187,7 @@ def test_what_the_device_can_not_do_or_hold(monkeypatch, caplog):
   with caplog.at_level('INFO', logger='absl'):
     assert made(input='auto').stored is None
   assert '5 training images take' in caplog.text and 'they stay on the host' in caplog.text
-  monkeypatch.setattr(parallel, 'free_memory', lambda: 10**9)
+  monkeypatch.setattr(memory, 'free_memory', lambda: 10**9)
   assert made(input='auto').stored is not None
   assert made(input='auto', augmentation=turned).stored is None
   auto, ten = made(input='auto'), StageConfig('front_end', 1)
