@@ -383,11 +383,22 @@ def resize_corner(
 
 def _apply_along_both(x, rows: _Matrix, columns: _Matrix | None = None) -> jax.Array:
   """Applies a linear map along the height and one along the width; None applies the same."""
-  n, height, width, channels = x.shape
-  # Columns first, while the map is small, and so that the large product needs no transpose.
-  across = jnp.asarray((columns or rows)(width), x.dtype)
+  down = jnp.asarray(rows(x.shape[1]), x.dtype)
+  across = jnp.asarray((columns or rows)(x.shape[2]), x.dtype)
+  # Where devices hold bands of rows, the map is gathered before rows are combined, so these come
+  # first, while it is small.
+  return jax.lax.platform_dependent(x, down, across, cpu=_columns_first, default=_rows_first)
+
+
+def _rows_first(x, down, across):
+  x = jnp.einsum('nhwc,uh->nuwc', x, down, precision='highest')
+  return jnp.einsum('nuwc,vw->nuvc', x, across, precision='highest')
+
+
+def _columns_first(x, down, across):
+  """The large product, that of the rows, needs no transpose."""
+  n, height, _, channels = x.shape
   x = jnp.einsum('nhwc,vw->nhcv', x, across, precision='highest')
-  down = jnp.asarray(rows(height), x.dtype)
   # A product for each map, whose output lies as it is read.
   each = jnp.broadcast_to(down, (n, *down.shape))
   x = jnp.einsum('nuh,nhk->nuk', each, x.reshape(n, height, -1), precision='highest')

@@ -281,3 +281,33 @@ def test_deconvolution_without_padding():
     np.testing.assert_allclose(
       cut[:, :, stride // 2 : -(stride // 2)], ops.deconvolution(x, stride), atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+  'function, shape',
+  [
+    (ops.max_pool, (2, 8, 6, 3)),
+    (functools.partial(ops.resize, size=(9, 11), align_corners=True), (2, 5, 4, 3)),
+    (functools.partial(ops.deconvolution, stride=4), (2, 5, 4, 3)),
+    (
+      lambda x: ops.dilated_conv(x, jnp.cos(jnp.arange(648.0)).reshape(3, 3, 8, 9), 2),
+      (2, 9, 8, 8),
+    ),
+    (
+      lambda x: ops.dilated_conv(x, jnp.cos(jnp.arange(648.0)).reshape(3, 3, 8, 9), 3),
+      (2, 8, 8, 8),
+    ),
+  ],
+  ids=['max_pool', 'resize', 'deconvolution', 'convolution', 'convolution of few cells'],
+)
+def test_the_forms_of_cpus_and_of_other_devices_agree(function, shape, monkeypatch):
+  x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+  def both(x):
+    out, backward = jax.vjp(function, x)
+    return out, *backward(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+  found = jax.jit(both)(x)
+  monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *x, default, **_: default(*x))
+  for a, b in zip(found, jax.jit(lambda x: both(x))(x), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
