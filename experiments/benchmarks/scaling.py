@@ -205,6 +205,7 @@ def _step(work: Work, parallelism: str, height: int) -> dict:
 
 def weak(works, devices, share, sent) -> Iterator[dict]:
   """The front end of VOC, as many images a device as the paper's batch, and Dilation10 in bands."""
+  names = {1: 'device', 4: '4 devices'}
   for work, bands in ((works[0], 1), (works[-1], 4)):
     for name, device in devices.items():
       for count in COUNTS:
@@ -213,7 +214,7 @@ def weak(works, devices, share, sent) -> Iterator[dict]:
         )
         alone, all_hidden = sum(times), max(times.compute, times.all_reduce + times.halo)
         yield {
-          'part': f'weak scaling, images for {bands} devices: {work.batch}',
+          'part': f'weak scaling, batch {work.batch} for each {names[bands]}',
           'what': f'{_name(work)}, {count} {name}', 'compute_ms': times.compute,
           'all_reduce_ms': times.all_reduce, 'rows_ms': times.halo,
           'efficiency': f'{times.compute / alone:.0%} to {times.compute / all_hidden:.0%}',
