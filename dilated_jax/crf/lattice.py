@@ -199,13 +199,11 @@ def scaled(
 def _sized(function):
   """Applies a function of a lattice and of arrays to the part of the lattice that is in use.
 
-  Under `jax.vmap`, one lattice after the other: a batch would need the size of the largest, and the
-  memory of all.
+  Where the size is chosen, `jax.vmap` takes one lattice after the other: a batch would need the
+  size of the largest, and the memory of all. Then the function itself has no reverse mode.
   """
 
   def sized(lattice, *arrays):
-    if not lattice.choose_size:
-      return function(lattice, *arrays)
     size, num_rows = lattice.neighbors.shape[-1], len(lattice.rows)
 
     def at_size(points, lattice, *arrays):
@@ -222,7 +220,12 @@ def _sized(function):
     branches = [functools.partial(at_size, part) for part in parts(size)]
     return jax.lax.switch(which_part(lattice.num_points, size), branches, lattice, *arrays)
 
-  return jax.jit(jax.custom_batching.sequential_vmap(sized))
+  whole, in_turn = jax.jit(function), jax.jit(jax.custom_batching.sequential_vmap(sized))
+
+  def run(lattice, *arrays):
+    return in_turn(lattice, *arrays) if lattice.choose_size else whole(lattice, *arrays)
+
+  return run
 
 
 @jax.custom_vjp
@@ -230,7 +233,8 @@ def apply(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c'
   """Filters: (K x)_i = sum over j of about exp(-|f_i - f_j|^2 / 2) x_j, including j = i.
 
   The derivatives with respect to `x` and to `lattice.weights`, through which gradients reach the
-  features, are those of the lattice itself, without further approximation.
+  features, are those of the lattice itself, without further approximation; of a lattice from
+  `build_traced`, the first derivatives alone.
 
   Args:
     lattice: of N pixels.
@@ -245,6 +249,7 @@ def apply(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c'
   return _filter(lattice, jnp.asarray(x))
 
 
+@jax.custom_vjp
 def apply_transposed(lattice: Lattice, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c']:
   """Filters with the transposed kernel, by blurring along the axes in reverse order.
 
@@ -277,8 +282,24 @@ def _forward(lattice, x):
 def _backward(residuals, gradient):
   lattice, x = residuals
   to_weights, to_x = _gradients(lattice, x, gradient)
+  return _weights_alone(lattice, to_weights), to_x
+
+
+def _forward_transposed(lattice, x):
+  return apply_transposed(lattice, x), (lattice, x)
+
+
+def _backward_transposed(residuals, gradient):
+  lattice, x = residuals
+  # <g, K^T x> = <x, K g>: as far as the weights go, x and g have changed places.
+  to_weights, _ = _gradients(lattice, gradient, x)
+  return _weights_alone(lattice, to_weights), _filter(lattice, gradient)
+
+
+def _weights_alone(lattice, to_weights):
+  """The gradient of a lattice of which the weights alone have one."""
   to_lattice = jax.tree.map(lambda _: None, lattice)
-  return dataclasses.replace(to_lattice, weights=to_weights), to_x
+  return dataclasses.replace(to_lattice, weights=to_weights)
 
 
 @_sized
@@ -294,6 +315,7 @@ def _gradients(lattice, x, gradient):
 
 
 apply.defvjp(_forward, _backward)
+apply_transposed.defvjp(_forward_transposed, _backward_transposed)
 
 
 def _splat(lattice, x):

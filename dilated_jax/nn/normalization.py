@@ -81,7 +81,8 @@ def batch_norm(
 ) -> tuple[Float[jax.Array, '*places c'], Float[jax.Array, ' c'], Float[jax.Array, ' c']]:
   """(x - mean) / sqrt(variance + epsilon) * scale + bias, by the statistics of x itself.
 
-  Differentiable in reverse mode, by `x`, `scale` and `bias`.
+  Differentiable in reverse mode, by `x`, `scale` and `bias`; inside `jax.shard_map`, with
+  `check_vma=False` alone, as in `jax.pmap`.
 
   Args:
     x: the input; statistics are over all but its last axis.

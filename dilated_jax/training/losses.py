@@ -72,18 +72,18 @@ def count_correct(
 @jax.custom_jvp
 def _cross_entropies(logits, labels):
   """Of each pixel; NaN where the label is no class."""
-  logsumexp, own = _logsumexp_and_own(logits, labels)
-  return logsumexp - own
+  largest, total, own = _parts(logits, labels)
+  return (largest - own) + jnp.log(total)
 
 
 @_cross_entropies.defjvp
 def _cross_entropies_jvp(primals, tangents):
   logits, labels = primals
-  logsumexp, own = _logsumexp_and_own(logits, labels)
+  largest, total, own = _parts(logits, labels)
   classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
   one_hot = (classes == labels.astype(jnp.int32)[..., None]).astype(logits.dtype)
-  slope = jnp.exp(logits - logsumexp[..., None]) - one_hot
-  return logsumexp - own, (slope * tangents[0]).sum(-1)
+  slope = jnp.exp(logits - largest[..., None]) / total[..., None] - one_hot
+  return (largest - own) + jnp.log(total), (slope * tangents[0]).sum(-1)
 
 
 # XLA's CPU back end reduces over a last axis of a few classes, and scatters along it, several times
@@ -91,26 +91,35 @@ def _cross_entropies_jvp(primals, tangents):
 _MOST_CLASSES = 64
 
 
-def _logsumexp_and_own(logits, labels):
-  """The logarithm of the sum of exponentials, and the logit of the label, of each pixel."""
+def _parts(logits, labels):
+  """The largest logit, the sum of exp(logit - largest), and the logit of the label, of each pixel.
+
+  Apart, since their sum would lose digits where logits are large. NaN is the logit of no class.
+  """
 
   def one_by_one(logits, labels):
     maps = _maps(logits)
-    largest = functools.reduce(jnp.maximum, maps)
+    largest = _finite(functools.reduce(jnp.maximum, maps))
     total = functools.reduce(jnp.add, (jnp.exp(each - largest) for each in maps))
     own = jnp.full_like(largest, jnp.nan)
     for label, each in enumerate(maps):
       own = jnp.where(labels == label, each, own)
-    return largest + jnp.log(total), own
+    return largest, total, own
 
   def reduced(logits, labels):
+    largest = _finite(logits.max(-1))
     own = jnp.take_along_axis(logits, labels[..., None], -1, mode='fill')[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1), own
+    return largest, jnp.exp(logits - largest[..., None]).sum(-1), own
 
   labels = labels.astype(jnp.int32)
   if logits.shape[-1] > _MOST_CLASSES:
     return reduced(logits, labels)
   return jax.lax.platform_dependent(logits, labels, cpu=one_by_one, default=reduced)
+
+
+def _finite(largest):
+  """As `logsumexp` does: infinity less infinity would be NaN."""
+  return jnp.where(jnp.isfinite(largest), largest, jnp.zeros((), largest.dtype))
 
 
 def _best(logits):
@@ -120,8 +129,10 @@ def _best(logits):
     largest, *rest = _maps(logits)
     best = jnp.zeros(largest.shape, jnp.int32)
     for label, each in enumerate(rest, 1):
-      best = jnp.where(each > largest, jnp.int32(label), best)
-      largest = jnp.maximum(each, largest)
+      # NaN counts as the largest, as to `argmax`.
+      better = (each > largest) | (jnp.isnan(each) & ~jnp.isnan(largest))
+      best = jnp.where(better, jnp.int32(label), best)
+      largest = jnp.where(better, each, largest)
     return best
 
   def reduced(logits):

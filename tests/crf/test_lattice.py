@@ -140,3 +140,25 @@ def test_gradients_in_float64():
 def test_too_little_room_is_not_silent():
   features, _, q = some(50, 3, 2)
   assert np.isnan(lattices.apply(lattices.build_traced(features, size=20), q)).all()
+
+
+@pytest.mark.parametrize('make', [lattices.build, lattices.build_traced])
+def test_derivative_of_the_transposed_filter(make):
+  rng = np.random.default_rng(0)
+  made = make(rng.normal(size=(30, 3)).astype(np.float32))
+  x = rng.normal(size=(30, 2)).astype(np.float32)
+  pulses = np.eye(30, dtype=np.float32)
+  columns = [lattices.apply(made, pulse[:, None])[:, 0] for pulse in pulses]
+  kernel = np.stack(columns, 1).astype(np.float64)
+  np.testing.assert_allclose(lattices.apply_transposed(made, x), kernel.T @ x, atol=1e-5)
+
+  found = jax.grad(lambda x: jnp.sin(lattices.apply_transposed(made, x)).sum())(x)
+  np.testing.assert_allclose(found, kernel @ np.cos(kernel.T @ x), atol=1e-4)
+  # <y, K' x> = <x, K y>, and so are their derivatives with respect to the lattice.
+  y, weights = rng.normal(size=x.shape).astype(np.float32), jnp.asarray(made.weights)
+
+  def to_weights(a, function, b):
+    return jax.grad(lambda w: (a * function(made.replace(weights=w), b)).sum())(weights)
+
+  found = to_weights(y, lattices.apply_transposed, x)
+  np.testing.assert_allclose(found, to_weights(x, lattices.apply, y), atol=1e-4)

@@ -112,3 +112,19 @@ def test_probabilities_and_labels_outside_the_classes_are_refused():
   for wrong in (4, -1, 254):
     with pytest.raises(InputError, match=f'label {wrong} is neither a class, 0..3, nor 255'):
       losses.cross_entropy(probabilities * 8, np.full((2, 3), wrong))
+
+
+@pytest.mark.parametrize('classes', [3, 70])
+@pytest.mark.parametrize('offset', [0.0, 16000.0, 3e38])
+def test_gradients_of_large_logits_keep_their_digits(classes, offset):
+  logits = np.float32(offset) + np.arange(classes, dtype=np.float32)[None]
+  exact = logits.astype(np.float64)
+  expected = np.exp(exact - exact.max()) / np.exp(exact - exact.max()).sum() - np.eye(classes)[:1]
+  found = jax.grad(lambda x: losses.cross_entropy(x, np.array([0]))[0])(logits)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_logit_that_is_no_number_is_the_best_as_to_argmax():
+  logits = np.array([[1, np.nan, 5], [np.nan, 7, np.nan], [1, 2, 3]], np.float32)
+  hits, count = losses.count_correct(logits, logits.argmax(-1))
+  assert (hits, count) == (3, 3)
