@@ -214,20 +214,20 @@ def _is_first(a, b):
   return (a >= b) | (a != a)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _max_of_blocks(x, size):
   """The maxima of size x size blocks, which the input is a whole number of."""
-  return _max_and_place(x, size)[0]
+  maximum = jax.custom_jvp(lambda x: _max_and_place(x, size)[0])
 
+  @maximum.defjvp
+  def derivative(primals, tangents):
+    maxima, places = _max_and_place(primals[0], size)
+    # Transposed, this is a choice in every cell, which reads the place and gradient of its block.
+    own = jnp.arange(size**2, dtype=jnp.uint32).reshape(1, 1, size, 1, size, 1)
+    chosen = own == places[:, :, None, :, None]
+    tangent = _blocks(tangents[0], size)
+    return maxima, jnp.where(chosen, tangent, jnp.zeros((), tangent.dtype)).sum((2, 4))
 
-@_max_of_blocks.defjvp
-def _max_of_blocks_jvp(size, primals, tangents):
-  maxima, places = _max_and_place(*primals, size)
-  # Transposed, this is a choice in every cell, which reads the place and the gradient of its block.
-  own = jnp.arange(size**2, dtype=jnp.uint32).reshape(1, 1, size, 1, size, 1)
-  chosen = own == places[:, :, None, :, None]
-  tangent = _blocks(tangents[0], size)
-  return maxima, jnp.where(chosen, tangent, jnp.zeros((), tangent.dtype)).sum((2, 4))
+  return maximum(x)
 
 
 def _max_and_place(x, size):

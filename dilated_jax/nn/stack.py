@@ -52,7 +52,7 @@ class Conv(nn.Module):
     return x, self.param('bias', nn.initializers.zeros, (layer.channels,))
 
 
-def _in_memory(x):
+def _in_memory(x) -> jax.Array:
   """The same, not joined with other operations, and neither is its gradient; on CPUs."""
 
   # Gradients of kernels read both transposed. XLA's CPU back end would join the transposes with
