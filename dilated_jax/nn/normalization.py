@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from dilated_jax.nn.ops import varying_axes
 from dilated_jax.typing import AnyArray
 
 
@@ -61,6 +62,8 @@ class BatchNorm(nn.Module):
         x, mean.value - shift, _rsqrt(var.value, self.epsilon), scale, bias, self.dtype
       )
     axis_name = None if self.is_initializing() else self.axis_name
+    if varies := varying_axes(x):  # So the gradients of scale and bias are summed over devices.
+      scale, bias = (jax.lax.pcast(values, varies, to='varying') for values in (scale, bias))
     y, found_mean, found_var = batch_norm(x, scale, bias, self.epsilon, axis_name, self.dtype)
     if not self.is_initializing():
       found_mean = jax.lax.stop_gradient(found_mean + shift)
@@ -81,8 +84,7 @@ def batch_norm(
 ) -> tuple[Float[jax.Array, '*places c'], Float[jax.Array, ' c'], Float[jax.Array, ' c']]:
   """(x - mean) / sqrt(variance + epsilon) * scale + bias, by the statistics of x itself.
 
-  Differentiable in reverse mode, by `x`, `scale` and `bias`; inside `jax.shard_map`, with
-  `check_vma=False` alone, as in `jax.pmap`.
+  Differentiable in reverse mode, by `x`, `scale` and `bias`.
 
   Args:
     x: the input; statistics are over all but its last axis.

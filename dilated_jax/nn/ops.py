@@ -46,69 +46,73 @@ def dilated_conv(
   rates = (int(dilation),) * 2 if isinstance(dilation, _Int) else tuple(map(int, dilation))
   pads = _pads(padding, rates, kernel)
   conv = functools.partial(_conv, rates=rates, pads=pads, stride=stride)
-  taps, channels = kernel.shape[:2], kernel.shape[2:]
   known = all(isinstance(size, int) for size in x.shape)  # Not so in `jax.export` of any batch.
-  # In `jax.shard_map` the kernel would have to be said to vary before its gradient is transposed.
-  manual = jax.sharding.get_abstract_mesh().manual_axes
-  if stride > 1 or taps == (1, 1) or x.dtype != jnp.float32 or manual or not known:
+  if stride > 1 or kernel.shape[:2] == (1, 1) or varying_axes(x) or not known:
     return conv(x, kernel)
-  height, width = _output_size(x, kernel, rates, pads)
-  copied = len(x) * height * x.shape[2] * (taps[0] * channels[0] + taps[1] * channels[1])
-  if min(height, width) <= 0 or not 0 < copied <= _MOST_COPIED:
+  # Both linear maps, of x and of the kernel, in the form whose transpose is fast on CPUs.
+  of_x = _linear_in_x(x, kernel, rates, pads)
+  of_kernel = _linear_in_kernel(x, kernel, rates, pads)
+  if of_x is of_kernel is None:
     return conv(x, kernel)
-  of_kernel = functools.partial(_kernel_gradient, taps=taps, dilation=rates, padding=pads)
 
-  def by_products(x, tangent):
-    # Reverse mode transposes this, which gives back what is transposed here.
-    cotangent = jax.ShapeDtypeStruct((len(x), height, width, channels[1]), x.dtype)
-    return jax.linear_transpose(functools.partial(of_kernel, x), cotangent)(tangent)[0]
+  def tangent_of(linear, x, kernel):
+    if linear is None:
+      return conv(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=linear, default=conv)
 
   with_gradient = jax.custom_jvp(conv)
   with_gradient.defjvps(
-    lambda tangent, out, x, kernel: conv(tangent, kernel),
-    lambda tangent, out, x, kernel: jax.lax.platform_dependent(
-      x, tangent, cpu=by_products, default=conv
-    ),
+    lambda tangent, out, x, kernel: tangent_of(of_x, tangent, kernel),
+    lambda tangent, out, x, kernel: tangent_of(of_kernel, x, tangent),
   )
   return with_gradient(x, kernel)
+
+
+def varying_axes(x) -> tuple[str, ...]:
+  """Axes of `jax.shard_map` over which an array may vary; none where JAX does not check that."""
+  return tuple(jax.typeof(x).manual_axis_type.varying)
+
+
+def _conv(x, kernel, rates, pads, stride):
+  """The convolution as XLA does it; of one tap, as a matrix product."""
+  if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
+    return jnp.tensordot(x[:, ::stride, ::stride], kernel[0, 0], 1)
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), pads, rhs_dilation=rates, dimension_numbers=_DIMENSIONS
+  )
+
+
+def _linear_in_x(x, kernel, rates, pads):
+  """Another form, the derivative of which with respect to x is faster on CPUs, or None."""
+  height, width = _output_size(x, kernel, rates, pads)
+  unpadded = pads == ((0, 0), (0, 0))
+  if unpadded and min(height, width) > 0 and 3 * height * width < x.shape[1] * x.shape[2]:
+    # Few outputs of many taps, as fc6 on a training crop. The derivative of a convolution would
+    # compute every cell of x from every tap, most of it for nothing.
+    return functools.partial(_conv_of_patches, dilation=rates)
+  return None
+
+
+def _linear_in_kernel(x, kernel, rates, pads):
+  """Another form, the derivative of which with respect to the kernel is faster on CPUs, or None."""
+  height, width = _output_size(x, kernel, rates, pads)
+  *taps, inputs, outputs = kernel.shape
+  copied = len(x) * height * x.shape[2] * (taps[0] * inputs + taps[1] * outputs)
+  if x.dtype != jnp.float32 or min(height, width) <= 0 or not 0 < copied <= _MOST_COPIED:
+    return None
+  of_kernel = functools.partial(_kernel_gradient, taps=taps, dilation=rates, padding=pads)
+
+  def by_products(x, kernel):
+    # Reverse mode transposes this, which gives back what is transposed here.
+    cotangent = jax.ShapeDtypeStruct((len(x), height, width, outputs), x.dtype)
+    return jax.linear_transpose(functools.partial(of_kernel, x), cotangent)(kernel)[0]
+
+  return by_products
 
 
 # Numbers that `_kernel_gradient` copies at most: 8 MiB of float32. With more, XLA's own derivative
 # is as fast or faster.
 _MOST_COPIED = 2**21
-
-
-def _conv(x, kernel, rates, pads, stride):
-  """The convolution, in the form that XLA runs fastest."""
-  conv = functools.partial(
-    jax.lax.conv_general_dilated,
-    window_strides=(stride, stride),
-    rhs_dilation=rates,
-    dimension_numbers=_DIMENSIONS,
-  )
-  unpadded = pads == ((0, 0), (0, 0))
-  if unpadded and kernel.shape[:2] == (1, 1):
-    x, stride = x[:, ::stride, ::stride], 1
-  if not unpadded or stride > 1:
-    return conv(x, kernel, padding=pads)
-  if kernel.shape[:2] == (1, 1):
-    return jnp.tensordot(x, kernel[0, 0], 1)
-  if x.shape[-1] < 8:
-    return conv(x, kernel, padding=pads)
-  height, width = _output_size(x, kernel, rates, pads)
-  if min(height, width) > 0 and 3 * height * width < x.shape[1] * x.shape[2]:
-    # Few outputs of many taps, as fc6 on a training crop. The derivative of a convolution with
-    # respect to x would compute every cell of x from every tap, most of it for nothing.
-    on_cpu = functools.partial(_conv_of_patches, dilation=rates)
-  else:
-    # XLA's CPU back end has a slow path for convolutions without any padding: with one needless
-    # column of zeros the forward pass is up to three times as fast, except for very few channels
-    # (`dilated-jax benchmark --suite=conv`).
-    def on_cpu(x, kernel):
-      return conv(x, kernel, padding=((0, 0), (0, 1)))[:, :, :-1]
-
-  plain = functools.partial(conv, padding=pads)
-  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
 def _kernel_gradient(x, cotangent, taps, dilation, padding):

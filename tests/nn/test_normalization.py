@@ -1,5 +1,7 @@
 """normalization.py: as Flax's batch normalization in float64, on one device and on eight."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -118,6 +120,29 @@ def test_eight_devices_are_one():
   to_params, updated = jax.tree.map(lambda a: a[3], (to_params, updated))
   found = (to_params, to_x.reshape(x.shape)), (y.reshape(x.shape), updated)
   assert_close(found, one, 5e-6)
+
+
+def test_gradients_in_shard_map():
+  """Where JAX checks what varies over devices."""
+  x, direction, variables = drawn((16, 3, 4, 5))
+  mesh = jax.sharding.Mesh(jax.devices(), ('devices',))
+
+  def gradients(model, params, x, direction):
+    def loss(params):
+      y, _ = model.apply(variables | {'params': params}, x, train=True, mutable='batch_stats')
+      return (y * direction).sum()
+
+    return jax.grad(loss)(params)
+
+  spec = jax.sharding.PartitionSpec
+  split = jax.shard_map(
+    functools.partial(gradients, BatchNorm(axis_name='devices', **OPTIONS)),
+    mesh=mesh, in_specs=(spec(), spec('devices'), spec('devices')), out_specs=spec(),
+  )  # fmt: skip
+  expected = gradients(BatchNorm(**OPTIONS), variables['params'], x, direction)
+  found = jax.jit(split)(variables['params'], x, direction)
+  for name, value in expected.items():
+    np.testing.assert_allclose(found[name], value, atol=1e-4)
 
 
 def test_bfloat16_is_normalized_in_float32():

@@ -161,6 +161,14 @@ def test_gradients_in_shard_map():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_derivatives_for_cpus_are_used_in_pmap():
+  """Which runs by `jax.shard_map`, without its check."""
+  x, kernel = normal(0, 1, 2, 5, 6, 3), normal(1, 3, 3, 3, 2)
+  gradient = jax.grad(lambda x, k: ops.dilated_conv(x, k, padding=1).sum(), 1)
+  for run, images in ((jax.pmap(gradient, in_axes=(0, None)), x), (gradient, x[0])):
+    assert 'platform_index' in str(jax.make_jaxpr(run)(images, kernel))
+
+
 def test_half_precision_stays():
   x, k = normal(0, 1, 6, 6, 2).astype(jnp.bfloat16), normal(1, 3, 3, 2, 2).astype(jnp.bfloat16)
   assert ops.dilated_conv(x, k).dtype == jnp.bfloat16
