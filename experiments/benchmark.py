@@ -26,7 +26,7 @@ SUITES = {
   'peaks': 'a large matrix product and a sum of long arrays: the peaks of this machine',
   'conv': '`ops.dilated_conv` and its gradients, beside `lax.conv_general_dilated` as it is',
   'pool': '`ops.max_pool` and its gradient, beside `lax.reduce_window`',
-  'context': 'the context modules, beside the same with the YNN fusions of XLA, on CPUs',
+  'context': 'the context modules, beside PyTorch and, on CPUs, the YNN fusions of XLA',
   'train': 'a training step of the full-width front end, beside PyTorch',
   'memory': 'training steps at the settings of the paper: by geometry, beside the plan of XLA',
   'presets': 'whole training steps of presets that are for CPUs, beside PyTorch',

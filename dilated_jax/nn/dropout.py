@@ -29,7 +29,7 @@ class Dropout(nn.Module):
 
 
 def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...]) -> Bool[jax.Array, '...']:
-  """True with probability p: the same array as `jax.random.bernoulli(key, p, shape)`.
+  """True with probability p: the array of `jax.random.bernoulli(key, p, shape)` in float32.
 
   On CPUs JAX runs Threefry's rounds in a loop over whole arrays. Written out they are one operation
   of every element, vectorized and joined with what reads it: a tenth of the time.

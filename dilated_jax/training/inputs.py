@@ -86,7 +86,10 @@ def of_images(
     raise InputError(
       f"`{unable[0]}` is done on the host alone: give `input='host'` or `input='auto'`"
     )
-  if unable or not _wanted(config):
+  if not _wanted(config):
+    return on_host
+  if unable:
+    logging.info('`%s` is done on the host: training images stay there', unable[0])
     return on_host
   what = f'{len(source)} training images'
   if not _fits(config, len(source) * 4 * source[0]['label'].size, what):  # Before all are read.
