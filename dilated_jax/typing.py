@@ -1,4 +1,4 @@
-"""The array type of public signatures, for the dtypes and shapes of jaxtyping."""
+"""The array type of public signatures, for the dtypes and shapes of jaxtyping, and what arrays tell."""
 
 from typing import TypeAlias
 
@@ -7,3 +7,8 @@ import numpy as np
 
 # What functions of JAX take: under `jit` an array of JAX, from a notebook often one of NumPy.
 AnyArray: TypeAlias = jax.Array | np.ndarray
+
+
+def varying_axes(x: AnyArray) -> tuple[str, ...]:
+  """Axes of `jax.shard_map` over which an array may vary; none where JAX does not check that."""
+  return tuple(jax.typeof(x).manual_axis_type.varying)

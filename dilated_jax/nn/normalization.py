@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from dilated_jax.nn.ops import varying_axes
-from dilated_jax.typing import AnyArray
+from dilated_jax.typing import AnyArray, varying_axes
 
 
 class BatchNorm(nn.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
-from dilated_jax.typing import AnyArray
+from dilated_jax.typing import AnyArray, varying_axes
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 _Int: TypeAlias = int | np.integer
@@ -66,11 +66,6 @@ def dilated_conv(
     lambda tangent, out, x, kernel: tangent_of(of_kernel, x, tangent),
   )
   return with_gradient(x, kernel)
-
-
-def varying_axes(x) -> tuple[str, ...]:
-  """Axes of `jax.shard_map` over which an array may vary; none where JAX does not check that."""
-  return tuple(jax.typeof(x).manual_axis_type.varying)
 
 
 def _conv(x, kernel, rates, pads, stride):
