@@ -1,4 +1,4 @@
-"""The array type of public signatures, for the dtypes and shapes of jaxtyping, and what arrays tell."""
+"""The array type of public signatures, for jaxtyping, and what the type of an array tells."""
 
 from typing import TypeAlias
 
