@@ -147,7 +147,7 @@ def training_memory(
   The largest of what is held at each layer on the way back. A convolution leaves its output, which
   the derivative of what follows needs, and its input, in another order, for the gradient of its
   kernel. That gradient is made beside a copy of it, and beside the gradients of all layers behind;
-  the gradients of a layer's input and output are there too. `dilated-jax benchmark --suite=memory`
+  the gradients of a layer's input and output are there too. The benchmark `memory`
   compares it with what XLA sets aside.
 
   Args:

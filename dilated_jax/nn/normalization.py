@@ -1,7 +1,7 @@
 """Normalization by the statistics of the batch, with a derivative by hand.
 
 Its sums over pixels are products with ones: XLA's CPU back end reduces over pixels an order of
-magnitude slower than it multiplies matrices (`dilated-jax benchmark --suite=presets`).
+magnitude slower than it multiplies matrices (the benchmark `presets`).
 """
 
 import functools

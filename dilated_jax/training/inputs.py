@@ -92,21 +92,25 @@ def of_images(
     logging.info('`%s` is done on the host: training images stay there', unable[0])
     return on_host
   what = f'{len(source)} training images'
-  if not _fits(config, len(source) * 4 * source[0]['label'].size, what):  # Before all are read.
-    return on_host
-  sizes = [example['label'].shape for example in prefetch(source)]
-  height, width = map(max, zip(*sizes, strict=True))
-  if not _fits(config, len(source) * 4 * height * width, what):
-    return on_host
+  examples, height, width = [], 0, 0
+  for example in prefetch(source):
+    rows, columns = example['label'].shape
+    if rows > height or columns > width:  # Refused before more are read.
+      height, width = max(rows, height), max(columns, width)
+      if not _fits(config, len(source) * 4 * height * width, what):
+        return on_host
+    examples.append(example)
   logging.info('%s are kept on the device', what)
+  sizes = [example['label'].shape for example in examples]
   stored = {
     'image': np.zeros((len(sizes), height, width, 3), np.uint8),
     'label': np.zeros((len(sizes), height, width), np.uint8),
   }
-  for index, example in enumerate(prefetch(source)):
-    rows, columns = sizes[index]
+  while examples:  # From the last on, each is given up as it is copied.
+    example = examples.pop()
+    rows, columns = example['label'].shape
     for name, array in stored.items():
-      array[index, :rows, :columns] = example[name]
+      array[len(examples), :rows, :columns] = example[name]
   taps = device_augmentation.taps(set(sizes), options)
 
   def transform(index, rng):
