@@ -5,7 +5,7 @@ PyTorch runs channels-last with the labels, the upsampling, the class weights an
 the preset states. Ours also counts the accuracy and the norm of the gradient.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -14,13 +14,13 @@ import numpy as np
 
 from dilated_jax import data, models
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.training import optimizers, step as train_step
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
 
 from .. import flag_files, networks, train
 from . import peers
 from .timing import compare
+from .training_step import training_step
 
 
 class Case(NamedTuple):
@@ -59,7 +59,11 @@ def run(values) -> Iterator[dict]:
   """Milliseconds of a step of each case, and pictures a second."""
   for case in CASES:
     config, model, batch, mean = prepared(case)
-    ours = of_jax(config, model, batch, mean)
+    ours = training_step(
+      model, STAGES[config.stage], config.optimizer, mean, jax.device_put(batch),
+      num_steps=config.num_steps, loss_resolution=config.loss_resolution,
+      class_weights=class_weights(config, model),
+    )  # fmt: skip
     torch = peers.pytorch(values)
     theirs = torch and of_torch(torch, config, model, batch)
     count = len(batch['label'])
@@ -103,32 +107,6 @@ def class_weights(config: StageConfig, model: SegmentationModel) -> np.ndarray |
   if config.class_weights == 'none':
     return None
   return np.linspace(0.5, 1.5, model.num_classes).astype(np.float32)
-
-
-def of_jax(config: StageConfig, model: SegmentationModel, batch: dict, mean) -> Callable:
-  """A call that makes a step."""
-  stage = STAGES[config.stage]
-  optimizer = optimizers.create(config.optimizer, config.num_steps)
-  given = batch.get('image', np.zeros((1, 2 * model.margin + 64, 2 * model.margin + 64, 3)))
-  variables = jax.jit(model.init)(jax.random.key(0), given[:1].astype(np.float32))
-  state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
-  step = train_step.make_step(
-    model,
-    stage,
-    optimizer,
-    mean,
-    loss_resolution=config.loss_resolution,
-    class_weights=class_weights(config, model),
-  )
-  given = jax.device_put(batch)
-  compiled = jax.jit(step, donate_argnums=0).lower(state, given).compile()
-  states = [state]
-
-  def ours():
-    states[0], metrics = compiled(states[0], given)
-    return metrics
-
-  return ours
 
 
 def of_torch(torch: peers.Peer, config: StageConfig, model: SegmentationModel, batch: dict):

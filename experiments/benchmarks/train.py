@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
 from dilated_jax import models
 from dilated_jax.nn import costs
-from dilated_jax.training import optimizers, step as train_step
 from dilated_jax.training.config import OptimizerOptions
 from dilated_jax.training.stages import STAGES
 
 from . import peers
 from .timing import compare
+from .training_step import training_step
 
 # Network, stage, and side of what it is fed.
 CASES = (('front_end', 'front_end', 404), ('dilation8', 'joint', 500))
@@ -33,26 +32,15 @@ def run(values, cases=CASES, **options) -> Iterator[dict]:
 def one(values, name: str, stage, side: int, num_classes: int = 21, **options) -> dict:
   """The row of one network."""
   model = models.create(name, num_classes, **options)
-  optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4), 1000)
   shape = (1, side, side, 3)
-  variables = jax.jit(model.init)(jax.random.key(0), np.zeros(shape, np.float32))
-  state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
-  del variables
-  step = jax.jit(
-    train_step.make_step(model, stage, optimizer, (104.0, 117.0, 123.0)), donate_argnums=0
-  )
   rng = np.random.default_rng(0)
   inner = side - 2 * model.margin
   batch = {
     'image': rng.integers(0, 256, shape).astype(np.uint8),
     'label': rng.integers(0, num_classes, (1, inner, inner)).astype(np.uint8),
   }
-  states = [state]
-
-  def ours():
-    states[0], metrics = step(states[0], batch)
-    return metrics
-
+  optimizer = OptimizerOptions('sgd', 1e-4)
+  ours = training_step(model, stage, optimizer, (104.0, 117.0, 123.0), batch)
   torch = peers.pytorch(values)
   theirs = torch and torch.job(
     'training_step', layers=peers.layers_of(model.table), images=batch['image'],

@@ -14,11 +14,11 @@ import numpy as np
 
 from dilated_jax import models
 from dilated_jax.nn import costs
-from dilated_jax.training import optimizers, step as train_step
 from dilated_jax.training.config import OptimizerOptions
 from dilated_jax.training.stages import STAGES
 
 from .. import timing
+from ..training_step import training_step
 from . import clock
 
 MEAN = (122.7, 116.7, 104.0)
@@ -117,26 +117,16 @@ def of_jax(case: Case, dtype: str, small: bool) -> tuple[str, Callable, int]:
   flops = batch * costs.flops(table, height, width, channels) * (3 if case.train else 1)
   precision = 'tensorfloat32' if dtype == 'float32' else 'bfloat16'
   stage = STAGES[case.stage]
-  images = jnp.zeros((1, 2 * model.margin + 64, 2 * model.margin + 64, 3))
-  variables = jax.jit(model.init)(jax.random.key(0), images)
   given = jax.device_put(given)
-  if not case.train:
-    run = jax.jit(functools.partial(model.apply, method=stage.method))
-    with jax.default_matmul_precision(precision):
-      compiled = run.lower(variables, given['features']).compile()
-    return what, lambda: compiled(variables, given['features']), flops
-  optimizer = optimizers.create(OptimizerOptions('sgd', 1e-4), 1000)
-  state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
-  step = jax.jit(train_step.make_step(model, stage, optimizer, MEAN), donate_argnums=0)
   with jax.default_matmul_precision(precision):
-    compiled = step.lower(state, given).compile()
-  states = [state]
-
-  def ours():
-    states[0], metrics = compiled(states[0], given)
-    return metrics
-
-  return what, ours, flops
+    if case.train:
+      optimizer = OptimizerOptions('sgd', 1e-4)
+      return what, training_step(model, stage, optimizer, MEAN, given), flops
+    images = jnp.zeros((1, 2 * model.margin + 64, 2 * model.margin + 64, 3))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    run = jax.jit(functools.partial(model.apply, method=stage.method))
+    compiled = run.lower(variables, given['features']).compile()
+  return what, lambda: compiled(variables, given['features']), flops
 
 
 def of_torch(case: Case, dtype: str, small: bool, compiled: bool = False) -> Callable:
