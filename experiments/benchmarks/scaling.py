@@ -99,6 +99,7 @@ class Work(NamedTuple):
 
 def run(values) -> Iterator[dict]:
   """The share of the peak, the collectives, weak scaling, and the paper's runs."""
+  devices = {name: overridden(device_of(name), values) for name in values.scaling_devices}
   share = values.scaling_share
   if not share:
     measured = {}
@@ -107,7 +108,6 @@ def run(values) -> Iterator[dict]:
       yield row
     share = measured['gflops'] / measured['peak_gflops']
   yield {'what': f'{share:.2f} of their peaks is what devices are taken to reach'}
-  devices = {name: overridden(device_of(name), values) for name in values.scaling_devices}
   works = list(paper_runs())
   sent = yield from compiled(works)
   yield from weak(works, devices, share, sent)
