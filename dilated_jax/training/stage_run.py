@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 from fractions import Fraction
 import functools
-import itertools
 import math
 import pathlib
 from typing import Any
@@ -146,8 +145,8 @@ def run_steps(
   at_once = stage_run.input.steps_per_dispatch(config)
   measured = Measurements(config, stage_run.stage, manager, validation.classes.num_classes, first)
   with contextlib.closing(stage_run.input.batches(config, first)) as batches:
-    meter, step, metrics = Meter(config.num_steps, done=first), first, None
-    for dispatch in itertools.count():
+    meter, step, metrics, dispatch = Meter(config.num_steps, done=first), first, None, 0
+    while step < config.num_steps:  # All are done where a run was cut before it wrote weights.
       # Checkpoints and scores are of states, which there are only between two dispatches.
       next_due = config.num_steps
       if config.eval_every:
@@ -163,9 +162,10 @@ def run_steps(
       measured.add(metrics, count)
       meter.update(count)
       done, step = step, step + count
-      last, due = step == config.num_steps, step == next_due
+      due = step == next_due
       # Processes agree on the next number that all of them will ask about: that of a dispatch.
       stop = terminated() or manager.reached_preemption(dispatch)
+      dispatch += 1
       for number in range(done + 1, step + 1):
         asked = number == step and (due or stop)
         if number == first + 1 or number % config.log_every == 0 or asked:
@@ -175,9 +175,7 @@ def run_steps(
       if due or stop:
         score = _score(stage_run, state, logger, validation) if due else -1.0
         checkpoints.save(manager, step, state, score)
-      if last:
-        break
-      if stop:
+      if stop and step < config.num_steps:
         manager.wait_until_finished()
         raise Preempted(f'asked to end: {config.stage} is saved after step {step}')
   manager.wait_until_finished()
