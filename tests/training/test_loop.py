@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 from absl import logging
@@ -150,6 +151,15 @@ def test_a_broken_run_ends_as_the_unbroken_one(unbroken, tmp_path):
     )
     assert (step, best) == (5, expected_best)
     assert_equal(found, wanted)
+  assert lines(tmp_path) == lines(folder)
+
+
+def test_a_run_that_was_cut_before_it_wrote_weights_only_writes_them(unbroken, tmp_path):
+  folder, variables = unbroken
+  shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+  shutil.rmtree(tmp_path / 'context/weights')
+  assert_equal(run(tmp_path), variables)
+  assert latest(tmp_path / 'context')[0] == latest(folder / 'context')[0]
   assert lines(tmp_path) == lines(folder)
 
 
