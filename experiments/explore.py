@@ -1,8 +1,12 @@
 """Tells what a network is made of and what it sees: its layers, without any weights.
 
+  dilated-jax explore --output=page.html
   dilated-jax explore --model=dilation8 --text
   dilated-jax explore --model=dilation8 --dilations=2,2,2,2 --input_size=500x628
   dilated-jax explore --weights=DIR --output=network.json
+
+page.html is one page to open in a browser, without a server or a network: dilation beside pooling,
+the growth of the receptive field, all networks layer by layer, and what they see of an image.
 
 For each layer it tells the receptive field of a cell, the jump between neighboring cells and the
 offset of the first (in pixels of the input, along one axis), the size of the output, parameters,
@@ -13,6 +17,7 @@ operations (a multiply-add counts as 2), and the memory that its input and outpu
 import dataclasses
 import json
 import os
+import pathlib
 
 from absl import flags
 import numpy as np
@@ -24,6 +29,7 @@ from dilated_jax.nn import costs, geometry
 from dilated_jax.nn.table import input_indices
 
 from . import cli, networks, path_flags
+from .explorer import contents, page
 
 
 def define_flags(values=flags.FLAGS):
@@ -36,12 +42,15 @@ def define_flags(values=flags.FLAGS):
     'and the margins.', **into,
   )  # fmt: skip
   flags.DEFINE_bool('text', False, 'Print it; also done where no file is asked for.', **into)
-  path_flags.define('output', None, 'JSON file to write it to.', **into)
+  path_flags.define('output', None, 'Page (.html) or JSON file (.json) to write it to.', **into)
 
 
 def main(values=flags.FLAGS):
+  kind = pathlib.Path(values.output or '').suffix.lower()
   if values.output and os.path.isdir(values.output):
     raise InputError(f'--output={values.output}: is a folder; name a file')
+  if values.output and kind not in ('.html', '.json'):
+    raise InputError(f'--output={values.output}: ends in neither .html (a page) nor .json')
   name, options, model, size = network(values)
   if values.input_size:
     size = cli.parsed('input_size', values.input_size, cli.size)
@@ -49,7 +58,11 @@ def main(values=flags.FLAGS):
   if values.text or not values.output:
     print(text(result))
   if values.output:
-    files.write_atomic(values.output, json.dumps(result, indent=2).encode() + b'\n')
+    if kind == '.html':
+      content = page.assemble(contents.contents())
+    else:
+      content = json.dumps(result, indent=2) + '\n'
+    files.write_atomic(values.output, content.encode())
     print(f'written to {values.output}')
 
 

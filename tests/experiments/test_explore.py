@@ -140,6 +140,7 @@ def test_a_weights_folder(tmp_path, capsys):
     ('--stride=3', 'stride is 3'),
     ('--weights=/nowhere', '/nowhere: is not a weights folder'),
     ('--output=/', '--output=/: is a folder'),
+    ('--output=page.htm', r'--output=page\.htm: ends in neither \.html \(a page\) nor \.json'),
   ],
 )
 def test_wrong_flags_are_one_line(argument, words):

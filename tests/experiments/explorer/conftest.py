@@ -1,0 +1,63 @@
+"""The explorer's page in a real browser: Debian's Chromium, driven by Playwright's client."""
+
+import os
+import shutil
+
+import pytest
+
+from experiments.explorer import contents, page as pages
+
+# Where a browser may be; $CHROMIUM names another.
+NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+
+
+@pytest.fixture(scope='session')
+def browser():
+  """A headless Chromium, the same for all tests of a process."""
+  playwright = pytest.importorskip(
+    'playwright.sync_api', reason='no Playwright: pip install playwright'
+  )
+  path = os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, NAMES)), None)
+  if path is None:
+    pytest.skip('no Chromium: apt install chromium, or set CHROMIUM to its path')
+  with playwright.sync_playwright() as driver:
+    # Root has no sandbox, and containers have a small /dev/shm.
+    options = ['--no-sandbox', '--disable-dev-shm-usage', '--use-angle=swiftshader']
+    chromium = driver.chromium.launch(executable_path=path, args=options)
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(scope='session')
+def page_file(tmp_path_factory):
+  """The default page."""
+  path = tmp_path_factory.mktemp('explorer') / 'page.html'
+  path.write_text(pages.assemble(contents.contents()), 'utf-8')
+  return path
+
+
+@pytest.fixture
+def tab(browser, page_file):
+  """The default page in a new tab; the test fails if anything is written to its console."""
+  yield from new_tab(browser, page_file)
+
+
+@pytest.fixture(scope='module')
+def shared_tab(browser, page_file):
+  """The same for all tests of a module, for those that leave nothing behind."""
+  yield from new_tab(browser, page_file)
+
+
+def new_tab(browser, path, **options):
+  """Opens the file in a context of its own; nothing may be asked for, and nothing may fail."""
+  context = browser.new_context(**{'viewport': {'width': 1280, 'height': 900}} | options)
+  tab, messages = context.new_page(), []
+  tab.on('console', lambda message: messages.append(f'{message.type}: {message.text}'))
+  tab.on('pageerror', lambda error: messages.append(f'error: {error}'))
+  asked = []
+  tab.on('request', lambda request: asked.append(request.url))
+  tab.goto(path.as_uri())
+  yield tab
+  context.close()
+  assert not messages
+  assert {url for url in asked if not url.startswith(('data:', 'blob:'))} == {path.as_uri()}
