@@ -12,6 +12,7 @@ which may be of another Python; where one is not found, ours is timed alone.
 
 import importlib
 import json
+import os
 
 from absl import flags
 
@@ -83,6 +84,8 @@ def main(values=flags.FLAGS):
       print(f'{name:8} {what}')
     return
   check(values)
+  if 'gpu' in values.suite:  # PyTorch needs memory of the same device, in the same process.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   from .benchmarks import peers  # Only now, because JAX takes longer than to print help.
 
   content = {'machine': about.machine(), 'repeats': values.repeats, 'rows': []}

@@ -1,4 +1,4 @@
-"""Networks and training steps beside the same in PyTorch: eager, and compiled for what time allows.
+"""Networks and training steps beside the same in PyTorch, eager and compiled.
 
 float32 is TF32 on both sides, bfloat16 is autocast there; channels last. The share is of the peak
 that a large matrix product reaches on the same device.
@@ -35,47 +35,46 @@ class Case(NamedTuple):
   side: int
 
 
+# In this order, since time may cut the last ones.
 CASES = (
+  Case('front_end', {}, 'front_end', True, 14, 128),
   Case('dilation8', {}, 'joint', True, 4, 128),
   Case('dilation8', {}, 'context', False, 16, 66),
   Case('dilation8', {}, 'context', True, 16, 66),
   Case('dilation8', {'context': 'large'}, 'context', False, 4, 66),
   Case('dilation8', {'context': 'large'}, 'context', True, 4, 66),
-  Case('front_end', {}, 'front_end', True, 14, 128),
   Case('deeplab_v3', {'backbone': 'resnet50'}, 'front_end', True, 8, 512),
   Case('pspnet', {'backbone': 'resnet50', 'auxiliary': False}, 'front_end', True, 8, 472),
 )
 
 
 def rows(small: bool) -> Iterator[dict]:
-  """All cases eagerly, then compiled by PyTorch too."""
-  import torch
-
+  """Each case beside PyTorch, and in bfloat16 beside what PyTorch compiles: those first."""
   peaks = {}
   for dtype in ('bfloat16', 'float32'):
     peaks[dtype] = peak(dtype, 256 if small else 8192)
     yield {'what': f'matrix product, {dtype}', 'tflops': peaks[dtype]}
-  cases = CASES[1:3] if small else CASES
-  mine = {}
   for dtype in ('bfloat16', 'float32'):
-    for index, case in enumerate(cases):
-      what, ours, flops = of_jax(case, dtype, small)
-      theirs = of_torch(case, dtype, small)
-      ours_ms, other = clock.milliseconds((ours, clock.jax_wait), (theirs, clock.torch_wait))
-      mine[index, dtype] = what, ours_ms
-      tflops = flops / ours_ms / 1e9
-      share = tflops / peaks[dtype]
-      yield timing.row(what, 'PyTorch', ours_ms, other, tflops=tflops, share=share)
-      del ours, theirs
-      if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-  if not torch.cuda.is_available():
-    return
-  for index, case in enumerate(cases):
-    theirs = of_torch(case, 'bfloat16', small, compiled=True)
-    (other,) = clock.milliseconds((theirs, clock.torch_wait))
-    what, ours_ms = mine[index, 'bfloat16']
-    yield timing.row(what, 'torch.compile', ours_ms, other)
+    for case in CASES[2:4] if small else CASES:
+      yield from beside_torch(case, dtype, small, peaks[dtype])
+
+
+def beside_torch(case: Case, dtype: str, small: bool, peak: float) -> Iterator[dict]:
+  """A case in turn with PyTorch, eager; in bfloat16 on a GPU, compiled too."""
+  import torch
+
+  what, ours, flops = of_jax(case, dtype, small)
+  kinds = {'PyTorch': False}
+  if dtype == 'bfloat16' and torch.cuda.is_available():
+    kinds['torch.compile'] = True
+  for name, compiled in kinds.items():
+    theirs = of_torch(case, dtype, small, compiled)
+    mine, other = clock.milliseconds((ours, clock.jax_wait), (theirs, clock.torch_wait))
+    tflops = flops / mine / 1e9
+    yield timing.row(what, name, mine, other, tflops=tflops, share=tflops / peak)
+    del theirs
+    if torch.cuda.is_available():
+      torch.cuda.empty_cache()
 
 
 def peak(dtype: str, size: int) -> float:
