@@ -119,10 +119,17 @@ def test_forward_mode_vmap_and_reverse_over_reverse():
 
 
 @pytest.mark.parametrize('padding', [0, 5, ((1, 0), (0, 3))], ids=str)
-@pytest.mark.parametrize('most', [0, ops._MOST_COPIED], ids=['derived', 'products'])
-def test_derivatives_to_the_kernel_in_every_mode(monkeypatch, most, padding):
+@pytest.mark.parametrize('platform', ['default', 'cpu', 'cuda'])
+def test_derivatives_to_the_kernel_in_every_mode(monkeypatch, platform, padding):
   """Forward, reverse, under vmap and jit: sums over shifted cells in float64."""
-  monkeypatch.setattr(ops, '_MOST_COPIED', most)
+
+  used = set()
+
+  def chosen(*given, default, **forms):
+    used.update(forms)
+    return forms.get(platform, default)(*given)
+
+  monkeypatch.setattr(jax.lax, 'platform_dependent', chosen)
   x, k, dk = normal(0, 2, 9, 8, 5), normal(1, 3, 2, 5, 3), normal(2, 3, 2, 5, 3)
   pads = padding if isinstance(padding, tuple) else ((padding, padding),) * 2
   padded = np.pad(x.astype(np.float64), ((0, 0), *pads, (0, 0)))
@@ -136,6 +143,7 @@ def test_derivatives_to_the_kernel_in_every_mode(monkeypatch, most, padding):
   found = jax.jit(jax.vmap(lambda g: jax.vjp(lambda k: conv(x, k), k)[1](g)[0]))(directions)
   expected = np.einsum('ijnhwc,bnhwo->bijco', np.array(cells), directions.astype(np.float64))
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+  assert 'cuda' in used
 
 
 def test_exports_for_any_batch():
