@@ -2,7 +2,8 @@
 
 `evaluate` runs a network over a split. `metrics` derives everything from one confusion matrix,
 `protocols` follows the VOC devkit, cityscapesScripts and SegNet, `boundaries` looks along edges,
-`label_files` reads folders of label images, and `crf_search` tunes a dense CRF.
+`extremes` keeps the best and worst images, `label_files` reads folders of label images, and
+`crf_search` tunes a dense CRF.
 """
 
 import lazy_loader

@@ -31,6 +31,7 @@ def evaluate(
   refine: Callable | None = None,
   score_size: Literal['labels', 'network'] = 'labels',
   show_progress: bool = True,
+  watch: Callable[[dict, np.ndarray], None] | None = None,
 ) -> dict:
   """Scores a network on a whole split, at the full size of the labels unless told otherwise.
 
@@ -51,6 +52,7 @@ def evaluate(
       images (`spec.image_scale`), to which labels are reduced by nearest neighbor. The paper's
       scores on CamVid are at 640x480 (Appendix A.1), of labels of 960x720.
     show_progress: whether to show how far it is.
+    watch: called with each example, as it is scored, and its predictions (H, W), see `extremes`.
 
   Returns:
     the scores of all measures in one dict, for the default protocol as in `metrics.scores`.
@@ -76,6 +78,8 @@ def evaluate(
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:
         measure.add(item['label'], predictions, item.get('instances'))
+      if watch:
+        watch(item, predictions)
   return {key: value for measure in measures for key, value in measure.scores().items()}
 
 

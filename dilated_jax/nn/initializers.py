@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Float32, PRNGKeyArray
+import numpy as np
 
 from dilated_jax.errors import InputError
 
@@ -45,18 +46,43 @@ def identity(groups: int, std: float = 0.01) -> jax.nn.initializers.Initializer:
   ) -> Float[jax.Array, 'kh kw c o']:
     del out_sharding
     height, width, inputs, outputs = shape
-    if inputs % groups or outputs % groups:
-      raise InputError(
-        f'identity initialization of {groups} classes; it must divide the {inputs} input '
-        f'and {outputs} output channels'
-      )
+    same = _same_group(groups, inputs, outputs)
     kernel = std * jax.random.normal(key, shape, dtype)
-    group_in = jnp.arange(inputs) * groups // inputs
-    group_out = jnp.arange(outputs) * groups // outputs
     # Replaces the noise, as in the authors' filler, instead of adding to it: the channels of all
     # classes start equal.
     center = kernel[height // 2, width // 2]
-    center = jnp.where(group_in[:, None] == group_out[None], groups / outputs, center)
+    center = jnp.where(same, groups / outputs, center)
     return kernel.at[height // 2, width // 2].set(center.astype(dtype))
 
   return init
+
+
+def identity_kernel(groups: int, shape: Sequence[int]) -> Float32[np.ndarray, 'kh kw c o']:
+  """The kernel of `identity` without noise.
+
+  Args:
+    groups: number of classes C; it must divide the numbers of input and output channels.
+    shape: (kh, kw, in, out), kh and kw odd.
+
+  Returns:
+    groups / out at the center between two channels of the same group, else 0.
+
+  Raises:
+    InputError: `groups` does not divide the channels.
+  """
+  height, width, inputs, outputs = shape
+  kernel = np.zeros(shape, np.float32)
+  same = _same_group(groups, inputs, outputs)
+  kernel[height // 2, width // 2] = same * np.float32(groups / outputs)
+  return kernel
+
+
+def _same_group(groups: int, inputs: int, outputs: int) -> np.ndarray:
+  """Which input and output channels are of the same class; (in, out) bool."""
+  if inputs % groups or outputs % groups:
+    raise InputError(
+      f'identity initialization of {groups} classes; it must divide the {inputs} input '
+      f'and {outputs} output channels'
+    )
+  group_in, group_out = (np.arange(count) * groups // count for count in (inputs, outputs))
+  return group_in[:, None] == group_out

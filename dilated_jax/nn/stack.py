@@ -66,6 +66,9 @@ def _in_memory(x) -> jax.Array:
 class Stack(nn.Module):
   """The layers of a table, each under its own name.
 
+  Where the collection 'activations' is mutable, the output of each convolution is sown into it, as
+  NAME_output.
+
   Attributes:
     table: the layers.
     auxiliary: rows of an auxiliary classifier, which continue the table in training. Its scores are
@@ -124,6 +127,8 @@ def _run_rows(
   for row in range(first, end):
     inputs = [_without_outside(table[row], outputs[index], inside) for index in reads[row]]
     outputs[row] = _run_layer(stack, table[row], inputs, train)
+    if table[row].kind == 'conv' and not stack.is_initializing():
+      stack.sow('activations', f'{table[row].name}_output', outputs[row])
     for index in set(reads[row]) - set(answers):
       if last_use[index] == row:
         del outputs[index]

@@ -1,6 +1,7 @@
 from . import (
   checkpoints as checkpoints,
   config as config,
+  diagnostics as diagnostics,
   feature_cache as feature_cache,
   feature_flip as feature_flip,
   inputs as inputs,
@@ -10,6 +11,7 @@ from . import (
   measurements as measurements,
   optimizers as optimizers,
   parallel as parallel,
+  profile as profile,
   run_logger as run_logger,
   stage_run as stage_run,
   stages as stages,

@@ -138,6 +138,9 @@ class StageConfig(Options):
     steps_per_dispatch: steps that one call of the compiled program takes; 0: 10 on GPUs and TPUs
       with batches made there, else 1. Checkpoints come when they are due in any case.
     threads: that read and transform images.
+    profile: steps that are traced, see `profile`; 0: none.
+    activation_images: training images on which the activations of each layer are measured at
+      checkpoints, see `diagnostics.Activations`; 0: none.
     feature_dir: folder of the front end's maps; None: a folder of the stage.
   """
 
@@ -172,6 +175,13 @@ class StageConfig(Options):
     0, 'Steps in one call of the compiled program; 0: as fits the input.', low=0, may_change=True
   )
   threads: int = option(4, 'Threads that read images.', low=1, may_change=True)
+  profile: int = option(
+    0, "Steps that JAX's profiler traces, once they are compiled; 0: none.", low=0, may_change=True
+  )
+  activation_images: int = option(
+    0, 'Training images on which activations are measured at checkpoints; 0: none.', low=0,
+    may_change=True,
+  )  # fmt: skip
   feature_dir: str | None = option(
     None, 'Folder of the maps of a frozen front end.', path=True, may_change=True
   )

@@ -1,14 +1,14 @@
 """A run: the stages of training one after the other, each with its checkpoints and scores.
 
 A workdir holds `metrics.jsonl` (a line a report), and for each stage a folder with `config.json`
-(what it is), `checkpoints` and `weights`; `weights` of the workdir itself are those of the last
-stage. Where `weights` are the best on the validation images, `weights_last` beside them are of the
-last step.
+(what it is), `checkpoints`, `weights`, and the best scores and images of a validation split
+(`val.json`, `val_images.npz`); `weights` of the workdir itself are those of the last stage. Where
+`weights` are the best on the validation images, `weights_last` beside them are of the last step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import pathlib
 import shutil
@@ -74,6 +74,7 @@ def train(
   workdir,
   *,
   score_size: Literal['labels', 'network'] = 'labels',
+  on_checkpoint: Callable[[], None] = lambda: None,
 ) -> dict:
   """Trains the stages one after the other; stages that are finished already are skipped.
 
@@ -86,6 +87,7 @@ def train(
     classes: of the data set.
     workdir: path of the folder of the run.
     score_size: of the validation images, as for `evaluation.evaluate`.
+    on_checkpoint: called on the first process after each checkpoint and after each stage.
 
   Returns:
     The variables of the network, with the best checkpoint of each stage.
@@ -112,7 +114,9 @@ def train(
       logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
       variables = load_pretrained(spec, variables, folder / 'weights').variables
     else:
-      trained = train_stage(config, spec, variables, source, validation, workdir)
+      trained = train_stage(
+        config, spec, variables, source, validation, workdir, on_checkpoint=on_checkpoint
+      )
       variables = _with_parts(variables, trained)
     if jax.process_index() == 0:
       copy_weights(folder / 'weights', workdir / 'weights')
@@ -120,11 +124,19 @@ def train(
         copy_weights(folder / 'weights_last', workdir / 'weights_last')
       else:
         shutil.rmtree(workdir / 'weights_last', ignore_errors=True)  # Of an earlier stage.
+      on_checkpoint()
   return variables
 
 
 def train_stage(
-  config: StageConfig, spec: ModelSpec, variables, source, validation: Validation, workdir
+  config: StageConfig,
+  spec: ModelSpec,
+  variables,
+  source,
+  validation: Validation,
+  workdir,
+  *,
+  on_checkpoint: Callable[[], None] = lambda: None,
 ) -> dict:
   """Trains one stage, or goes on with it; see `train`.
 
@@ -137,7 +149,8 @@ def train_stage(
     checkpoints.manager(stage_run.folder / 'checkpoints') as manager,
     _terminated() as terminated,
   ):
-    state = run_steps(stage_run, manager, logger, validation, terminated)
+    told = on_checkpoint if jax.process_index() == 0 else lambda: None
+    state = run_steps(stage_run, manager, logger, validation, terminated, told)
     trained = finish(stage_run, manager, state, by_score=bool(validation))
     if terminated():  # After the last step: too late to stop this stage, in time for the next.
       raise Preempted(f'asked to end: {config.stage} is finished')

@@ -27,6 +27,7 @@ class Measurements:
     self._config, self._stage, self._manager = config, stage, manager
     self._limit, self._limited = 10 * math.log(num_classes), False
     self._metrics, self._next = [], first + 1  # The next step that may be asked for.
+    self._layers = None
 
   def add(self, metrics: dict, count: int) -> None:
     """Takes the metrics of `count` more steps, arrays of a value for each."""
@@ -45,8 +46,13 @@ class Measurements:
     if not all(map(math.isfinite, values.values())) or values['loss'] > self._limit:
       raise InputError(self._lack_of_room(measured) or self._diverged(values['loss'], step))
     del self._metrics[: len(measured)]
-    self._next = step + 1
+    self._next, self._layers = step + 1, measured[-1]
     return values
+
+  def layer_gradient_norms(self) -> list[float]:
+    """Gradient norms of the layers at the step that was reported last."""
+    metrics, index = self._layers
+    return np.asarray(metrics['layer_gradient_norms'])[index].tolist()
 
   def _lack_of_room(self, measured: list) -> str | None:
     """What to say where NaN came first from a lattice without room; None where it did not."""

@@ -66,10 +66,11 @@ def layer_names(params) -> list[str]:
   The normalization of a layer belongs to it.
   """
   paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-  return list(dict.fromkeys(map(_layer_of, paths)))
+  return list(dict.fromkeys(map(layer_of, paths)))
 
 
-def _layer_of(path) -> str:
+def layer_of(path) -> str:
+  """The layer of a parameter, as in `layer_names`, from its path in the tree."""
   return jax.tree_util.keystr(path[:2], simple=True, separator='/').removesuffix('_norm')
 
 
@@ -77,7 +78,7 @@ def _scale_locally(options: OptimizerOptions, updates):
   """Updates times the factors on the rates of their layers, and of biases."""
 
   def scaled(path, update):
-    factor = options.multiplier_of(_layer_of(path))
+    factor = options.multiplier_of(layer_of(path))
     *_, module, name = (jax.tree_util.keystr([key], simple=True) for key in (path[0], *path))
     if name == 'bias' and not module.endswith('_norm'):
       factor *= options.bias_lr_multiplier

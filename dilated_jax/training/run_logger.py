@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import pathlib
 import sys
 
@@ -55,6 +56,19 @@ class RunLogger:
       )  # fmt: skip
     else:
       logging.info('%s %d/%d  %s', self._stage, step, self._total, text)
+
+  def details(self, step: int, **tables: dict):
+    """Reports values of many classes or layers, by name; for programs alone."""
+    if self._silent:
+      return
+    with open(self._path, 'a') as file:
+      file.write(json.dumps({'stage': self._stage, 'step': step, **tables}) + '\n')
+    for kind, table in tables.items() if self.board else ():
+      for name, value in table.items():
+        several = value if isinstance(value, dict) else {'': value}
+        for part, number in several.items():
+          tag = '/'.join(filter(None, (self._stage, kind, name, part)))
+          self.board.add_scalar(tag, math.nan if number is None else number, step)
 
   def close(self):
     """Writes what is still in memory."""

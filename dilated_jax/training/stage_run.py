@@ -15,7 +15,8 @@ from absl import logging
 import jax
 
 from dilated_jax.data import statistics
-from dilated_jax.data.sequences import prefetch
+from dilated_jax.data.sequences import prefetch, take_evenly
+from dilated_jax.evaluation.extremes import Extremes
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import upsampling, weights_folder
 from dilated_jax.models.segmenter import Segmenter, select_parts
@@ -23,17 +24,20 @@ from dilated_jax.models.spec import ModelSpec
 from dilated_jax.progress import Meter
 from dilated_jax.training import (
   checkpoints,
+  diagnostics,
   feature_cache,
   inputs,
   memory,
   optimizers,
   parallel,
   step as train_step,
+  workdir,
 )
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.feature_flip import FeatureFlip
 from dilated_jax.training.inputs import Input
 from dilated_jax.training.measurements import Measurements
+from dilated_jax.training.profile import Profile
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stages import STAGES, Stage
 from dilated_jax.training.validation import Validation
@@ -57,6 +61,7 @@ class StageRun:
     state: before the first step.
     learning_rate: the rate as a function of the step.
     folder: of the stage.
+    activations: measures them, if they are asked for.
   """
 
   config: StageConfig
@@ -68,6 +73,7 @@ class StageRun:
   state: train_step.TrainState
   learning_rate: Callable
   folder: pathlib.Path
+  activations: diagnostics.Activations | None = None
 
   def segmenter(self, state: train_step.TrainState) -> Segmenter:
     """The network that the stage has made so far."""
@@ -76,14 +82,14 @@ class StageRun:
 
 
 def set_up(
-  config: StageConfig, spec: ModelSpec, variables, source, classes: LabelSpec, workdir
+  config: StageConfig, spec: ModelSpec, variables, source, classes: LabelSpec, run_folder
 ) -> StageRun:
   """Makes what a stage needs, its frozen features included; see `train` for the arguments."""
   stage = STAGES[config.stage]
   spec = stage.network(spec)
   model = spec.create()
   variables = select_parts(variables, model.parts)
-  folder = pathlib.Path(workdir) / stage.name
+  folder = pathlib.Path(run_folder) / stage.name
   given = _input(config, stage, model, variables, spec.mean, source, folder)
   class_weights = None
   if config.class_weights != 'none':
@@ -109,6 +115,7 @@ def set_up(
     state=train_step.create_state(variables, stage, optimizer, jax.random.key(config.seed)),
     learning_rate=jax.jit(optimizers.schedule(config.optimizer, config.num_steps)),
     folder=folder,
+    activations=_activations(config, model, spec.mean, source),
   )
 
 
@@ -118,6 +125,7 @@ def run_steps(
   logger: RunLogger,
   validation: Validation,
   terminated: Callable[[], bool] = lambda: False,
+  on_checkpoint: Callable[[], None] = lambda: None,
 ) -> train_step.TrainState:
   """Runs the steps of a stage, from its latest checkpoint on if there is one.
 
@@ -127,6 +135,7 @@ def run_steps(
     logger: of the run.
     validation: scores checkpoints.
     terminated: whether the process was asked to end.
+    on_checkpoint: called after each checkpoint.
 
   Returns:
     The state after the last step.
@@ -140,10 +149,14 @@ def run_steps(
   if first:
     logging.info('%s continues after step %d', config.stage, first)
     state = checkpoints.restore(manager, first, state)
-  logger.forget_after(first)
+  logger.forget_after(first or -1)  # Step 0 is reported again.
   state = runner.put_state(state)
+  if not first:
+    workdir.forget_scores(stage_run.folder)
+    _report_layers(stage_run, state, logger)
   at_once = stage_run.input.steps_per_dispatch(config)
   measured = Measurements(config, stage_run.stage, manager, validation.classes.num_classes, first)
+  profile = Profile(stage_run.folder / 'profile', config.profile)
   with contextlib.closing(stage_run.input.batches(config, first)) as batches:
     meter, step, metrics, dispatch = Meter(config.num_steps, done=first), first, None, 0
     while step < config.num_steps:  # All are done where a run was cut before it wrote weights.
@@ -155,6 +168,7 @@ def run_steps(
       count = at_once if step + at_once <= next_due else 1
       # One dispatch runs while the next batches are made ready.
       before = metrics
+      profile.before(step, metrics)
       with meter.waiting():  # For images; the dispatch before is still running meanwhile.
         several = [next(batches) for _ in range(count)]
       state, metrics = runner.step(state, runner.put(several))
@@ -173,11 +187,16 @@ def run_steps(
           rate = float(stage_run.learning_rate(number - 1))
           logger(number, **values, learning_rate=rate, meter=meter)
       if due or stop:
-        score = _score(stage_run, state, logger, validation) if due else -1.0
+        score = -1.0
+        if due:
+          _report_layers(stage_run, state, logger, measured)
+          score = _score(stage_run, state, logger, validation)
         checkpoints.save(manager, step, state, score)
+        on_checkpoint()
       if stop and step < config.num_steps:
         manager.wait_until_finished()
         raise Preempted(f'asked to end: {config.stage} is saved after step {step}')
+    profile.close(step, metrics)
   manager.wait_until_finished()
   return state
 
@@ -230,6 +249,31 @@ def _input(config, stage, model, variables, mean, source, folder) -> Input:
     )  # fmt: skip
   memory.tell(config, model, crop)
   return inputs.of_images(config, source, crop, model.margin, mean)
+
+
+def _activations(config: StageConfig, model, mean, source) -> diagnostics.Activations | None:
+  """What measures activations on a few training images; None where they are not asked for."""
+  if not config.activation_images or jax.process_index():
+    return None
+  examples = take_evenly(source, config.activation_images)
+  return diagnostics.Activations(model, mean, [example['image'] for example in examples])
+
+
+def _report_layers(stage_run: StageRun, state, logger: RunLogger, measured=None) -> None:
+  """Logs what there is to say about single layers."""
+  if jax.process_index():
+    return
+  tables = {'layer_drift': diagnostics.identity_drift(stage_run.spec.create(), state.params)}
+  if measured:
+    names = optimizers.layer_names(state.params)
+    norms = measured.layer_gradient_norms()
+    tables['layer_gradient_norm'] = dict(zip(names, norms, strict=True))
+  if stage_run.activations:
+    variables = parallel.local(stage_run.segmenter(state).variables)
+    tables['layer_activations'] = stage_run.activations(variables)
+  tables = {kind: table for kind, table in tables.items() if table}
+  if tables:
+    logger.details(int(state.step), **tables)
 
 
 def feature_flip(config: StageConfig, stage: Stage, model) -> FeatureFlip:
@@ -288,9 +332,13 @@ def _score(stage_run, state, logger: RunLogger, validation: Validation) -> float
     return -1.0
   segmenter = stage_run.segmenter(state)
   segmenter = segmenter._replace(variables=parallel.local(segmenter.variables))
-  scores = validation.scores(segmenter)
+  extremes = Extremes(validation.classes.num_classes)
+  scores = validation.scores(segmenter, watch=extremes.add)
   step = int(state.step)
   logger(step, val_mean_iou=scores['mean_iou'], val_accuracy=scores['pixel_accuracy'])
+  logger.details(step, val_per_class_iou=scores['per_class_iou'])
+  if jax.process_index() == 0:
+    workdir.keep_best_scores(stage_run.folder, {'step': step, **scores}, extremes)
   if logger.board:
     grid = validation.image_grid(segmenter)
     logger.board.add_image(f'{stage_run.stage.name}/val', grid, step, dataformats='HWC')

@@ -13,7 +13,7 @@ import optax
 from dilated_jax.errors import InputError
 from dilated_jax.models import upsampling
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.training import loops, losses
+from dilated_jax.training import diagnostics, loops, losses
 from dilated_jax.training.stages import Stage
 
 
@@ -110,7 +110,7 @@ def make_step(
     which of them there are, if not all; with 'image' (n, H, W, 3) beside them in the CRF stage) and
     'label' (n, H, W) uint8 with 255 for ignored pixels. Metrics are float32 scalars: loss,
     accuracy, gradient_norm, and lack_room, the number of images for whose lattice in the CRF-RNN
-    there was no room.
+    there was no room; and layer_gradient_norms (L,), in the order of `optimizers.layer_names`.
 
   Raises:
     InputError: `loss_resolution` is neither 'grid' nor 'full'.
@@ -137,11 +137,13 @@ def make_step(
       batch_stats = jax.lax.pmean(batch_stats, axis_name)  # Equal already; now it is known to be.
     weight = jnp.where(sums['weight'] > 0, sums['weight'], 1.0)
     grads = jax.tree.map(lambda g: g / weight, grads)
+    norms = diagnostics.gradient_norms(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {
       'loss': sums['loss'] / weight,
       'accuracy': sums['hits'] / jnp.maximum(sums['valid'], 1.0),
-      'gradient_norm': optax.tree.norm(grads),
+      'gradient_norm': jnp.sqrt(jnp.sum(jnp.square(norms))),
+      'layer_gradient_norms': norms,
       'lack_room': sums['lack_room'],
     }
     params = optax.apply_updates(state.params, updates)

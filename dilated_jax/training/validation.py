@@ -1,6 +1,6 @@
 """Scores of a network while it is trained, every process taking its share of the images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -42,8 +42,12 @@ class Validation:
   def __bool__(self):
     return len(self._source) > 0
 
-  def scores(self, segmenter: Segmenter) -> dict:
+  def scores(self, segmenter: Segmenter, watch: Callable | None = None) -> dict:
     """Scores a network on all examples, see `evaluation.metrics.scores`.
+
+    Args:
+      segmenter: the network.
+      watch: as for `evaluation.evaluate`; sees the examples of this process.
 
     Raises:
       InputError: no pixel has a class.
@@ -53,7 +57,12 @@ class Validation:
     total = np.zeros((count, count), np.int64)
     if len(share):
       found = evaluation.evaluate(
-        segmenter, share, self.classes, score_size=self._score_size, show_progress=False
+        segmenter,
+        share,
+        self.classes,
+        score_size=self._score_size,
+        show_progress=False,
+        watch=watch,
       )
       total += np.array(found['confusion'], np.int64)
     scores = metrics.scores(parallel.gather_sum(total), self.classes.names)

@@ -1,5 +1,6 @@
 """The folder of a run: what it keeps of its settings, and the weights of its last stage."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -7,6 +8,7 @@ import shutil
 import jax
 
 from dilated_jax.errors import InputError
+from dilated_jax.evaluation.extremes import Extremes
 from dilated_jax.files import replace_folder, write_atomic
 
 
@@ -42,6 +44,30 @@ def check_or_save_config(folder, config: dict) -> None:
       )
   if jax.process_index() == 0:
     write_atomic(path, json.dumps(config, indent=2).encode() + b'\n')
+
+
+def keep_best_scores(folder, scores: dict, extremes: Extremes) -> None:
+  """Writes scores into the folder of a stage, and images beside them, if none there are better.
+
+  Args:
+    folder: of the stage; they are written to val.json and val_images.npz.
+    scores: of the validation images, with 'step'.
+    extremes: the images that were labeled best and worst.
+  """
+  path = pathlib.Path(folder) / 'val.json'
+  with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    kept = json.loads(path.read_text())
+    # Of equal scores the later step counts, as for checkpoints; lost steps are done again.
+    if kept['mean_iou'] > scores['mean_iou'] and kept['step'] < scores['step']:
+      return
+  extremes.save(path.with_name('val_images.npz'))
+  write_atomic(path, json.dumps(scores, indent=2).encode() + b'\n')
+
+
+def forget_scores(folder) -> None:
+  """Removes what `keep_best_scores` has written for a stage that starts anew."""
+  for name in ('val.json', 'val_images.npz') if jax.process_index() == 0 else ():
+    (pathlib.Path(folder) / name).unlink(missing_ok=True)
 
 
 def copy_weights(source, target):

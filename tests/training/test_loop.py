@@ -15,11 +15,12 @@ import pytest
 
 from dilated_jax.crf import lattice
 from dilated_jax.errors import InputError
+from dilated_jax.evaluation import extremes
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.training import checkpoints, loop, workdir
+from dilated_jax.training import checkpoints, diagnostics, loop, workdir
 from dilated_jax.training.config import OptimizerOptions, StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.validation import Validation
@@ -173,10 +174,26 @@ def test_what_a_run_leaves(unbroken):
   assert train == [(stage, k) for stage in ('front_end', 'context') for k in range(1, 6)]
   val = {(e['stage'], e['step']): e['val_mean_iou'] for e in entries if 'val_mean_iou' in e}
   assert list(val) == [(stage, k) for stage in ('front_end', 'context') for k in (2, 4, 5)]
-  assert len(entries) == len(train) + len(val)
+  classes = {(e['stage'], e['step']): e for e in entries if 'val_per_class_iou' in e}
+  layers = {(e['stage'], e['step']): e for e in entries if any(k.startswith('layer_') for k in e)}
+  assert list(classes) == list(val) and list(layers)[-3:] == list(val)[-3:]
+  assert len(entries) == len(train) + len(val) + len(classes) + len(layers)
   # The weights are those of the best step, and the front end is the context stage's.
   scores = Validation(VAL, CLASSES).scores(Segmenter.from_spec(SPEC, variables))
   assert scores['mean_iou'] == max(val['context', k] for k in (2, 4, 5))
+  # Its scores and images are kept, and how far its context module has come from the identity.
+  kept = json.loads((folder / 'context/val.json').read_text())
+  assert val['context', kept['step']] == kept['mean_iou'] and scores.items() <= kept.items()
+  assert classes['context', kept['step']]['val_per_class_iou'] == kept['per_class_iou']
+  (best,), (worst,) = extremes.load(folder / 'context/val_images.npz')
+  assert {best.name, worst.name} == {'0', '1'} and best.mean_iou >= worst.mean_iou
+  last = {e['step']: e for e in entries if e['stage'] == 'context' and 'layer_drift' in e}
+  assert list(last) == [0, 2, 4, 5]
+  of_layers = last[5]['layer_gradient_norm']
+  total = next(e['gradient_norm'] for e in entries[::-1] if 'loss' in e)
+  assert np.linalg.norm(list(of_layers.values())) == pytest.approx(total, rel=1e-5)
+  state = latest(folder / 'context')[2]['params']
+  assert last[5]['layer_drift'] == diagnostics.identity_drift(SPEC.create(), state)
   # Beside them, those of the last step.
   _, last, _ = weights_folder.load_weights(folder / 'weights_last')
   assert_equal(last['params']['context'], latest(folder / 'context')[2]['params']['context'])

@@ -43,6 +43,8 @@ def stepped(model, variables, batch, stage='front_end', steps=1, options=OPTIONS
   state = train_step.create_state(variables, stage, optimizer, jax.random.key(1))
   for _ in range(steps):
     state, metrics = step(state, batch)
+  norms = np.asarray(metrics.pop('layer_gradient_norms'))
+  assert np.linalg.norm(norms) == pytest.approx(float(metrics['gradient_norm']), rel=1e-5)
   return state, {name: float(value) for name, value in metrics.items()}
 
 
