@@ -68,7 +68,7 @@ def commands(monkeypatch):
 
 def save(workdir, given):
   classes = data.classes('scenes')
-  options = dict(OPTIONS, **({'crf': 'rnn'} if 'crf' in given else {}))
+  options = dict(OPTIONS, **({'crf': 'rnn', 'crf_rnn_iterations': 1} if 'crf' in given else {}))
   if 'context' in given:
     options |= {'context': given['context'], 'dilations': [1, 1, 1]}
   spec = ModelSpec(

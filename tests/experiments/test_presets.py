@@ -189,16 +189,19 @@ def voc(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  'preset, write',
-  [('cityscapes', cityscapes), ('voc_front_end', voc)],
+  'preset, write, smaller',
+  [
+    ('cityscapes', cityscapes, {'image_scale': 0.25, 'crop': '64,0,64'}),
+    ('voc_front_end', voc, {}),
+  ],
 )
-def test_smoke(preset, write, tmp_path):
+def test_smoke(preset, write, smaller, tmp_path):
   raw = tmp_path / 'raw'
   raw.mkdir()
   write(raw)
   values = parsed(
     FOLDER / f'paper/{preset}.flags', FOLDER / 'paper/smoke.flags',
-    workdir=tmp_path / 'run', manual_dir=raw, data_dir=tmp_path / 'prepared',
+    workdir=tmp_path / 'run', manual_dir=raw, data_dir=tmp_path / 'prepared', **smaller,
   )  # fmt: skip
   train.main(values)
   assert (tmp_path / 'run/weights/model.json').exists()

@@ -1,4 +1,4 @@
-"""The published width: 134 million weights, forward and one training step on a CPU."""
+"""The published width: 134 million weights, and one training step of them on a CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ def test_dilation8_of_full_width(compile_fully):
     'label': rng.integers(0, 11, (1, 32, 32)).astype(np.uint8),
   }
   mean = (105.4, 108.8, 110.7)
-  images = batch['image'].astype(np.float32) - np.array(mean, np.float32)
-  logits = jax.jit(model.apply)(variables, images)
+  images = jax.ShapeDtypeStruct(batch['image'].shape, 'float32')
+  logits = jax.eval_shape(model.apply, variables, images)
   assert logits.shape == (1, 4, 4, 11) and logits.dtype == jnp.float32
 
   options = OptimizerOptions('caffe', 1e-5, momentum=0.9)

@@ -266,7 +266,8 @@ def test_a_lattice_without_room_is_told_and_not_kept(stage, tmp_path, monkeypatc
     return dataclasses.replace(built, weights=jnp.where(busy, jnp.nan, built.weights))
 
   monkeypatch.setattr(lattice, 'build_traced', small)
-  options = {**OPTIONS, 'crf': 'rnn', 'crf_rnn_grid': 'pixels', 'crf_rnn_train_iterations': 1}
+  one = {'crf_rnn_train_iterations': 1, 'crf_rnn_iterations': 1}
+  options = {**OPTIONS, 'crf': 'rnn', 'crf_rnn_grid': 'pixels', **one}
   spec = dataclasses.replace(SPEC, options=options)
   calm = [{**one, 'image': one['image'] // 4} for one in TRAIN]
   source = [*calm[:3], TRAIN[3], *calm[4:]]
