@@ -5,6 +5,7 @@ that a large matrix product reaches on the same device.
 """
 
 from collections.abc import Callable, Iterator
+import concurrent.futures
 import functools
 from typing import Any, NamedTuple
 
@@ -55,20 +56,24 @@ def rows(small: bool) -> Iterator[dict]:
     peaks[dtype] = peak(dtype, 256 if small else 8192)
     yield {'what': f'matrix product, {dtype}', 'tflops': peaks[dtype]}
   for dtype in ('bfloat16', 'float32'):
-    for case in CASES[2:4] if small else CASES:
-      yield from beside_torch(case, dtype, small, peaks[dtype])
+    for cases in (CASES[2:4],) if small else (CASES[:3], CASES[3:]):
+      # XLA compiles several at a time, and nothing is timed meanwhile: compiling took most of it.
+      with concurrent.futures.ThreadPoolExecutor() as pool:
+        ready = list(pool.map(lambda case: of_jax(case, dtype, small), cases))  # noqa: B023
+      for case, ours in zip(cases, ready, strict=True):
+        yield from beside_torch(case, ours, dtype, small, peaks[dtype])
 
 
-def beside_torch(case: Case, dtype: str, small: bool, peak: float) -> Iterator[dict]:
-  """A case in turn with PyTorch, eager; in bfloat16 on a GPU, compiled too."""
+def beside_torch(case: Case, compiled, dtype: str, small: bool, peak: float) -> Iterator[dict]:
+  """A case, from `of_jax`, in turn with PyTorch, eager; in bfloat16 on a GPU, compiled too."""
   import torch
 
-  what, ours, flops = of_jax(case, dtype, small)
+  what, ours, flops = compiled
   kinds = {'PyTorch': False}
   if dtype == 'bfloat16' and torch.cuda.is_available():
     kinds['torch.compile'] = True
-  for name, compiled in kinds.items():
-    theirs = of_torch(case, dtype, small, compiled)
+  for name, by_compiler in kinds.items():
+    theirs = of_torch(case, dtype, small, compiled=by_compiler)
     mine, other = clock.milliseconds((ours, clock.jax_wait), (theirs, clock.torch_wait))
     tflops = flops / mine / 1e9
     yield timing.row(what, name, mine, other, tflops=tflops, share=tflops / peak)
