@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -63,6 +63,8 @@ class Augmentation(Options):
 class View(NamedTuple):
   """What chance has chosen to show of an image; the pixels follow from it.
 
+  Of several images, see `stack`: every array has an axis more in front, and each size is (n, 1).
+
   Attributes:
     angle: of the rotation, in degrees, counterclockwise.
     size: height and width of the zoomed image.
@@ -92,8 +94,12 @@ class View(NamedTuple):
     rows, columns = ((places >= 0) & (places < side) for places, side in extended)
     return rows, columns
 
-  def label_source(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The row and column of the image, of a shape (H, W), whose label each of the area has."""
+  def label_source(self, shape) -> tuple[np.ndarray, np.ndarray]:
+    """The row and column of the image, of a shape (H, W), whose label each of the area has.
+
+    Args:
+      shape: height and width of the image; of several, (n, 1) each.
+    """
     # Nearest neighbor: pixel centers (i + 1/2) are mapped, as Pillow does.
     axes = zip((self.rows, self.columns), self.size, shape, strict=True)
     rows, columns = (
@@ -138,6 +144,16 @@ def draw(
     blur = rng.uniform(0, options.random_blur)
   brightness, contrast, saturation = (1 + np.broadcast_to(jitter, 3)).tolist()
   return View(angle, (height, width), rows, columns, (brightness, contrast, saturation), blur)
+
+
+def stack(views: Sequence[View]) -> View:
+  """Several views of areas of one size, as one."""
+  angles, sizes, rows, columns, jitters, blurs = zip(*views, strict=True)
+  several: Any = (
+    np.array(angles), tuple(np.transpose(sizes)[..., None]), np.stack(rows), np.stack(columns),
+    tuple(np.transpose(jitters)), np.array(blurs),
+  )  # fmt: skip
+  return View(*several)
 
 
 def augment(
@@ -215,19 +231,19 @@ class ZoomedAxis(NamedTuple):
   box: tuple[float, float]
 
 
-def zoomed_axis(length: int, side: int, start: int, stop: int) -> ZoomedAxis:
+def zoomed_axis(length, side, start, stop) -> ZoomedAxis:
   """The pixels `start` to `stop` of an axis of an image that is zoomed.
 
   Args:
-    length: of the axis.
+    length: of the axis; this and all others are integers, or arrays of them.
     side: its length when it is zoomed.
     start: first pixel of the part, in the zoomed image.
     stop: the pixel behind it.
   """
   scale = length / side
-  reach = max(1, math.ceil(scale)) + 1
-  first = max(0, math.floor(start * scale) - reach)
-  last = min(length, math.ceil(stop * scale) + reach)
+  reach = np.maximum(1, np.ceil(scale).astype(int)) + 1
+  first = np.maximum(0, np.floor(start * scale).astype(int) - reach)
+  last = np.minimum(length, np.ceil(stop * scale).astype(int) + reach)
   return ZoomedAxis(first, last, (start * scale - first, stop * scale - first))
 
 
@@ -285,8 +301,9 @@ def _rotated(image, label, angle, fill):
 
 def _extend(coordinates, margin):
   """Extends consecutive coordinates, ascending or descending, by `margin` at both ends."""
-  step = 1 if coordinates[-1] >= coordinates[0] else -1
-  return coordinates[0] + step * np.arange(-margin, len(coordinates) + margin)
+  first = coordinates[..., :1]
+  step = np.where(coordinates[..., -1:] >= first, 1, -1)
+  return first + step * np.arange(-margin, coordinates.shape[-1] + margin)
 
 
 def _gather(image, rows, columns):
@@ -305,8 +322,12 @@ def _jitter_color(image, jitter):
   return image.convert('RGB', tuple(columns.ravel().tolist()))
 
 
-def color_matrix(jitter: tuple[float, float, float]) -> tuple[np.ndarray, float]:
-  """The (3, 3) matrix on RGB, and the factor on the mean gray that is added to all three."""
-  brightness, contrast, saturation = jitter
+def color_matrix(jitter) -> tuple[np.ndarray, np.ndarray]:
+  """The (3, 3) matrix on RGB, and the factor on the mean gray that is added to all three.
+
+  Args:
+    jitter: factors on brightness, contrast and saturation; of several images, (n,) each.
+  """
+  brightness, contrast, saturation = np.asarray(jitter)[..., None, None]
   matrix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * GRAY)
-  return matrix, brightness * (1 - contrast)
+  return matrix, (brightness * (1 - contrast))[..., 0, 0]

@@ -1,7 +1,7 @@
 """`augmentation.augment` in a compiled program, from images that are on the device.
 
-  numbers = plan(example['label'].shape, rng, crop=(256, 256), taps=taps(sizes, options))
-  batch = render(images, numbers)  # In the program; of several examples, stacked.
+  numbers = plan(shapes, rngs, crop=(256, 256), taps=taps(shapes, options))
+  batch = render(images, numbers)  # In the program.
 
 The host draws the same random numbers and says which row, column and label each pixel comes from;
 the program gathers them. The pixels are those of `augment`, to the last bit: zoom is the integer
@@ -27,48 +27,51 @@ _BITS = 22  # Of Pillow's weights: 32 less 8 of the pixels and 2 for the sum.
 
 
 def plan(
-  shape: tuple[int, int],
-  rng: np.random.Generator,
+  shapes: Sequence[tuple[int, int]],
+  rngs: Sequence[np.random.Generator],
   *,
   crop: tuple[int, int],
   margin: int = 0,
   options: Augmentation,
   taps: int,
 ) -> dict[str, np.ndarray]:
-  """Draws one training image; `render` makes its pixels.
+  """Draws the training images of a batch; `render` makes their pixels.
 
   Args:
-    shape: height and width of the image.
-    rng: source of all random numbers, from which `augment` would draw the same.
+    shapes: height and width of each image.
+    rngs: source of all random numbers of each, from which `augment` would draw the same.
     crop: height h and width w of the label area, in pixels.
     margin: pixels of context on every side of it.
     options: what is left to chance; none of `ON_HOST`.
     taps: from `taps`.
 
   Returns:
-    Arrays by name, of the same shapes for all images.
+    Arrays by name, stacked; all that is the same for every image of a data set but its values.
 
   Raises:
     InputError: the crop is empty or the margin negative.
   """
   augmentation.check_area(crop, margin)
-  view = augmentation.draw(shape, rng, crop, options)
+  pairs = zip(shapes, rngs, strict=True)
+  # Of all images at once: of small arrays, NumPy's calls take longer than their arithmetic.
+  view = augmentation.stack([augmentation.draw(shape, rng, crop, options) for shape, rng in pairs])
+  sizes = tuple(np.transpose(shapes)[..., None])
   numbers = {}
   for axis, places, label_places, label_inside in zip(
-    ('rows', 'columns'), view.source(margin), view.label_source(shape), view.inside(), strict=True
+    ('rows', 'columns'), view.source(margin), view.label_source(sizes), view.inside(), strict=True
   ):
     numbers[f'label_{axis}'] = np.where(label_inside, label_places, -1).astype(np.int32)
     numbers[axis] = places.astype(np.int32)
     if options.color_jitter:
       numbers[f'{axis}_once'] = _first_times(places)
   if options.random_scale != (1, 1):
-    _add_zoom(numbers, view, shape, taps)
+    _add_zoom(numbers, view, sizes, taps)
   if options.border == 'mean':
     numbers['rows_inside'], numbers['columns_inside'] = view.inside(margin)
   if options.color_jitter:
     matrix, offset = augmentation.color_matrix(view.jitter)
     numbers['color'] = matrix.astype(np.float32)
-    numbers['gray'] = np.float32(offset)
+    numbers['gray'] = offset.astype(np.float32)
   return numbers
 
 
@@ -78,7 +81,7 @@ def render(images: dict, numbers: dict, fill: Sequence[int] | None = None) -> di
   Args:
     images: 'image' uint8 (N, H, W, 3) and 'label' uint8 (N, H, W): the whole data set, smaller ones
       at the top left.
-    numbers: of `plan`, stacked, and 'index' (n,) int32: which image each is of.
+    numbers: of `plan`, and 'index' (n,) int32: which image each is of.
     fill: RGB beyond an image, of the border 'mean'; None: its reflection.
 
   Returns:
@@ -120,44 +123,46 @@ def taps(sizes: Iterable[tuple[int, int]], options: Augmentation) -> int:
   return math.ceil(2 * max(1, *scales) - 1e-6)
 
 
-def _add_zoom(numbers: dict, view: View, shape, taps: int) -> None:
+def _add_zoom(numbers: dict, view: View, sizes, taps: int) -> None:
   """Replaces the rows and columns of the zoomed image by those of the image that each blends."""
-  for axis, side, length in zip(('rows', 'columns'), view.size, shape, strict=True):
+  untouched = (view.size[0] == sizes[0]) & (view.size[1] == sizes[1])
+  alone = np.zeros(taps, np.int32)
+  alone[0] = 1 << _BITS
+  for axis, side, length in zip(('rows', 'columns'), view.size, sizes, strict=True):
     places = numbers[axis]
     first, weights = _pillow_weights(places, side, length, taps)
-    if view.size == shape:  # Pillow has nothing to do, and does nothing.
-      first, weights = places, np.zeros_like(weights)
-      weights[:, 0] = 1 << _BITS
-    numbers[axis], numbers[f'{axis}_weights'] = first.astype(np.int32), weights
+    # Where the size is the same, Pillow has nothing to do, and does nothing.
+    numbers[axis] = np.where(untouched, places, first).astype(np.int32)
+    numbers[f'{axis}_weights'] = np.where(untouched[..., None], alone, weights)
 
 
 def _pillow_weights(places, side, length, taps):
   """First pixel and integer weights by which Pillow's bilinear `resize` makes pixels of an axis.
 
   Args:
-    places: (n,) pixels of the zoomed axis.
-    side: length of the zoomed axis.
-    length: of the axis of the image.
+    places: (n, k) pixels of the zoomed axis.
+    side: (n, 1) length of the zoomed axis.
+    length: (n, 1) of the axis of the image.
     taps: the largest number of pixels that are blended.
 
   Returns:
-    (n,) integers and (n, taps) int32, in units of 2^-22.
+    (n, k) integers and (n, k, taps) int32, in units of 2^-22.
 
   Source: precompute_coeffs and normalize_coeffs_8bpc of Pillow's Resample.c, whose box is float32.
   """
-  start, stop = int(places.min()), int(places.max()) + 1
+  start, stop = places.min(1, keepdims=True), places.max(1, keepdims=True) + 1
   part = augmentation.zoomed_axis(length, side, start, stop)
   low, high = np.asarray(part.box, np.float32)
-  scale = float(high - low) / (stop - start)
-  support = max(scale, 1.0)
-  center = float(low) + (places - start + 0.5) * scale
+  scale = (high - low).astype(np.float64) / (stop - start)
+  support = np.maximum(scale, 1.0)
+  center = low + (places - start + 0.5) * scale
   first = np.maximum(np.trunc(center - support + 0.5), 0)
   last = np.minimum(np.trunc(center + support + 0.5), part.last - part.first)
-  pixels = first[:, None] + np.arange(taps)
-  weights = np.maximum(0.0, 1.0 - np.abs((pixels - center[:, None] + 0.5) * (1.0 / support)))
-  weights *= pixels < last[:, None]
+  pixels = first[..., None] + np.arange(taps)
+  weights = 1.0 - np.abs((pixels - center[..., None] + 0.5) * (1.0 / support)[..., None])
+  weights = np.maximum(0.0, weights) * (pixels < last[..., None])
   # In the order of Pillow's sum: weights are rounded to the last bit.
-  total = np.add.accumulate(weights, axis=1)[:, -1:]
+  total = np.add.accumulate(weights, axis=-1)[..., -1:]
   return part.first + first, (0.5 + weights / total * (1 << _BITS)).astype(np.int32)
 
 
@@ -173,9 +178,13 @@ def _resize(image, first, weights, axis):
 
 
 def _first_times(places):
-  """Whether each of several integers is seen for the first time."""
-  found = np.zeros(len(places), bool)
-  found[np.unique(places, return_index=True)[1]] = True
+  """Whether each of the integers (n, k) is seen for the first time in its row."""
+  order = np.argsort(places, axis=1, kind='stable')
+  ordered = np.take_along_axis(places, order, 1)
+  new = np.ones(places.shape, bool)
+  new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+  found = np.empty_like(new)
+  np.put_along_axis(found, order, new, 1)
   return found
 
 

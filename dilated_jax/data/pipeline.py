@@ -26,6 +26,7 @@ def batches(
   process_count: int = 1,
   threads: int = 8,
   prefetch: int = 2,
+  whole: bool = False,
 ) -> Iterator[dict]:
   """Yields this process's part of batches first, first + 1, ... without end.
 
@@ -43,6 +44,8 @@ def batches(
     process_count: number of processes that share a batch.
     threads: number of threads that read and transform.
     prefetch: number of batches that are prepared while one is used.
+    whole: whether the transform takes a part of a batch at once, `transform(examples, rngs)`, and
+      returns its arrays stacked.
 
   Returns:
     a generator of dicts of stacked arrays. Closing it ends its threads.
@@ -60,11 +63,15 @@ def batches(
     )
   share = batch_size // process_count
 
-  def example(position):
+  def drawn(position):
     epoch, offset = divmod(position, len(source))
     index = int(_permutation(seed, epoch, len(source))[offset])
+    return index, np.random.default_rng((seed, 1, position))
+
+  def example(position):
+    index, rng = drawn(position)
     try:
-      return transform(source[index], np.random.default_rng((seed, 1, position)))
+      return transform(source[index], rng)
     except (InputError, OSError) as error:
       raise InputError(f'example {index} of the data set: {error}') from error
     except Exception as error:
@@ -73,20 +80,31 @@ def batches(
       )
       raise
 
+  def part(start):
+    indices, rngs = zip(*map(drawn, range(start, start + share)), strict=True)
+    return transform([source[index] for index in indices], rngs)
+
   def generate():
     pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix='input')
     try:
       queue = collections.deque()
       for k in itertools.count(first):
         start = k * batch_size + process_index * share
-        queue.append([pool.submit(example, start + i) for i in range(share)])
+        if whole:
+          queue.append([pool.submit(part, start)])
+        else:
+          queue.append([pool.submit(example, start + i) for i in range(share)])
         if len(queue) > prefetch:
-          examples = [job.result() for job in queue.popleft()]
-          yield {name: np.stack([e[name] for e in examples]) for name in examples[0]}
+          found = [job.result() for job in queue.popleft()]
+          yield found[0] if whole else _stacked(found)
     finally:
       pool.shutdown(cancel_futures=True)
 
   return generate()
+
+
+def _stacked(examples):
+  return {name: np.stack([each[name] for each in examples]) for name in examples[0]}
 
 
 @functools.lru_cache(maxsize=8)

@@ -51,19 +51,19 @@ def reflect_pad_indices(size: int, margin: int, length: int, start: int = 0) -> 
   return tile[reflect_indices(np.arange(length), tile.size)]
 
 
-def reflect_indices(indices: np.ndarray, size: int) -> np.ndarray:
+def reflect_indices(indices: np.ndarray, size) -> np.ndarray:
   """Maps indices outside 0..size-1 into it by reflection that doesn't repeat the border pixel.
 
   Args:
     indices: integers of any shape and range.
-    size: pixels of the image along the axis.
+    size: pixels of the image along the axis: an integer, or an array that broadcasts.
 
   Returns:
     integers in 0..size-1, of the shape of `indices`.
   """
-  period = max(1, 2 * (size - 1))
+  period = np.maximum(1, 2 * (size - 1))
   folded = indices % period
-  return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(indices)
+  return np.minimum(folded, period - folded)
 
 
 def downscale_image(image: np.ndarray, image_scale: float) -> np.ndarray:

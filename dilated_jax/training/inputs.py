@@ -28,7 +28,8 @@ class Input(NamedTuple):
 
   Attributes:
     source: what the host reads for each example.
-    transform: what the host does to each, see `pipeline.batches`.
+    transform: what the host does to each, see `pipeline.batches`; to a whole batch of them where
+      examples are stored.
     stored: arrays that every device keeps; None where the batches are made on the host.
     render: `render(stored, batch)`, a pure function that makes the batch of a training step of what
       the host has made; it becomes part of the compiled program. None as above.
@@ -50,6 +51,7 @@ class Input(NamedTuple):
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       threads=config.threads,
+      whole=self.stored is not None,
     )
 
   def steps_per_dispatch(self, config: StageConfig) -> int:
@@ -113,9 +115,10 @@ def of_images(
       array[len(examples), :rows, :columns] = example[name]
   taps = device_augmentation.taps(set(sizes), options)
 
-  def transform(index, rng):
-    numbers = device_augmentation.plan(sizes[index], rng, taps=taps, **area)
-    return numbers | {'index': np.int32(index)}
+  def transform(indices, rngs):
+    shapes = [sizes[index] for index in indices]
+    numbers = device_augmentation.plan(shapes, rngs, taps=taps, **area)
+    return numbers | {'index': np.array(indices, np.int32)}
 
   fill = options.fill(mean)
   render = functools.partial(device_augmentation.render, fill=fill)
@@ -147,8 +150,9 @@ def of_features(config: StageConfig, features: Sequence, flip: FeatureFlip) -> I
   examples = list(prefetch(features))
   stored = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
-  def transform(index, rng):
-    return {'index': np.int32(index), 'mirror': np.bool_(flip.draw(rng))}
+  def transform(indices, rngs):
+    mirror = np.array([flip.draw(rng) for rng in rngs])
+    return {'index': np.array(indices, np.int32), 'mirror': mirror}
 
   return Input(range(len(examples)), transform, stored, flip.render)
 

@@ -51,15 +51,11 @@ def differences(case, crop, margin, count=24):
   given = list(examples(0, count))
   area = dict(crop=crop, margin=margin, options=options)
   taps = device_augmentation.taps({one['label'].shape for one in given}, options)
-  numbers = [
-    {
-      **device_augmentation.plan(one['label'].shape, np.random.default_rng(i), taps=taps, **area),
-      'index': np.int32(i),
-    }
-    for i, one in enumerate(given)
-  ]
+  shapes, rngs = [one['label'].shape for one in given], map(np.random.default_rng, range(count))
+  numbers = device_augmentation.plan(shapes, list(rngs), taps=taps, **area)
+  numbers['index'] = np.arange(count, dtype=np.int32)
   render = functools.partial(device_augmentation.render, fill=options.fill(MEAN))
-  found = jax.jit(render)(stacked(given), jax.tree.map(lambda *x: np.stack(x), *numbers))
+  found = jax.jit(render)(stacked(given), numbers)
   off = []
   for i, one in enumerate(given):
     expected = augmentation.augment(one, np.random.default_rng(i), mean=MEAN, **area)
@@ -95,9 +91,9 @@ def test_photographs(camvid_dir):
   render = jax.jit(device_augmentation.render)
   for seed in range(6):
     index = seed % 3
-    plan = device_augmentation.plan(shape, np.random.default_rng(seed), taps=taps, **area)
-    one = jax.tree.map(lambda x: np.asarray(x)[None], plan | {'index': np.int32(index)})
-    found = render(stored, one)['image'][0]
+    rngs = [np.random.default_rng(seed)]
+    numbers = device_augmentation.plan([shape], rngs, taps=taps, **area)
+    found = render(stored, numbers | {'index': np.array([index], np.int32)})['image'][0]
     example = {'image': given[index], 'label': stored['label'][index]}
     expected = augmentation.augment(example, np.random.default_rng(seed), **area)['image']
     np.testing.assert_array_equal(found, expected)
@@ -107,6 +103,6 @@ def test_what_is_sent_is_small():
   """Beside the pixels of CamVid's pictures, as `camvid_cpu` trains on them."""
   options = Augmentation(random_scale=(0.75, 1.5), color_jitter=0.4)
   plan = device_augmentation.plan(
-    (180, 240), np.random.default_rng(0), crop=(180, 240), margin=45, options=options, taps=3
+    [(180, 240)], [np.random.default_rng(0)], crop=(180, 240), margin=45, options=options, taps=3
   )
   assert sum(array.nbytes for array in plan.values()) < 0.05 * (270 * 330 * 3 + 180 * 240)
