@@ -5,7 +5,8 @@
 
 Known are the networks of the paper (front end, Dilation7, 8 and 10, of any width and number of
 classes) and FCN-32s, 16s and 8s as .caffemodel; VGG from Caffe (.caffemodel), torchvision (.pth),
-timm (.safetensors) and Keras (.h5); torchvision's fcn_resnet50, 101, deeplabv3_resnet50 and 101
+timm (.safetensors) and Keras (.h5), or any of these files whose 3x3 kernels in order are those of
+VGG-16, whatever they are called; torchvision's fcn_resnet50, 101, deeplabv3_resnet50 and 101
 (.pth). What a file holds is told by its content. Neither Caffe nor PyTorch nor Keras is needed, and
 nothing in a file is executed.
 
@@ -54,13 +55,18 @@ def define_flags(values=flags.FLAGS):
     'normalization', None, list(weights.published.NORMALIZATIONS),
     'How a VGG file was trained to see pictures; by its checksum or format if not given.', **string,
   )  # fmt: skip
+  flags.DEFINE_enum(
+    'channel_order', None, ['rgb', 'bgr'],
+    'Order of the channels that a VGG file was trained to see; as usual in its format if not '
+    'given.', **string,
+  )  # fmt: skip
 
 
 def main(values=flags.FLAGS):
   output = pathlib.Path(values.output)
   models.weights_folder.check_weights_folder(output)
   if values.attach_crf_to:
-    for name in ('dataset', 'data_dir', 'mean', 'normalization', 'fc'):
+    for name in ('dataset', 'data_dir', 'mean', 'normalization', 'channel_order', 'fc'):
       if values[name].present:
         raise InputError(f'--{name} is of a network; with --attach_crf_to the network is as it was')
     segmenter = models.weights_folder.load_weights(values.attach_crf_to)
@@ -80,6 +86,7 @@ def main(values=flags.FLAGS):
     data_dir=values.data_dir,
     mean=_mean(values.mean),
     normalization=values.normalization,
+    channel_order=values.channel_order,
   )
   models.weights_folder.save_weights(output, result.spec, result.variables, result.release)
   print(report(result))

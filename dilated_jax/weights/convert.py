@@ -51,6 +51,7 @@ def convert(
   data_dir: str | None = None,
   mean: tuple[float, float, float] | None = None,
   normalization: str | None = None,
+  channel_order: str | None = None,
 ) -> Conversion:
   """Reads a file of published weights.
 
@@ -66,6 +67,8 @@ def convert(
     mean: RGB mean, 0..255, that the network wants subtracted from pictures; None: as published.
     normalization: of a VGG file, a key of `published.NORMALIZATIONS`; None: by checksum, else by
       format.
+    channel_order: 'rgb' or 'bgr', which of the two a VGG file was trained to see; None: as usual in
+      its format (BGR in Caffe and Keras).
 
   Returns:
     The Conversion.
@@ -77,27 +80,34 @@ def convert(
   table = datasets.classes(dataset, data_dir) if dataset else None
   file = MappedFile(path)
   contents = layouts.read(file)
+  if channel_order:
+    contents = contents._replace(bgr=channel_order == 'bgr')
   sha256 = _checksum(file, hashlib.sha256())
   digest = sha256[:8]
   if contents.format == 'h5':
     digest = _checksum(file, hashlib.md5(usedforsecurity=False))
   title, trained_with = published.CHECKSUMS.get(digest, (None, None))
   notes = [f'{title}, by its checksum' if title else 'no known checksum: taken by its content']
+  if contents.by_order:
+    order = 'BGR' if contents.bgr else 'RGB'
+    notes.append(
+      f'names unknown: the 13 convolutions of VGG-16 by the order of their shapes; taken as {order}'
+    )
   parts = _by_layer(file, contents.blobs)
   kernels = _kernels(file, parts)
   try:
     if any(layer.startswith('layer') for layer in kernels):
-      if fc != 'auto':
-        raise file.fail('is a whole network; fc is for VGG files')
+      if fc != 'auto' or channel_order:
+        raise file.fail('is a whole network; fc and channel_order are for VGG files')
       normalization = normalization or 'torchvision'
       spec, fresh = _residual(file, kernels, table, normalization, notes), ()
     elif 'score_fr' in kernels:
-      if fc != 'auto' or normalization:
-        raise file.fail('is a whole network; fc and normalization are for VGG files')
+      if fc != 'auto' or normalization or channel_order:
+        raise file.fail('is a whole network; fc, normalization and channel_order are for VGG files')
       spec, fresh = _fcn(file, contents, kernels, table, notes), ()
     elif 'final' in kernels:
-      if fc != 'auto' or normalization:
-        raise file.fail('is a whole network; fc and normalization are for VGG files')
+      if fc != 'auto' or normalization or channel_order:
+        raise file.fail('is a whole network; fc, normalization and channel_order are for VGG files')
       spec, fresh = _network(file, contents, kernels, table, notes), ()
     else:
       spec, fresh = _vgg(file, kernels, fc, table, notes)

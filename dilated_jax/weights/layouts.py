@@ -1,13 +1,16 @@
 """Which layer of a network of ours each array of a file is, and how it lies there."""
 
 import dataclasses
+import itertools
 import math
 import re
 from typing import NamedTuple
 
 import numpy as np
 
+from dilated_jax.errors import InputError
 from dilated_jax.models.fcn import AT_ONCE
+from dilated_jax.nn import table as tables
 from dilated_jax.weights import caffe, keras, safetensors, torch
 from dilated_jax.weights.mapped import MappedFile
 
@@ -38,6 +41,7 @@ class Contents(NamedTuple):
     bgr: whether the first layer expects BGR.
     input_shape: (N, C, H, W) of the input, where the file states it.
     layers: all layers of a Caffe file, in its order, under our names.
+    by_order: whether its names tell nothing, and its layers were told by their order.
   """
 
   format: str
@@ -45,6 +49,7 @@ class Contents(NamedTuple):
   bgr: bool
   input_shape: tuple[int, ...] | None = None
   layers: tuple[caffe.CaffeLayer, ...] = ()
+  by_order: bool = False
 
 
 def read(file: MappedFile) -> Contents:
@@ -54,11 +59,11 @@ def read(file: MappedFile) -> Contents:
     InputError: it is in none, is damaged, or holds arrays of another network.
   """
   if torch.matches(file):
-    return Contents('pth', _of_torch(file, torch.read(file)), bgr=False)
+    return _of_arrays('pth', file, torch.read(file), _of_torch, _oihw)
   if keras.matches(file):
-    return Contents('h5', _of_keras(file, keras.read(file)), bgr=True)
+    return _of_arrays('h5', file, keras.read(file), _of_keras, lambda array: array)
   if safetensors.matches(file):
-    return Contents('safetensors', _of_torch(file, safetensors.read(file)), bgr=False)
+    return _of_arrays('safetensors', file, safetensors.read(file), _of_torch, _oihw)
   if caffe.matches(file):
     net = caffe.read(file)
     return Contents(
@@ -72,6 +77,69 @@ def read(file: MappedFile) -> Contents:
     'is neither a .caffemodel nor a PyTorch, Keras or safetensors file; it begins with '
     f'{file.bytes(0, min(file.size, 8), "the file")!r}'
   )
+
+
+# Names of VGG in any file that is read by name.
+_NAMES = re.compile(
+  r'(^|[./])(features\.\d|classifier\.\d|pre_logits\.|block\d+_conv\d|fc1/|backbone\.)'
+)
+
+
+def _of_arrays(format, file, arrays, by_name, as_ours) -> Contents:
+  """A file of named arrays: by their names, or as VGG-16 under names that nobody knows."""
+  bgr = format == 'h5'
+  try:
+    return Contents(format, by_name(file, arrays), bgr)
+  except InputError:
+    blobs = None if any(map(_NAMES.search, arrays)) else _in_order(arrays, as_ours)
+    if not blobs:
+      raise
+    return Contents(format, blobs, bgr, by_order=True)
+
+
+def _in_order(arrays, as_ours) -> list[SourceArray] | None:
+  """The 13 convolutions of VGG-16 whatever they are called, or None.
+
+  The first 3x3 kernels must have the channels of VGG-16, of any width. Arrays without a kernel in
+  their module, such as those of a normalization, make it another network.
+
+  Args:
+    arrays: by name; groups of HDF5 are in the order of the alphabet, of PyTorch in that of use.
+    as_ours: makes a kernel (height, width, in, out).
+  """
+  modules = {}
+  for source in sorted(arrays, key=_numbers_as_such) if '/' in min(arrays, default='') else arrays:
+    modules.setdefault(re.sub(r'[/.][^/.]*$', '', source), []).append(source)
+  trunk = []
+  for sources in modules.values():
+    kernels = [source for source in sources if arrays[source].ndim in (2, 4)]
+    biases = [source for source in sources if arrays[source].ndim == 1]
+    if len(kernels) != 1 or len(biases) > 1:
+      return None
+    kernel = as_ours(arrays[kernels[0]])
+    if kernel.ndim == 4 and kernel.shape[:2] == (3, 3):
+      trunk.append((kernel, kernels[0], *biases))
+  convolutions = [layer for layer in tables.vgg(2) if layer.name.startswith('conv')]
+  trunk = trunk[: len(convolutions)]
+  width = trunk[0][0].shape[-1] if trunk else 0
+  channels = [3, *(layer.channels * width // 64 for layer in convolutions)]
+  if [kernel.shape[2:] for kernel, *_ in trunk] != list(itertools.pairwise(channels)):
+    return None
+  blobs = []
+  for layer, (kernel, source, *bias) in zip(convolutions, trunk, strict=True):
+    blobs.append(SourceArray(source, layer.name, 'kernel', kernel))
+    blobs += [SourceArray(source, layer.name, 'bias', arrays[source]) for source in bias]
+  taken = {blob.source for blob in blobs}
+  return blobs + [
+    SourceArray(source, '', 'none of the 13 convolutions of VGG-16', array)
+    for source, array in arrays.items()
+    if source not in taken
+  ]
+
+
+def _numbers_as_such(name: str) -> list:
+  """A key that sorts conv2 before conv10."""
+  return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]
 
 
 # Why an array has no place.

@@ -510,6 +510,65 @@ def test_vgg_with_batch_normalization(tmp_path):
     convert(tmp_path / 'vgg')
 
 
+def unnamed(count=13, width=2):
+  """Kernels HWIO and biases of the first convolutions of a narrow VGG-16, by module."""
+  rng, inputs, modules = np.random.default_rng(0), 3, {}
+  for block, n in enumerate(BLOCKS):
+    for i in range(n):
+      outputs = width * min(2**block, 8)
+      module = f'block{block + 1}/layers/conv2d{f"_{i}" if i else ""}'
+      modules[module] = rng.random((3, 3, inputs, outputs), 'f4'), rng.random(outputs, 'f4')
+      inputs = outputs
+  return dict(list(modules.items())[:count])
+
+
+@pytest.mark.parametrize('order', [None, 'rgb'])
+def test_vgg_under_names_that_nobody_knows(order, tmp_path):
+  """As Keras 3 keeps a network of nested blocks, with other layers beside VGG's."""
+  modules = unnamed()
+  with h5py.File(tmp_path / 'vgg', 'w') as file:
+    for module, pair in {**modules, 'dsn1': (np.ones((1, 1, 2, 1)), np.ones(1))}.items():
+      for part, array in enumerate(pair):
+        file[f'{module}/vars/{part}'] = array
+  result = convert(tmp_path / 'vgg', fc='random', channel_order=order)
+  found = result.variables['params']['front_end']
+  names = [f'conv{b + 1}_{i + 1}' for b, n in enumerate(BLOCKS) for i in range(n)]
+  for name, (kernel, bias) in zip(names, modules.values(), strict=True):
+    if name == 'conv1_1' and order is None:
+      kernel = kernel[:, :, ::-1]
+    np.testing.assert_array_equal(found[name]['kernel'], kernel)
+    np.testing.assert_array_equal(found[name]['bias'], bias)
+  assert [name for name, _, target in result.moved if target[0] == '('][:1] == ['dsn1/vars/0']
+  taken = f'by the order of their shapes; taken as {(order or "bgr").upper()}'
+  assert any(note.endswith(taken) for note in result.notes)
+
+
+def test_the_order_of_a_state_dict(tmp_path):
+  """PyTorch's order is that of the modules: trunk.10 behind trunk.9."""
+  modules = list(unnamed().values())
+  tensors = {}
+  for number, (kernel, bias) in enumerate(modules):
+    tensors[f'trunk.{number}.weight'] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    tensors[f'trunk.{number}.bias'] = bias
+  (tmp_path / 'vgg').write_bytes(torch_files.state_dict(tensors))
+  found = convert(tmp_path / 'vgg', fc='random').variables['params']['front_end']
+  np.testing.assert_array_equal(found['conv5_3']['kernel'], modules[-1][0])
+
+
+@pytest.mark.parametrize('change', ['normalization', 'fewer', 'widths'])
+def test_what_only_looks_like_vgg(change, tmp_path):
+  modules = unnamed(12 if change == 'fewer' else 13)
+  if change == 'widths':
+    modules['block5/layers/conv2d_2'] = np.ones((3, 3, 16, 8)), np.ones(8)
+  with h5py.File(tmp_path / 'vgg', 'w') as file:
+    for module, (kernel, bias) in modules.items():
+      file[f'{module}/vars/0'], file[f'{module}/vars/1'] = kernel, bias
+    if change == 'normalization':
+      file['block1/layers/norm/vars/0'] = np.ones(2)
+  with pytest.raises(InputError, match='has no place in VGG'):
+    convert(tmp_path / 'vgg', fc='random')
+
+
 def test_other_networks(tmp_path):
   tensors = {'layer1.0.conv1.weight': np.zeros((4, 3, 3, 3), np.float32)}
   safetensors.numpy.save_file(tensors, tmp_path / 'resnet')
