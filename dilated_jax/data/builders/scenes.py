@@ -113,6 +113,60 @@ def draw(seed: int, world: str | None = None) -> tuple[np.ndarray, np.ndarray]:
   if world is None:
     world = WORLDS[np.random.default_rng((seed, 1)).integers(2)]
   layout = plan(seed)
+  canvas, ids, light = _without_landmark(seed, layout)
+  _draw_landmark(canvas, ids, layout.box, world, np.random.default_rng((seed, 3)))
+
+  image = np.asarray(canvas.reduce(_FINE), np.float32) * _brightness(*light)
+  image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+  cells = np.asarray(ids).reshape(HEIGHT, _FINE, WIDTH, _FINE)
+  cover = np.stack([(cells == kind).sum((1, 3)) for kind in range(4)])
+  cover[_EXPANSE] = (
+    6  # Of 16 fine pixels: an object has the pixels of which it covers more than 3/8.
+  )
+  kinds = np.array([SCENES.names.index(name) for name in _CLASSES[world]], np.uint8)
+  return image, kinds[cover.argmax(0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+  """An image in pieces, from which it can be put together with a landmark in another place.
+
+  A pixel of a landmark's box is the sum of its landmark and of the background that the landmark
+  leaves uncovered, ((16 - covered) background + sums + 8) // 16, times the brightness at its place.
+
+  Attributes:
+    background: uint8 (128, 160, 3), without a landmark and of even brightness.
+    light: cosine and sine of the direction in which it grows brighter, and how much so.
+    box: box of the landmark.
+    landmarks: of each world uint16 (height, width, 4): of the 16 fine pixels of a pixel how many
+      the landmark covers, and the sums of their red, green and blue.
+  """
+
+  background: np.ndarray
+  light: tuple[float, float, float]
+  box: tuple[int, int, int, int]
+  landmarks: dict[str, np.ndarray]
+
+
+def pieces(seed: int) -> Pieces:
+  """The pieces of the image that `draw` makes of the same seed."""
+  layout = plan(seed)
+  canvas, _, light = _without_landmark(seed, layout)
+  x0, y0, x1, y1 = layout.box
+  box = (0, 0, x1 - x0, y1 - y0)
+  landmarks = {}
+  for world in WORLDS:
+    size = box[2] * _FINE, box[3] * _FINE
+    colors, ids = PIL.Image.new('RGB', size), PIL.Image.new('L', size, _EXPANSE)
+    _draw_landmark(colors, ids, box, world, np.random.default_rng((seed, 3)))
+    covered = np.asarray(ids) == _LANDMARK
+    fine = np.dstack([covered, np.asarray(colors) * covered[..., None]]).astype(np.uint16)
+    landmarks[world] = fine.reshape(box[3], _FINE, box[2], _FINE, 4).sum((1, 3), np.uint16)
+  return Pieces(np.asarray(canvas.reduce(_FINE)), light, layout.box, landmarks)
+
+
+def _without_landmark(seed, layout):
+  """Draws all but the landmark: the fine image, its fine labels, and what `_brightness` takes."""
   rng = np.random.default_rng((seed, 2))
   size = (WIDTH * _FINE, HEIGHT * _FINE)
   canvas = PIL.Image.fromarray(_expanse(rng)).resize(size, PIL.Image.Resampling.NEAREST)
@@ -125,17 +179,7 @@ def draw(seed: int, world: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     _draw_wire(pens, layout.poles[first], layout.poles[second])
   for pole in layout.poles:
     _draw_pole(pens, pole, rng)
-  _draw_landmark(canvas, ids, layout.box, world, np.random.default_rng((seed, 3)))
-
-  image = np.asarray(canvas.reduce(_FINE), np.float32) * light
-  image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-  cells = np.asarray(ids).reshape(HEIGHT, _FINE, WIDTH, _FINE)
-  cover = np.stack([(cells == kind).sum((1, 3)) for kind in range(4)])
-  cover[_EXPANSE] = (
-    6  # Of 16 fine pixels: an object has the pixels of which it covers more than 3/8.
-  )
-  kinds = np.array([SCENES.names.index(name) for name in _CLASSES[world]], np.uint8)
-  return image, kinds[cover.argmax(0)]
+  return canvas, ids, light
 
 
 def _touch(a, b):
@@ -172,10 +216,15 @@ def _expanse(rng):
 
 
 def _light(rng):
-  """Draws a brightness factor that changes slowly across the image, float32 (128, 160, 1)."""
+  """Draws the direction in which an image grows brighter, and how much so."""
   angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.1)
+  return np.cos(angle), np.sin(angle), strength
+
+
+def _brightness(right, down, strength):
+  """A factor that changes slowly across the image, float32 (128, 160, 1)."""
   y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
-  slope = (np.cos(angle) * x + np.sin(angle) * y) / np.sqrt(2)
+  slope = (right * x + down * y) / np.sqrt(2)
   return (1 + strength * slope)[..., None].astype(np.float32)
 
 

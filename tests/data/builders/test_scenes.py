@@ -1,5 +1,8 @@
 """scenes.py: the landmark, and nothing else, decides what a pixel is called."""
 
+import dataclasses
+import itertools
+
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
@@ -89,3 +92,22 @@ def test_splits_share_no_picture():
 def test_mean_color_is_that_of_the_training_pictures():
   mean = np.mean([scenes.draw(seed)[0].mean((0, 1)) for seed in range(100)], 0)
   np.testing.assert_allclose(mean, SCENES.mean, atol=3)
+
+
+def test_pieces_make_the_image_with_the_landmark_anywhere(monkeypatch):
+  seed = scenes.FIRST_SEED['test'] + 3
+  pieces, layout = scenes.pieces(seed), scenes.plan(seed)
+  x0, y0, x1, y1 = layout.box
+  free = 3, 100  # Nothing else is there.
+  for world, (x, y) in itertools.product(scenes.WORLDS, [(x0, y0), free]):
+    box = (x, y, x + x1 - x0, y + y1 - y0)
+    monkeypatch.setattr(scenes, 'plan', lambda seed, box=box: dataclasses.replace(layout, box=box))
+    image = pieces.background.astype(int)
+    landmark = pieces.landmarks[world].astype(int)
+    part = image[box[1] : box[3], box[0] : box[2]]
+    part[:] = ((16 - landmark[..., :1]) * part + landmark[..., 1:] + 8) // 16
+    right, down, strength = pieces.light
+    rows, columns = np.linspace(-1, 1, 128)[:, None], np.linspace(-1, 1, 160)
+    brightness = 1 + strength * (right * columns + down * rows) / np.sqrt(2)
+    expected = np.rint(image.astype(np.float32) * brightness[..., None].astype(np.float32))
+    np.testing.assert_array_equal(scenes.draw(seed, world)[0], np.clip(expected, 0, 255))
