@@ -1,6 +1,7 @@
 """What `mkdocs build` adds to the pages of this folder, so that each text is written once.
 
-The texts at the root become pages, and each package of dilated_jax gets an API page.
+The texts at the root become pages, each package of dilated_jax gets an API page, and the explorer
+is there to be used: the one that `make demo` has left, or one without a network that runs in it.
 See `hooks` in mkdocs.yml.
 """
 
@@ -36,7 +37,18 @@ def on_files(files, config):
   for room in (PACKAGE, *sorted(path.parent for path in PACKAGE.glob('*/__init__.py'))):
     page = f'api/{room.name}.md'
     files.append(File.generated(config, page, content='\n\n'.join(api_page(room))))
+  files.append(File.generated(config, 'explorer_page.html', content=explorer()))
   return files
+
+
+def explorer() -> str:
+  """The explorer's page."""
+  demo = ROOT / 'demo' / 'explorer.html'
+  if demo.exists():
+    return demo.read_text('utf-8')
+  from experiments.explorer import contents, page  # With JAX, which the demo's does without.
+
+  return page.assemble(contents.contents())
 
 
 def on_page_markdown(markdown, **kwargs):

@@ -3,7 +3,8 @@
 Trains a front end on `scenes`, then on its maps the context modules basic and large, and a control
 of as many weights as basic but with every dilation 1. Each step is a command that you can run
 yourself; it is printed before it runs. Ends with the scores on the test pictures, the evidence that
-they come from the far field, and a sheet of pictures. A second call goes on where one stopped.
+they come from the far field, a sheet of pictures, and a page in which the network runs. A second
+call goes on where one stopped.
 """
 
 import json
@@ -67,6 +68,7 @@ def main(values=flags.FLAGS):
     train(name, workdir, values.seed)
   show(values.systems[-1], workdir)
   report(values.systems, workdir)
+  explore(values.systems, workdir)
 
 
 def train(name: str, workdir: pathlib.Path, seed: int):
@@ -96,6 +98,12 @@ def show(name: str, workdir: pathlib.Path):
     write_atomic(path, image_files.encode_png(example['image']))
   folders = [f'--inputs={workdir / "pictures"}', f'--output={workdir / "predictions"}']
   run('predict', f'--weights={workdir / name / "weights"}', *folders, '--save=labels,overlays')
+
+
+def explore(names, workdir: pathlib.Path):
+  """Writes the explorer's page with a network that runs in it: a small one, if it was trained."""
+  name = 'basic' if 'basic' in names else names[-1]
+  run('explore', f'--weights={workdir / name / "weights"}', f'--output={workdir / "explorer.html"}')
 
 
 def report(names, workdir: pathlib.Path):

@@ -59,7 +59,7 @@ def main(values=flags.FLAGS):
     print(text(result))
   if values.output:
     if kind == '.html':
-      content = page.assemble(contents.contents())
+      content = page.assemble(contents.contents(values.weights))
     else:
       content = json.dumps(result, indent=2) + '\n'
     files.write_atomic(values.output, content.encode())

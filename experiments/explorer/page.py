@@ -1,7 +1,7 @@
 """Puts the explorer's page together: one HTML file that needs no server and asks for nothing.
 
-The folder page/ holds index.html, style.css and scripts, which are plain JavaScript: no build step,
-no package. They stand in the page one after the other, in the order of `SCRIPTS`.
+The folder page/ holds index.html, styles and scripts, which are plain JavaScript: no build step, no
+package. They stand in the page one after the other, in the order of `STYLES` and `SCRIPTS`.
 
 To add a view:
   1. Write page/NAME.js: a block `{ ... }`, so that its names are its own, which calls
@@ -12,7 +12,8 @@ To add a view:
   3. Open the page with #NAME behind its address.
 The scripts before the views each define one name, that of the file: `dom` makes elements,
 `controls` sliders and buttons, `figures` figures that can be saved, `views` keeps the state of a
-view in the address, `geometry` derives sizes and receptive fields, as dilated_jax.nn.geometry does.
+view in the address, `geometry` derives sizes and receptive fields, as dilated_jax.nn.geometry does,
+`engine` runs networks (createEngine), and `scene` draws the pictures of `scenes`.
 
 The page may run the scripts and styles below and nothing else: its policy names their hashes, so
 `style="..."` and `onclick="..."` in HTML do nothing. Set `element.style.left = ...` from a script;
@@ -28,6 +29,7 @@ import pathlib
 from typing import Any
 
 FOLDER = pathlib.Path(__file__).parent / 'page'
+STYLES = ('style', 'live', 'lesson')
 SCRIPTS = (
   'dom',
   'controls',
@@ -38,6 +40,8 @@ SCRIPTS = (
   'growth',
   'network',
   'image',
+  'engine',
+  'scene',
   'live',
   'lesson',
   'start',
@@ -55,7 +59,7 @@ def assemble(contents: Mapping[str, Any], title: str = 'Receptive-field explorer
   Returns:
     HTML, to be written as UTF-8.
   """
-  style = (FOLDER / 'style.css').read_text('utf-8')
+  style = '\n'.join((FOLDER / f'{name}.css').read_text('utf-8') for name in STYLES)
   scripts = [(FOLDER / f'{name}.js').read_text('utf-8') for name in SCRIPTS]
   # The browser refuses whatever is not listed here, should a name in the data ever become markup.
   policy = {
@@ -63,6 +67,7 @@ def assemble(contents: Mapping[str, Any], title: str = 'Receptive-field explorer
     'script-src': [_hash(script) for script in scripts],
     'style-src': [_hash(style)],
     'img-src': ['data:', 'blob:'],
+    'worker-src': ['blob:'],
     'base-uri': ["'none'"],
     'form-action': ["'none'"],
   }
