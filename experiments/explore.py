@@ -59,7 +59,8 @@ def main(values=flags.FLAGS):
     print(text(result))
   if values.output:
     if kind == '.html':
-      content = page.assemble(contents.contents(values.weights))
+      segmenter = models.load_weights(values.weights) if values.weights else None
+      content = page.assemble(contents.contents(segmenter))
     else:
       content = json.dumps(result, indent=2) + '\n'
     files.write_atomic(values.output, content.encode())

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from dilated_jax import models
+from dilated_jax.models.segmenter import Segmenter
 
 from . import lesson, live
 
 
-def contents(weights: str | None = None) -> dict[str, Any]:
+def contents(segmenter: Segmenter | None = None) -> dict[str, Any]:
   """Collects the data of all views, by the names under which they ask for it.
 
   Args:
-    weights: a weights folder, whose network runs in the page.
+    segmenter: the network that runs in the page.
   """
   result: dict[str, Any] = {'lesson': lesson.contents()}
-  if weights:
-    result['live'] = live.contents(models.load_weights(weights))
+  if segmenter:
+    result['live'] = live.contents(segmenter)
   return result

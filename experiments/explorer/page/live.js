@@ -161,11 +161,15 @@
       };
     }
 
-    // Left and top of each landmark; of two, the second lies opposite.
+    // From the place of one of two landmarks to that of the other, half a picture away.
+    function other({width, height, size}, x, y) {
+      const half = (value, count) => (value + (count >> 1)) % count;
+      return [half(x, 2 * (width - size.width >> 1)), half(y, 2 * (height - size.height >> 1))];
+    }
+
+    // World, left and top of each landmark.
     function places({picture, landmark, x, y}) {
-      const {width, height, size} = scenes[picture];
-      return LANDMARKS[landmark].map((world, i) =>
-        (i ? [world, width - size.width - x, height - size.height - y] : [world, x, y]));
+      return LANDMARKS[landmark].map((world, i) => [world, ...(i ? other(scenes[picture], x, y) : [x, y])]);
     }
 
     function update(state) {
@@ -276,7 +280,7 @@
       const {width, height, size} = scenes[shown.picture];
       const clip = (value, most) => Math.min(Math.max(Math.round(value), 0), most);
       let x = clip(left, width - size.width), y = clip(top, height - size.height);
-      if (second) [x, y] = [width - size.width - x, height - size.height - y];
+      if (second) [x, y] = other(scenes[shown.picture], x, y);
       store.set({x, y}, final);
     }
     const mark = ([x, y], final) => store.set({column: Math.floor(x), row: Math.floor(y)}, final);
