@@ -1,11 +1,13 @@
 """What the view *Live* of the page runs: a trained network, and scenes that a visitor changes."""
 
+from __future__ import annotations
+
 import base64
 from typing import Any
 
 import numpy as np
 
-from dilated_jax.models.segmenter import Segmenter
+from dilated_jax import models
 from dilated_jax.nn import costs, geometry
 from dilated_jax.nn.stack import group_count
 from dilated_jax.nn.table import Layer, Table, input_indices
@@ -28,7 +30,7 @@ _FIELDS = (
 )
 
 
-def contents(segmenter: Segmenter) -> dict[str, Any]:
+def contents(segmenter: models.Segmenter) -> dict[str, Any]:
   """The data of the view: a network and pictures for it, or why there is none."""
   refused = why_not(segmenter)
   if refused:
@@ -36,7 +38,7 @@ def contents(segmenter: Segmenter) -> dict[str, Any]:
   return {'network': network(segmenter), 'pictures': [picture(index) for index in PICTURES]}
 
 
-def why_not(segmenter: Segmenter) -> str | None:
+def why_not(segmenter: models.Segmenter) -> str | None:
   """Why a page does not run a network, as a sentence; None if it does."""
   model = segmenter.model
   count = costs.num_parameters(model.table)
@@ -70,7 +72,7 @@ def _text(array: np.ndarray) -> str:
   return base64.b64encode(little.tobytes()).decode()
 
 
-def network(segmenter: Segmenter) -> dict:
+def network(segmenter: models.Segmenter) -> dict:
   """A network with its weights, for `engine.js`.
 
   Normalizations by running statistics become part of the convolutions before them. Kernels are

@@ -11,7 +11,7 @@ const figures = (() => {
   // Returns {node, describe(text)}: what a screen reader says of the drawing as it is now.
   function figure({drawing, name, title, caption = null}) {
     const label = dom.id('figure');
-    const heading = html('h3', {id: label}, title);
+    const heading = html('p', {id: label, class: 'figure-title'}, title);
     const isSvg = drawing.tagName.toLowerCase() === 'svg';
     // A drawing that takes the keyboard has a role of its own (say 'application' or 'slider').
     if (!drawing.hasAttribute('role')) drawing.setAttribute('role', 'img');

@@ -83,8 +83,8 @@
     const editor = html('div', {class: 'layers', role: 'group', 'aria-label': `Layers: ${title}`});
     const facts = html('dl', {class: 'facts'});
     const verdict = html('p', {class: 'verdict'});
-    const sideFigure = figures.figure({drawing: side, name: `${key}-side`, title: 'From the side: one row of each map'});
-    const aboveFigure = figures.figure({drawing: above, name: `${key}-above`, title: 'From above: the input'});
+    const sideFigure = figures.figure({drawing: side, name: `${key}-side`, title: 'From the side'});
+    const aboveFigure = figures.figure({drawing: above, name: `${key}-above`, title: 'From above'});
     const node = html('div', {class: `side hue-${hue}`},
       html('h2', {}, title), verdict, editor, sideFigure.node,
       html('div', {class: 'above-and-facts'}, aboveFigure.node, facts));
@@ -92,7 +92,7 @@
 
     const listen = (drawing) => {
       drawing.addEventListener('keydown', (event) => {
-        const {x, y, layer} = store.state;
+        const {x, y, layer} = now;
         const step = jump();
         const moves = {ArrowLeft: {x: x - step}, ArrowRight: {x: x + step}, ArrowUp: {y: y - step},
           ArrowDown: {y: y + step}, PageUp: {layer: layer + 1}, PageDown: {layer: layer - 1}};
@@ -100,6 +100,8 @@
         if (!change || event.ctrlKey || event.altKey || event.metaKey) return;
         event.preventDefault();
         probe = null;
+        for (const axis of ['x', 'y']) if (axis in change) change[axis] = Math.max(0, change[axis]);
+        now = {...now, ...change};  // A second key may come before this one is drawn.
         store.set(change, false);
       });
     };
@@ -146,7 +148,7 @@
 
     function drawRows(width, span) {
       const {table, counts, cells} = shape;
-      const labels = Math.min(118, width * 0.26);
+      const labels = Math.min(112, Math.max(92, width * 0.2));
       const unit = (width - labels - 2) / cells, left = labels;
       // Layers of both sides stand at the same height, whether there are poolings between them or not.
       const conv = 44, pool = span.pooled ? 30 : 8, cell = Math.min(18, Math.max(10, unit));
@@ -180,7 +182,7 @@
         maps.append(group);
         parts.maps.push(fills);
         const layer = shape.layers[row.which - 1];
-        const text = index === 0 ? `Input, ${cells} pixels` : row.isPool ? `pooling ${layer.pool}`
+        const text = index === 0 ? 'Input' : row.isPool ? `pooling ${layer.pool}`
           : `${row.which}: ${layer.kernel}×${layer.kernel}${layer.rate > 1 ? `, rate ${layer.rate}` : ''}`;
         texts.append(svg('text', {x: 0, y: row.y + row.height / 2 + 4.5,
           class: `${row.which > shape.layer ? 'later' : ''} ${row.isPool ? 'small' : ''}`}, text));
@@ -368,6 +370,7 @@
     return context.getImageData(0, 0, 1, 1).data;
   }
 
+  let now = null;  // The state as it is drawn: what an address says, made valid.
   let probe = null;  // A cell below the output that the pointer is on: {key, row, cell}.
 
   views.add({
@@ -404,7 +407,7 @@
         html('div', {class: 'controls'}, preset.node, layer.node, html('span', {class: 'joined'}, fewer, more),
           html('p', {class: 'note hint'}, 'Point at a cell, or use the arrow keys in a figure.')),
         html('div', {class: 'pair'}, ...sides.map((side) => side.node)),
-        html('p', {class: 'note text'}, 'Darker cells are read in more ways: the shade is the square root of the number of '
+        html('p', {class: 'note text'}, 'Stronger cells are read in more ways: the shade is the square root of the number of '
           + 'paths from a cell to the output. Circles are the taps of the current layer’s kernel. A cell below the '
           + 'output shows both what it reads and, in pink, all that it has a part in. Every layer has '
           + `${CHANNELS} channels in the counts of parameters and operations.`));
@@ -435,9 +438,8 @@
             });
           }
           const inside = (value) => (value < 0 ? (value === -1 ? Math.floor(cells / 2) : 0) : Math.min(cells - 1, Math.round(value)));
-          // What a key or a pointer does next starts from here.
-          Object.assign(state, {layer: current, x: inside(state.x), y: inside(state.y)});
-          sides.forEach((side) => side.place(state));
+          now = {layer: current, x: inside(state.x), y: inside(state.y)};
+          sides.forEach((side) => side.place(now));
         },
       };
     },

@@ -29,10 +29,16 @@ def browser():
 
 
 @pytest.fixture(scope='session')
-def page_file(tmp_path_factory):
+def page_contents():
+  """The data of the default page."""
+  return contents.contents()
+
+
+@pytest.fixture(scope='session')
+def page_file(tmp_path_factory, page_contents):
   """The default page."""
   path = tmp_path_factory.mktemp('explorer') / 'page.html'
-  path.write_text(pages.assemble(contents.contents()), 'utf-8')
+  path.write_text(pages.assemble(page_contents), 'utf-8')
   return path
 
 

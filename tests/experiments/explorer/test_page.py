@@ -6,7 +6,7 @@ import re
 import pytest
 
 from experiments import explore
-from experiments.explorer import page
+from experiments.explorer import contents, page
 from tests import calling
 
 HOSTILE = {
@@ -15,7 +15,10 @@ HOSTILE = {
 }
 
 
-def test_the_command_writes_it(tmp_path, capsys):
+def test_the_command_writes_it(tmp_path, capsys, monkeypatch, page_contents):
+  monkeypatch.setattr(
+    contents, 'contents', lambda *given: page_contents if given == (None,) * 3 else 0
+  )
   calling.run(explore, f'--output={tmp_path}/page.html')
   assert capsys.readouterr().out == f'written to {tmp_path}/page.html\n'
   text = (tmp_path / 'page.html').read_text('utf-8')
