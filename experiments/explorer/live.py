@@ -9,7 +9,6 @@ import numpy as np
 
 from dilated_jax import models
 from dilated_jax.nn import costs, geometry
-from dilated_jax.nn.stack import group_count
 from dilated_jax.nn.table import Layer, Table, input_indices
 
 # A page is to stay small: a weight takes three bytes, or two where there are many.
@@ -171,4 +170,6 @@ def _add_weights(layer: Layer, part: str, variables, kernels: list, vectors: lis
   if layer.norm != 'group':
     return {}
   vectors += [array('params', norm, leaf).astype(np.float32) for leaf in ('scale', 'bias')]
+  from dilated_jax.nn.stack import group_count  # With JAX, which --help does without.
+
   return {'group_norm': group_count(layer.channels)}

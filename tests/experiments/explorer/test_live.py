@@ -19,7 +19,7 @@ from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn.table import Layer, merge
 from experiments import explore
-from experiments.explorer import live, page
+from experiments.explorer import fields, live, page
 from tests import calling
 from tests.experiments.explorer.conftest import new_tab
 
@@ -215,8 +215,9 @@ SHOWN = """([i, palette]) => {
 }"""
 
 
-def test_the_view(browser, trained, tmp_path):
+def test_the_view(browser, trained, tmp_path, monkeypatch):
   folder, network = trained
+  monkeypatch.setattr(fields, 'POINTS', (1, 1))  # Those of another view take their time.
   calling.run(explore, f'--weights={folder}', f'--output={tmp_path}/page.html')
   assert (tmp_path / 'page.html').stat().st_size < 2e6
   without = Segmenter.from_spec(network.spec.without_context(), network.variables)
