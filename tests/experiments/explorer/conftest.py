@@ -54,6 +54,15 @@ def shared_tab(browser, page_file):
   yield from new_tab(browser, page_file)
 
 
+def wait_for(tab, expression, timeout=20):
+  """Waits until an expression holds. The page's policy forbids what Playwright would do for it."""
+  for _ in range(50 * timeout):
+    if tab.evaluate(expression):
+      return
+    tab.wait_for_timeout(20)
+  raise AssertionError(f'never: {expression}')
+
+
 def new_tab(browser, path, **options):
   """Opens the file in a context of its own; nothing may be asked for, and nothing may fail."""
   context = browser.new_context(**{'viewport': {'width': 1280, 'height': 900}} | options)

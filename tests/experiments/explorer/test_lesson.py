@@ -8,6 +8,7 @@ import pytest
 from dilated_jax.nn import geometry
 from dilated_jax.nn.table import Layer
 from experiments.explorer import lesson
+from tests.experiments.explorer.conftest import wait_for
 
 
 def test_numbers_are_those_of_the_paper():
@@ -103,7 +104,7 @@ def test_answering(tab, question):
     plain = html.unescape(re.sub(r'<.*?>', '', comments[question][chosen - 1]))
     assert ' '.join(said.inner_text().split()) == f'{words} {" ".join(plain.split())}'
     answers = '0' * question + str(chosen)
-    tab.wait_for_function(f'location.hash === "#lesson?answers={answers}"')
+    wait_for(tab, f'location.hash === "#lesson?answers={answers}"')
   score = tab.locator('.lesson-score')
   assert score.inner_text() == '1 of 1 answered right (10 in all).'
   tab.go_back()
@@ -115,6 +116,6 @@ def test_answering(tab, question):
 def test_chapters_are_linked(tab):
   tab.evaluate("location.hash = 'lesson'")
   tab.get_by_role('link', name='6 Mind the holes').click()
-  tab.wait_for_function('location.hash === "#lesson?chapter=6"')
+  wait_for(tab, 'location.hash === "#lesson?chapter=6"')
   assert tab.evaluate('document.activeElement.textContent') == '6 Mind the holes'
   tab.locator('section', has_text='Mind the holes').locator('.embedded svg').first.wait_for()

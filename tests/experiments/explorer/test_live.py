@@ -21,7 +21,7 @@ from dilated_jax.nn.table import Layer, merge
 from experiments import explore
 from experiments.explorer import fields, live, page
 from tests import calling
-from tests.experiments.explorer.conftest import new_tab
+from tests.experiments.explorer.conftest import new_tab, wait_for
 
 # As the preset `scenes`.
 OPTIONS = {
@@ -249,7 +249,7 @@ def test_the_view(browser, trained, tmp_path, monkeypatch):
   tab.locator('.view-live canvas').first.focus()
   tab.keyboard.press('ArrowLeft')
   tab.keyboard.press('Shift+ArrowDown')
-  tab.wait_for_function(f'location.hash.includes("x={x - 8}&y={y + 1}")')
+  wait_for(tab, f'location.hash.includes("x={x - 8}&y={y + 1}")')
   box = tab.locator('.view-live canvas').first.bounding_box()
   zoom = box['width'] / scenes.WIDTH
   start = box['x'] + (x + 2) * zoom, box['y'] + (y + 11) * zoom
@@ -257,9 +257,9 @@ def test_the_view(browser, trained, tmp_path, monkeypatch):
   tab.mouse.down()
   tab.mouse.move(start[0] + 10 * zoom, start[1])
   tab.mouse.up()
-  tab.wait_for_function(f'location.hash.includes("x={x + 2}&y={y + 1}")')
+  wait_for(tab, f'location.hash.includes("x={x + 2}&y={y + 1}")')
   tab.go_back()
-  tab.wait_for_function(f'location.hash.includes("x={x - 8}&y={y + 1}")')
+  wait_for(tab, f'location.hash.includes("x={x - 8}&y={y + 1}")')
   tab.locator('.view-live [aria-busy=false]').wait_for()
   next(opened, None)
 

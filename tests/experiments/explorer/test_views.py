@@ -9,6 +9,7 @@ import pytest
 
 from dilated_jax.nn import costs, geometry, table as tables
 from dilated_jax.nn.table import Layer
+from tests.experiments.explorer.conftest import wait_for
 
 ROOT = pathlib.Path(__file__).parents[3]
 VIEWS = ('pooling', 'growth', 'network', 'image')
@@ -17,7 +18,7 @@ VIEWS = ('pooling', 'growth', 'network', 'image')
 def go(tab, address: str):
   """Opens a state of a view by its address."""
   tab.evaluate('(address) => { location.hash = address; }', address)
-  tab.wait_for_function('(name) => views.current.name === name', arg=address.split('?')[0])
+  wait_for(tab, f'views.current.name === {json.dumps(address.split("?")[0])}')
   settle(tab)
 
 
@@ -268,7 +269,7 @@ def test_a_table_is_pasted(shared_tab):
 
 def test_fields_on_the_photograph(shared_tab):
   go(shared_tab, 'image?point=0')
-  shared_tab.wait_for_function("document.querySelector('.glow')?.getAttribute('href')")
+  wait_for(shared_tab, "document.querySelector('.glow')?.getAttribute('href')")
   first, second = shared_tab.locator('.view-image svg.photo').all()
   images = shared_tab.locator('.view-image .glow')
   before = images.first.get_attribute('href')
