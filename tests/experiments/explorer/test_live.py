@@ -240,7 +240,8 @@ def test_the_view(browser, trained, tmp_path, monkeypatch):
 
   # The other landmark in its place.
   tab.get_by_role('button', name='Lighthouse ⇄ cabin').click()
-  tab.wait_for_selector('.view-live [aria-busy=true]')
+  wait_for(tab, "location.hash.includes('landmark=cabin')")
+  tab.wait_for_timeout(200)  # By then it is at work on it, or done.
   expect(scenes.draw(seed, 'snow')[0])
   assert tab.evaluate('location.hash') == '#live?landmark=cabin&column=2&row=125'
 
