@@ -44,7 +44,31 @@ def dilated_conv(
   """
   x, kernel = jnp.asarray(x), jnp.asarray(kernel)
   rates = (int(dilation),) * 2 if isinstance(dilation, _Int) else tuple(map(int, dilation))
-  pads = _pads(padding, rates, kernel)
+  pads, zeros = _pads(padding, rates, kernel), ((0, 0), (0, 0))
+  if stride == 1:
+    pads, zeros = _without_needless(pads, rates, kernel)
+  out = _with_fast_gradients(x, kernel, rates, pads, stride)
+  return out if zeros == ((0, 0), (0, 0)) else jnp.pad(out, ((0, 0), *zeros, (0, 0)))
+
+
+def _without_needless(pads, rates, kernel):
+  """Padding as far as taps reach, and how many outputs beyond see nothing but zeros.
+
+  The first layer of a context module pads for all of them: three quarters of its outputs are zero.
+  """
+  spans = [rate * (taps - 1) for rate, taps in zip(rates, kernel.shape, strict=False)]
+  reached = tuple(
+    tuple(min(pad, span) for pad in both) for both, span in zip(pads, spans, strict=True)
+  )
+  beyond = tuple(
+    tuple(pad - part for pad, part in zip(both, parts, strict=True))
+    for both, parts in zip(pads, reached, strict=True)
+  )
+  return reached, beyond
+
+
+def _with_fast_gradients(x, kernel, rates, pads, stride):
+  """The convolution, whose derivatives are those of other forms where these are faster."""
   conv = functools.partial(_conv, rates=rates, pads=pads, stride=stride)
   known = all(isinstance(size, int) for size in x.shape)  # Not so in `jax.export` of any batch.
   if stride > 1 or kernel.shape[:2] == (1, 1) or varying_axes(x) or not known:
@@ -95,8 +119,10 @@ def _linear_in_kernel(x, kernel, rates, pads):
   height, width = _output_size(x, kernel, rates, pads)
   *taps, inputs, outputs = kernel.shape
   copied = len(x) * height * x.shape[2] * (taps[0] * inputs + taps[1] * outputs)
-  if x.dtype != jnp.float32 or min(height, width) <= 0 or not 0 < copied <= _MOST_COPIED:
+  if min(height, width) <= 0:
     return None
+  if x.dtype != jnp.float32 or not 0 < copied <= _MOST_COPIED:
+    return _linear_in_kernel_of_padded(x, kernel, rates, pads)
   of_kernel = functools.partial(_kernel_gradient, taps=taps, dilation=rates, padding=pads)
 
   def by_products(x, kernel):
@@ -107,6 +133,25 @@ def _linear_in_kernel(x, kernel, rates, pads):
   return by_products
 
 
+def _linear_in_kernel_of_padded(x, kernel, rates, pads):
+  """The same with the zeros in memory, if its derivative is faster, or None.
+
+  That derivative is a convolution whose channels are the batch: XLA's CPU back end does it number
+  by number if it pads by more than half of what taps reach, and slowly if it pads small batches.
+  """
+  most = [rate * (taps - 1) // 2 for rate, taps in zip(rates, kernel.shape, strict=False)]
+  wide = any(max(both) > half for both, half in zip(pads, most, strict=True))
+  if not any(map(max, pads)) or not (wide or len(x) < _FULL_BATCH):
+    return None
+  nothing = ((0, 0), (0, 0))
+
+  def of_padded(x, kernel):
+    return _conv(jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel, rates, nothing, 1)
+
+  return of_padded
+
+
+_FULL_BATCH = 8  # From this batch size on, padding inside of the derivative costs nothing.
 # Numbers that `_kernel_gradient` copies at most: 8 MiB of float32. With more, XLA's own derivative
 # is as fast or faster.
 _MOST_COPIED = 2**21

@@ -69,21 +69,45 @@ def count_correct(
   return hits.sum(dtype=jnp.float32), valid.sum(dtype=jnp.float32)
 
 
-@jax.custom_jvp
+@jax.custom_vjp
 def _cross_entropies(logits, labels):
-  """Of each pixel; NaN where the label is no class."""
-  largest, total, own = _parts(logits, labels)
-  return (largest - own) + jnp.log(total)
+  """Of each pixel; NaN where the label is no class. Differentiable in reverse mode, by `logits`."""
+  return _forward(logits, labels)[0]
 
 
-@_cross_entropies.defjvp
-def _cross_entropies_jvp(primals, tangents):
-  logits, labels = primals
+def _forward(logits, labels):
   largest, total, own = _parts(logits, labels)
-  classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-  one_hot = (classes == labels.astype(jnp.int32)[..., None]).astype(logits.dtype)
-  slope = jnp.exp(logits - largest[..., None]) / total[..., None] - one_hot
-  return (largest - own) + jnp.log(total), (slope * tangents[0]).sum(-1)
+  return (largest - own) + jnp.log(total), (logits, labels, largest, total)
+
+
+def _backward(kept, gradient):
+  """Probability minus 1 for the class that is the label, times the gradient."""
+  logits, labels, largest, total = kept
+
+  def one_by_one(logits, labels, largest, total, gradient):
+    # Maps lie as `ops` upsamples them, the classes before the columns. A barrier keeps what moves
+    # or pads them from computing every exponential where it is read.
+    maps = [
+      jnp.exp(each - largest) * (gradient / total)
+      - jnp.where(labels == label, gradient, jnp.zeros((), gradient.dtype))
+      for label, each in enumerate(_maps(logits))
+    ]
+    axis = max(labels.ndim - 1, 0)
+    return jnp.moveaxis(jax.lax.optimization_barrier(jnp.stack(maps, axis)), axis, -1)
+
+  def reduced(logits, labels, largest, total, gradient):
+    classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    one_hot = (classes == labels[..., None]).astype(logits.dtype)
+    probabilities = jnp.exp(logits - largest[..., None]) / total[..., None]
+    return (probabilities - one_hot) * gradient[..., None]
+
+  given = logits, labels.astype(jnp.int32), largest, total, gradient
+  if logits.shape[-1] > _MOST_CLASSES:
+    return reduced(*given), None
+  return jax.lax.platform_dependent(*given, cpu=one_by_one, default=reduced), None
+
+
+_cross_entropies.defvjp(_forward, _backward)
 
 
 # XLA's CPU back end reduces over a last axis of a few classes, and scatters along it, several times

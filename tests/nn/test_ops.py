@@ -67,7 +67,8 @@ def test_equation_2(kernel, dilation, extra, channels, seed):
   np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-PADDINGS = [0, 2, 'VALID', 'SAME', ((1, 0), (0, 3)), [[0, 0], [0, 0]]]
+# The last are wider than taps reach, on one side or on all.
+PADDINGS = [0, 2, 'VALID', 'SAME', ((1, 0), (0, 3)), [[0, 0], [0, 0]], ((0, 9), (5, 1)), 11]
 
 
 @pytest.mark.parametrize('padding', PADDINGS, ids=str)
@@ -118,12 +119,15 @@ def test_forward_mode_vmap_and_reverse_over_reverse():
   np.testing.assert_allclose(product, expected, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize('padding', [0, 5, ((1, 0), (0, 3))], ids=str)
-@pytest.mark.parametrize('platform', ['default', 'cpu', 'cuda'])
-def test_derivatives_to_the_kernel_in_every_mode(monkeypatch, platform, padding):
+@pytest.mark.parametrize('padding', [0, 5, ((1, 0), (0, 3)), ((9, 0), (2, 3))], ids=str)
+@pytest.mark.parametrize('platform, copied', [
+  ('default', 0), ('cpu', 2**21), ('cpu', 0), ('cuda', 0),
+])  # fmt: skip
+def test_derivatives_to_the_kernel_in_every_mode(monkeypatch, platform, copied, padding):
   """Forward, reverse, under vmap and jit: sums over shifted cells in float64."""
 
   used = set()
+  monkeypatch.setattr(ops, '_MOST_COPIED', copied)
 
   def chosen(*given, default, **forms):
     used.update(forms)

@@ -57,7 +57,7 @@ def trained(norm, way, **options):
   seen = []
   for batch in batches(model):
     state, metrics = runner.step(state, runner.put([batch]))
-    seen.append({name: float(value[0]) for name, value in metrics.items()})
+    seen.append({name: np.asarray(value[0]) for name, value in metrics.items()})
   assert int(state.step) == STEPS
   return seen, jax.device_get((state.params, state.batch_stats, state.opt_state))
 
