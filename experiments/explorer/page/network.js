@@ -141,7 +141,7 @@
       ...(margin ? [...bar(0, margin, y, 'margin', String(margin)), ...bar(size - margin, size, y, 'margin', String(margin))] : []),
       ...bar(margin, size - margin, y, 'image', `${number(size)} pixels${margin ? `, ${number(inside)} of them image` : ''}`),
       svg('path', {class: 'cells', d: ticks.join('')}),
-      svg('text', {class: 'tick', x: width / 2, y: y + 92, 'text-anchor': 'middle'}, `${number(cells)} cells, one for ${stride} × ${stride} pixels`),
+      svg('text', {class: 'tick', x: width / 2, y: y + 92, 'text-anchor': 'middle'}, `${number(cells)} cells, one for ${stride === 1 ? 'each pixel' : `${stride} × ${stride} pixels`}`),
     ];
     if (border) {
       const from = margin - border * stride, to = margin + (cells + border) * stride;
@@ -174,7 +174,7 @@
         : `pixels go in and make ${number(rows)} cells: ${number(rows)} × ${stride} + ${lost} would be ${number(rows * stride + lost)}, so the last windows overhang the end`);
       if (width !== height) add(number(width), `pixels across: ${number(columns)} cells`);
       add(number(lost), `are lost: ${margin} on each side. So many pixels are reflected around an image, and its labels begin ${margin} pixels inside the input`);
-      add(number(margin), `is half of what a cell sees beyond its own ${stride} pixels: (${field} − ${stride}) / 2`);
+      add(number(margin), `is half of what a cell sees beyond its own ${pixels(stride)}: (${field} − ${stride}) / 2`);
     } else {
       add(number(height), `pixels go in and make ${number(rows)} cells. The network pads inside, so an image needs no margin around it`);
       if (width !== height) add(number(width), `pixels across: ${number(columns)} cells`);
@@ -189,6 +189,8 @@
     return lines;
   }
 
+  const pixels = (count) => `${number(count, 4)} ${count === 1 ? 'pixel' : 'pixels'}`;
+  const large = (value) => (value < 1e8 ? `${number(value / 1e6, 1)} million` : `${number(value / 1e9, 1)} billion`);
   const finite = (value, fallback) => (Number.isInteger(value) && value > 0 && value <= 20_000 ? value : fallback);
 
   views.add({
@@ -238,7 +240,7 @@
         html('h2', {}, 'What the numbers mean'), stripFigure.node, means, rounding);
       root.append(html('div', {class: 'controls'}, choose.node, height.node, width.node, nearest), own, content);
 
-      let shown = null, source = null, rows = [];
+      let shown = null, source = null, rows = [], visible = null;
       let now = null;  // The size as it is drawn; the address has none where it is the network's own.
 
       // Up and down go through the layers.
@@ -261,7 +263,7 @@
           const conv = layer.kind === 'conv' || layer.kind.endsWith('pool') || layer.kind === 'deconv';
           const node = html('tr', {class: i === net.frontEnd ? 'part' : null},
             html('th', {scope: 'row'}, html('span', {class: 'lane-and-name'}, drawLanes(places[i], count, layer.kind), button)),
-            ...[layer.kind.replaceAll('_', ' '), conv ? `${layer.kernel}×${layer.kernel}` : '', layer.kind === 'conv' ? layer.dilation : '',
+            ...[layer.kind === 'adaptive_avg_pool' ? 'avg of parts' : layer.kind.replaceAll('_', ' '), conv ? `${layer.kernel}×${layer.kernel}` : '', layer.kind === 'conv' ? layer.dilation : '',
               conv ? layer.stride : '', layer.padding || '', number(derived.channels[i])].map((value) => html('td', {}, value)),
             html('td', {class: hole ? 'bad' : null, title: hole ? `reads ${derived.read[i]} of them` : null}, derived.field[i] === null ? 'all' : number(derived.field[i])),
             html('td', {}, number(derived.jump[i], 4)), html('td', {}, number(derived.offset[i], 2)), output,
@@ -269,7 +271,6 @@
           return {node, button, output, name: layer.name};
         });
         body.replaceChildren(...rows.map(({node}) => node));
-        list.scrollTop = rows.length * ROW;
         notes.replaceChildren(...(net.notes ?? []).map((note) => html('li', {}, note)));
       }
 
@@ -308,6 +309,9 @@
           });
           const found = rows.findIndex(({name}) => name === state.layer);
           const layer = found < 0 ? rows.length - 1 : found;
+          if (key + layer !== visible && !list.contains(document.activeElement))
+            list.scrollTop = layer * ROW - list.clientHeight / 2;
+          visible = key + layer;
           heading.textContent = `What a cell of ${rows[layer].name} sees`;
           const words = drawProfile(profile, net.table.slice(0, layer + 1), Math.round(profile.parentElement.clientWidth) || 400);
           seen.textContent = words;
@@ -319,10 +323,10 @@
           const last = [0, 1].map((axis) => sizes[axis].at(-1).cells);
           facts.replaceChildren(...[
             ['Receptive field', field === null ? 'the whole image' : `${number(field)} × ${number(field)} pixels`],
-            ['Stride', `${number(geometry.stride(net.table), 4)} pixels`],
+            ['Stride', pixels(geometry.stride(net.table))],
             ['Output', vanishes ? 'none: the input is too small' : `${number(last[0])} × ${number(last[1])}`],
             ['Parameters', number(total('parameters'))],
-            ['Operations', vanishes ? '–' : `${number(total('flops') / 1e9, 1)} billion`],
+            ['Operations', vanishes ? '–' : large(total('flops'))],
           ].map(([name, value]) => html('div', {}, html('dt', {}, name), html('dd', {}, value))));
           drawStrip(strip, net, now.height, Math.round(strip.parentElement.clientWidth) || 900);
           means.replaceChildren(...(vanishes ? [] : meanings(net, now.height, now.width)));

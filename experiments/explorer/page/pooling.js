@@ -75,7 +75,7 @@
 
   // The sides of the comparison.
 
-  function makeSide({key, hue, title, store}) {
+  function makeSide({key, hue, title, store, both}) {
     const side = svg('svg', {class: `stack hue-${hue}`, tabindex: 0, role: 'application',
       'aria-roledescription': 'diagram'});
     const above = svg('svg', {class: `above hue-${hue}`, tabindex: 0, role: 'application',
@@ -92,16 +92,16 @@
 
     const listen = (drawing) => {
       drawing.addEventListener('keydown', (event) => {
-        const {x, y, layer} = now;
+        const {x, y, layer} = both.now;
         const step = jump();
         const moves = {ArrowLeft: {x: x - step}, ArrowRight: {x: x + step}, ArrowUp: {y: y - step},
           ArrowDown: {y: y + step}, PageUp: {layer: layer + 1}, PageDown: {layer: layer - 1}};
         const change = moves[event.key];
         if (!change || event.ctrlKey || event.altKey || event.metaKey) return;
         event.preventDefault();
-        probe = null;
+        both.probe = null;
         for (const axis of ['x', 'y']) if (axis in change) change[axis] = Math.max(0, change[axis]);
-        now = {...now, ...change};  // A second key may come before this one is drawn.
+        both.now = {...both.now, ...change};  // A second key may come before this one is drawn.
         store.set(change, false);
       });
     };
@@ -111,13 +111,13 @@
       const found = parts.rows.findIndex((row) => v >= row.y - 4 && v <= row.y + row.height + 6);
       if (found < 0 || u < 0 || u >= shape.cells) return;
       const pixel = Math.floor(u);
-      probe = found === shape.top ? null : {key, row: found, cell: Math.floor(pixel / shape.jumps[found])};
+      both.probe = found === shape.top ? null : {key, row: found, cell: Math.floor(pixel / shape.jumps[found])};
       store.set({x: pixel}, false);
     }));
-    side.addEventListener('pointerleave', () => { if (probe) { probe = null; store.set({}, false); } });
+    side.addEventListener('pointerleave', () => { if (both.probe) { both.probe = null; store.set({}, false); } });
     above.addEventListener('pointermove', (event) => point(event, above, (u, v) => {
       if (u >= 0 && v >= 0 && u < shape.cells && v < shape.cells) {
-        probe = null;
+        both.probe = null;
         store.set({x: Math.floor(u), y: Math.floor(v)}, false);
       }
     }));
@@ -268,6 +268,7 @@
     // Only what depends on where the output cell is.
     function place({x, y}) {
       const {table, counts, jumps, top, cells, layer} = shape;
+      const {probe} = both;
       const at = probe && probe.key === key ? probe : {row: top, cell: Math.floor(x / jumps[top])};
       const maps = trace(table, counts, at.row, at.cell);
       maps.forEach((map, row) => {
@@ -325,8 +326,10 @@
 
     // The editor: a column for each layer, with what is legal there.
     function edit(layers, layer) {
-      const text = `${write(layers)} ${layer}`;
-      if (text === editing) return;
+      const text = write(layers);
+      const mark = () => editor.querySelectorAll('[data-layer]').forEach((each) =>
+        each.classList.toggle('later', Number(each.dataset.layer) >= layer));
+      if (text === editing) return mark();
       const focused = editor.contains(document.activeElement) ? document.activeElement.dataset.key : null;
       editing = text;
       const change = (index, field) => (event) => {
@@ -338,7 +341,7 @@
         html('span', {class: 'row-label', 'aria-hidden': 'true'}, label),
         ...layers.map((each, index) => {
           const select = html('select', {'aria-label': `${label}, layer ${index + 1}`, 'data-key': `${field}${index}`,
-            class: index >= layer ? 'later' : null, onchange: change(index, field)},
+            'data-layer': index, onchange: change(index, field)},
             choices(each, index).map((value) => html('option', {value}, words(value))));
           select.value = each[field];
           return select;
@@ -347,14 +350,14 @@
       const legal = (index, field) => (value) =>
         size(layers.map((each, i) => (i === index ? {...each, [field]: value} : each))) <= LARGEST;
       const rates = Array.from({length: 48}, (_, i) => i + 1);
-      dom.set(editor, {'data-columns': layers.length});
       editor.style.gridTemplateColumns = `auto repeat(${layers.length}, minmax(0, 1fr))`;
       editor.replaceChildren(
         html('span', {class: 'row-label', 'aria-hidden': 'true'}, 'Layer'),
-        ...layers.map((_, index) => html('span', {class: `head${index >= layer ? ' later' : ''}`, 'aria-hidden': 'true'}, index + 1)),
+        ...layers.map((_, index) => html('span', {class: 'head', 'data-layer': index, 'aria-hidden': 'true'}, index + 1)),
         ...row('Pooling', 'pool', (each, index) => POOLS.filter(legal(index, 'pool')), (value) => (value > 1 ? value : 'no')),
         ...row('Kernel', 'kernel', (each, index) => KERNELS.filter(legal(index, 'kernel')), (value) => `${value}×${value}`),
         ...row('Rate', 'rate', (each, index) => rates.filter(legal(index, 'rate')), String));
+      mark();
       if (focused) editor.querySelector(`[data-key="${focused}"]`)?.focus();
     }
 
@@ -369,9 +372,6 @@
     context.fillRect(0, 0, 1, 1);
     return context.getImageData(0, 0, 1, 1).data;
   }
-
-  let now = null;  // The state as it is drawn: what an address says, made valid.
-  let probe = null;  // A cell below the output that the pointer is on: {key, row, cell}.
 
   views.add({
     name: 'pooling',
@@ -399,9 +399,12 @@
         })), layer: length, preset: ''});
       };
       const fewer = controls.button('− layer', count(-1)), more = controls.button('+ layer', count(1));
+      // `now`: the state as it is drawn, which is what an address says, made valid. `probe`: a cell
+      // below the output that the pointer is on, {key, row, cell}.
+      const both = {now: null, probe: null};
       const sides = [
-        makeSide({key: 'left', hue: 'pooled', title: 'Standard', store}),
-        makeSide({key: 'right', hue: 'dilated', title: 'Dilated', store}),
+        makeSide({key: 'left', hue: 'pooled', title: 'Standard', store, both}),
+        makeSide({key: 'right', hue: 'dilated', title: 'Dilated', store, both}),
       ];
       root.append(
         html('div', {class: 'controls'}, preset.node, layer.node, html('span', {class: 'joined'}, fewer, more),
@@ -426,7 +429,7 @@
           const key = JSON.stringify([lists, current, cells, width, dom.color('--pooled')]);
           if (key !== built) {
             built = key;
-            probe = null;
+            both.probe = null;
             const span = {layers: length, pooled: lists.some((layers) => jumpOf(layers) > 1)};
             layer.set(current, {max: length});
             preset.set(PRESETS[state.preset]?.[0] === write(left) && PRESETS[state.preset]?.[1] === write(right) ? state.preset : '');
@@ -438,8 +441,8 @@
             });
           }
           const inside = (value) => (value < 0 ? (value === -1 ? Math.floor(cells / 2) : 0) : Math.min(cells - 1, Math.round(value)));
-          now = {layer: current, x: inside(state.x), y: inside(state.y)};
-          sides.forEach((side) => side.place(now));
+          both.now = {layer: current, x: inside(state.x), y: inside(state.y)};
+          sides.forEach((side) => side.place(both.now));
         },
       };
     },

@@ -109,8 +109,11 @@ const views = (() => {
       open(view, state);
       view.section.hidden = false;
       document.title = `${view.title} · ${views.title}`;
-      for (const link of document.querySelectorAll('#navigation a'))
-        dom.set(link, {'aria-current': link.hash === `#${name}` ? 'page' : null});
+      for (const link of document.querySelectorAll('#navigation a')) {
+        const here = link.hash === `#${name}`;
+        dom.set(link, {'aria-current': here ? 'page' : null});
+        if (here) link.scrollIntoView({block: 'nearest', inline: 'nearest'});
+      }
       view.store.view.show?.();
     }
     view.store.state = state;
