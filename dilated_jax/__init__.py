@@ -18,6 +18,7 @@ Packages, each imported when it is first used:
   inference   from an image of any size to a label map
   evaluation  mean IoU and the protocols of the benchmarks
   weights     published weight files of other frameworks
+  export      networks as files for other runtimes (ONNX)
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     crf,
     data,
     evaluation,
+    export,
     images,
     inference,
     models,
@@ -61,6 +63,7 @@ __all__ = [
   'crf',
   'data',
   'evaluation',
+  'export',
   'images',
   'inference',
   'load',
@@ -77,6 +80,7 @@ __getattr__, _, _ = lazy_loader.attach(
     'crf',
     'data',
     'evaluation',
+    'export',
     'images',
     'inference',
     'models',

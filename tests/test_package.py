@@ -19,7 +19,7 @@ ROOMS = {
 
 
 def test_completion_and_help_show_the_rooms():
-  assert len(ROOMS) == 10 and set(dir(dilated_jax)) >= ROOMS and set(dilated_jax.__all__) >= ROOMS
+  assert len(ROOMS) == 11 and set(dir(dilated_jax)) >= ROOMS and set(dilated_jax.__all__) >= ROOMS
   names = {'load', 'predict', 'create_model', 'Segmenter', '__version__'}
   assert names <= set(dilated_jax.__all__) == set(dir(dilated_jax))
   shown = pydoc.plain(pydoc.render_doc(dilated_jax))

@@ -1,0 +1,53 @@
+"""export: a file that is run before it is written; what it can't write is said in one line."""
+
+import functools
+
+import onnxruntime
+import pytest
+
+from dilated_jax import models
+from dilated_jax.errors import InputError
+from experiments import export
+from tests import calling
+from tests.export.test_onnx import VGG, segmenter
+
+run = functools.partial(calling.run, export)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('network') / 'weights'
+  network = segmenter('front_end', crf='rnn', **VGG)
+  models.save_weights(folder, network.spec, network.variables)
+  return folder
+
+
+@pytest.mark.parametrize('contents', ['labels', 'network'])
+def test_a_file_that_agrees(contents, weights, tmp_path, capsys):
+  output = tmp_path / 'network.onnx'
+  run(f'--weights={weights}', f'--output={output}', f'--contents={contents}', '--nocrf')
+  said = capsys.readouterr().out
+  assert 'beside JAX' in said and str(output) in said
+  session = onnxruntime.InferenceSession(output)
+  names = {'labels': ['labels', 'probabilities'], 'network': ['logits']}[contents]
+  assert [each.name for each in session.get_outputs()] == names
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [(['--output=a.onnx'], '--nocrf leaves it out'), (['--output=a.pb', '--nocrf'], 'end in .onnx')],
+)
+def test_errors(options, message, weights, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(InputError, match=message):
+    run(f'--weights={weights}', *options)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_file_with_another_answer_is_not_written(weights, tmp_path, monkeypatch):
+  network = segmenter('front_end', upsampling='corner_logits', **VGG)
+  other = export.onnx.export(network)
+  monkeypatch.setattr(export.onnx, 'export', lambda *_: other)
+  with pytest.raises(InputError, match='gives another answer: labels differ in'):
+    run(f'--weights={weights}', f'--output={tmp_path / "a.onnx"}', '--nocrf')
+  assert not list(tmp_path.iterdir())

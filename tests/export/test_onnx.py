@@ -1,0 +1,137 @@
+"""onnx.py: files that onnx's checker accepts and onnxruntime runs, beside JAX and the geometry."""
+
+import json
+
+import jax
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from dilated_jax import inference, models
+from dilated_jax.errors import InputError
+from dilated_jax.export import onnx as exporter
+from dilated_jax.models import weights_folder
+from dilated_jax.models.segmenter import Segmenter
+from dilated_jax.nn import geometry
+
+VGG = dict(width=1 / 32, blocks=(1, 1, 1, 1), fc_channels=16)
+RESNET = dict(width=1 / 16, blocks=(1, 1, 1, 1))
+NETWORKS = {
+  'front end, groups': ('front_end', VGG | dict(norm='group', width=1 / 4, fc_kernel=3)),
+  'front end, batch': ('front_end', VGG | dict(norm='batch', stride=4)),
+  'large context': ('dilation8', VGG | dict(context='large', fc_kernel=3)),
+  'own upsampling': ('dilation10', VGG | dict(fc_kernel=3)),
+  'skips at once': ('fcn8s', dict(width=1 / 32, at_once=True, context='basic', fc_channels=8)),
+  'poolings of 3x3': ('deeplab_msc', VGG | dict(blocks=(1, 1, 1, 1, 1))),
+  'three scales': ('deeplab_v2', dict(VGG, blocks=(1, 1, 1, 1, 1), multi_scale=True)),
+  'image mean': ('deeplab_v3', RESNET),
+  'pyramid of means': ('pspnet', RESNET | dict(auxiliary=False)),
+}
+
+
+def segmenter(name, upsampling=None, classes=3, **options) -> Segmenter:
+  """A network of random weights, biases and statistics."""
+  model = models.create(name, classes, **options)
+  rng = np.random.default_rng(0)
+
+  def drawn(path, like):
+    if path[-1].key == 'kernel':
+      return rng.normal(0, np.sqrt(2 / np.prod(like.shape[:3])), like.shape).astype(np.float32)
+    return rng.uniform(0.1, 1, like.shape).astype(np.float32)
+
+  variables = jax.tree_util.tree_map_with_path(drawn, weights_folder.abstract_variables(model))
+  names = tuple(f'class {i}' for i in range(classes))
+  spec = models.ModelSpec(
+    name, options, names, ((1, 2, 3),) * classes, (120.0, 110.0, 100.0),
+    upsampling=upsampling or models.upsampling.of_training(model, 'grid'),
+  )  # fmt: skip
+  return Segmenter.from_spec(spec, variables)
+
+
+def session(content):
+  onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+  return onnxruntime.InferenceSession(content)
+
+
+def assert_labels(network, height, width):
+  image = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
+  expected = inference.predict(network, image, tile='whole')
+  labels, probabilities = session(exporter.export(network)).run(None, {'images': image[None]})
+  assert labels.dtype == np.uint8
+  found = probabilities[0].transpose(1, 2, 0)
+  np.testing.assert_allclose(found, expected.probabilities, atol=1e-4)
+  # Ties may break either way.
+  first, second = np.sort(expected.probabilities, -1)[..., :-3:-1].transpose(2, 0, 1)
+  assert (labels[0] == expected.labels)[first - second > 1e-3].all()
+
+
+@pytest.mark.parametrize('which', NETWORKS)
+def test_labels_as_those_of_predict(which):
+  name, options = NETWORKS[which]
+  assert_labels(segmenter(name, **options), 45, 61)
+
+
+@pytest.mark.parametrize('upsampling', models.upsampling.METHODS)
+def test_every_upsampling_of_a_tiny_picture(upsampling):
+  """The margin is larger than the picture: it is reflected several times."""
+  assert_labels(segmenter('front_end', upsampling, **VGG), 5, 9)
+
+
+@pytest.mark.parametrize('which', ['large context', 'own upsampling'])
+def test_logits_as_those_of_the_model(which):
+  name, options = NETWORKS[which]
+  network = segmenter(name, **options)
+  model, rng = network.model, np.random.default_rng(2)
+  stride, margin = model.stride, model.margin
+  images = rng.normal(0, 60, (2, 4 * stride + 2 * margin, 5 * stride + 2 * margin, 3))
+  images = images.astype(np.float32)
+  expected = np.asarray(jax.jit(model.apply)(network.variables, images))
+  run = session(exporter.export(network, 'network')).run
+  (found,) = run(None, {'images': images.transpose(0, 3, 1, 2)})
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(found.transpose(0, 2, 3, 1), expected, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize('which', ['large context', 'poolings of 3x3', 'image mean'])
+def test_sizes_of_any_image(which):
+  name, options = NETWORKS[which]
+  network = segmenter(name, **options)
+  run = session(exporter.export(network, 'network')).run
+  least = geometry.valid_size(network.model.table)
+  for side in range(least, least + 18):
+    (found,) = run(None, {'images': np.zeros((1, 3, side, least), np.float32)})
+    wanted = [geometry.output_size(network.model.table, size) for size in (side, least)]
+    assert list(found.shape[2:]) == wanted
+
+
+def test_layers_keep_their_names_and_the_file_says_what_it_is():
+  name, options = NETWORKS['large context']
+  network = segmenter(name, **options)
+  model = onnx.load_from_string(exporter.export(network))
+  convolutions = [node.name for node in model.graph.node if node.op_type == 'Conv']
+  parts = {'front_end': network.model.front_end_table, 'context': network.model.context_table}
+  assert convolutions == [
+    f'{part}/{layer.name}'
+    for part, table in parts.items()
+    for layer in table
+    if layer.kind == 'conv'
+  ]
+  weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+  kernel = network.variables['params']['context']['ctx_conv3_1']['kernel']
+  np.testing.assert_array_equal(
+    weights['context/ctx_conv3_1/kernel'], np.transpose(kernel, (3, 2, 0, 1))
+  )
+  about = {entry.key: entry.value for entry in model.metadata_props}
+  assert json.loads(about['classes']) == list(network.spec.classes)
+  assert json.loads(about['mean']) == list(network.spec.mean)
+  assert int(about['margin']) == network.model.margin
+
+
+def test_what_no_file_can_hold(monkeypatch):
+  behind = segmenter('front_end', crf='rnn', **VGG)
+  with pytest.raises(InputError, match='has a CRF-RNN, for which ONNX has no operators'):
+    exporter.export(behind)
+  monkeypatch.setattr(exporter, 'LARGEST', 10)
+  with pytest.raises(InputError, match='GiB of weights'):
+    exporter.export(behind.without_crf())
