@@ -18,9 +18,9 @@ import importlib.util
 from absl import flags
 import numpy as np
 
+import dilated_jax
 from dilated_jax import files, inference, models
 from dilated_jax.errors import InputError
-from dilated_jax.export import onnx
 
 from . import cli, path_flags
 
@@ -49,13 +49,13 @@ def main(values=flags.FLAGS):
     raise InputError(
       f'{values.weights}: has a CRF-RNN, for which ONNX has no operators; --nocrf leaves it out'
     )
-  content = onnx.export(segmenter, values.contents)
+  content = dilated_jax.export.onnx.export(segmenter, values.contents)
   if importlib.util.find_spec('onnxruntime'):
     print(beside_jax(segmenter, content, values.contents))
   else:
     print('not run: pip install onnxruntime, and the file is run beside JAX before it is written')
   files.write_atomic(values.output, content)
-  print(f'{len(content) / 1e6:.1f} MB, ONNX opset {onnx.OPSET}: {values.output}')
+  print(f'{len(content) / 1e6:.1f} MB, ONNX opset {dilated_jax.export.onnx.OPSET}: {values.output}')
 
 
 def beside_jax(segmenter, content: bytes, contents: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.export import onnx
 from experiments import export
 from tests import calling
 from tests.export.test_onnx import VGG, segmenter
@@ -46,8 +47,8 @@ def test_errors(options, message, weights, tmp_path, monkeypatch):
 
 def test_a_file_with_another_answer_is_not_written(weights, tmp_path, monkeypatch):
   network = segmenter('front_end', upsampling='corner_logits', **VGG)
-  other = export.onnx.export(network)
-  monkeypatch.setattr(export.onnx, 'export', lambda *_: other)
+  other = onnx.export(network)
+  monkeypatch.setattr(onnx, 'export', lambda *_: other)
   with pytest.raises(InputError, match='gives another answer: labels differ in'):
     run(f'--weights={weights}', f'--output={tmp_path / "a.onnx"}', '--nocrf')
   assert not list(tmp_path.iterdir())
