@@ -92,7 +92,8 @@ def network(values) -> tuple:
 def own_network(values, name, options, model, size) -> network_data.Network | None:
   """The network that the page shows first; None if the flags name none."""
   if values.weights:
-    title = f'{name} of {os.path.basename(os.path.abspath(values.weights))}'
+    folder = pathlib.Path(values.weights).resolve()
+    title = f'{name} of {folder.parent.name if folder.name == "weights" else folder.name}'
   elif any(values[flag].present for flag in ('num_classes', *networks.flag_names())):
     title = f'{name}, as asked for'
   else:

@@ -28,12 +28,12 @@ from . import network_data
 
 PHOTO = pathlib.Path(__file__).parent / 'page/photo.jpg'
 PHOTO_CREDIT = (
-  'Photograph by danielbuechele, flickr.com/photos/danielbuechele/6061409035, CC BY 2.0, at half '
-  'its size'
+  'Photograph by danielbuechele, flickr.com/photos/danielbuechele/6061409035, CC BY 2.0, resized'
 )
 # Measured by `measure`, for a page without weights of one's own; its 'provenance' says of what.
 SHIPPED = pathlib.Path(__file__).parent / 'page/fields.json'
-BLOCK = 4  # Pixels along an axis that share a number.
+BLOCK = 4  # Pixels along an axis that share a number, where no more have to:
+NUMBERS = 80  # along the longer side, so that a page stays small.
 LARGEST = 1024  # Pixels of the longer side: more is more than a page can show.
 POINTS, FEW_POINTS = (5, 7), (2, 3)  # Rows and columns of points, and those of a large network.
 LARGE = 2e10  # FLOPs of a forward pass.
@@ -80,6 +80,7 @@ def measure(
   )
   points = [(row, column) for row in rows for column in columns]
   has_context = bool(geometry.without_upsampling(model.context_table))
+  block = max(BLOCK, math.ceil(max(height, width) / NUMBERS))
   parts = ['apply_front_end', None] if has_context else [None]
   return {
     'title': title,
@@ -87,9 +88,9 @@ def measure(
     'photo': _data_url(image, 'JPEG', quality=80),
     'height': height,
     'width': width,
-    'block': BLOCK,
+    'block': block,
     'points': points,
-    'networks': [_fields(segmenter, image, points, part) for part in parts],
+    'networks': [_fields(segmenter, image, points, block, part) for part in parts],
   }
 
 
@@ -101,7 +102,7 @@ def _padded_size(model, height: int, width: int) -> tuple[int, int]:
 
 
 def _fields(
-  segmenter: models.Segmenter, image: np.ndarray, points, part: str | None
+  segmenter: models.Segmenter, image: np.ndarray, points, block: int, part: str | None
 ) -> dict[str, Any]:
   """The maps of one network: of a part of it, or of all."""
   import jax
@@ -138,7 +139,7 @@ def _fields(
     ]
     label = int(np.argmax(scores[cell[0], cell[1]]))
     weights = np.abs(np.asarray(gradient(pixels, *cell, label))).sum(-1)
-    maps.append(_blocks(weights))
+    maps.append(_blocks(weights, block))
     at = [int(first + stride * index) for index in cell]
     found.append({'label': spec.classes[label], 'half': _side(weights, at, 0.5)})
   return {
@@ -152,11 +153,11 @@ def _fields(
   }
 
 
-def _blocks(weights: np.ndarray) -> np.ndarray:
+def _blocks(weights: np.ndarray, block: int) -> np.ndarray:
   """Sums over blocks, as square roots of shares of the largest, 0 to 255."""
   height, width = weights.shape
-  padded = np.pad(weights, ((0, -height % BLOCK), (0, -width % BLOCK)))
-  sums = padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).sum((1, 3))
+  padded = np.pad(weights, ((0, -height % block), (0, -width % block)))
+  sums = padded.reshape(padded.shape[0] // block, block, -1, block).sum((1, 3))
   return np.round(255 * np.sqrt(sums / max(sums.max(), 1e-30))).astype(np.uint8)
 
 

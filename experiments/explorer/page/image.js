@@ -17,6 +17,7 @@
         return {update() {}};
       }
       const {width, height, block, points, networks} = given;
+      const mark = Math.max(width, height) / 320;  // Marks are of one size, however large the photograph is.
       const perRow = points.filter(([row]) => row === points[0][0]).length;
       let sprites = null, now = null;  // `now` is the state as it is drawn.
       const show = controls.choice({label: 'Show', choices: [['measured', 'derivatives, measured'], ['paths', 'paths, counted'], ['none', 'the field alone']],
@@ -58,7 +59,7 @@
           svg('image', {href: given.photo, width, height}),
           svg('rect', {width, height, class: 'dim'}),
           svg('g', {'clip-path': `url(#${clip})`}, heat, frame),
-          svg('g', {}, points.map(([row, column]) => svg('circle', {class: 'place', cx: column, cy: row, r: 1.6}))), cross);
+          svg('g', {}, points.map(([row, column]) => svg('circle', {class: 'place', cx: column, cy: row, r: 1.6 * mark}))), cross);
         drawing.addEventListener('pointermove', (event) => {
           const box = drawing.getBoundingClientRect();
           const x = (event.clientX - box.left) * width / box.width, y = (event.clientY - box.top) * height / box.height;
@@ -103,7 +104,9 @@
         const windows = [row, column].map((place) => geometry.window(table, cellOf(place)).map((pixel) => pixel - margin));
         const [[top, bottom], [left, right]] = windows;
         dom.set(frame, {x: left, y: top, width: right - left + 1, height: bottom - top + 1});
-        cross.setAttribute('d', `M${column - 7},${row}h5M${column + 2},${row}h5M${column},${row - 7}v5M${column},${row + 2}v5`);
+        const [arm, gap] = [5 * mark, 2 * mark];
+        cross.setAttribute('d', `M${column - gap - arm},${row}h${arm}M${column + gap},${row}h${arm}`
+          + `M${column},${row - gap - arm}v${arm}M${column},${row + gap}v${arm}`);
         const found = network.found[point];
         if (show === 'measured' && sprites) {
           const {rows, columns, share} = sprites[index][point];
