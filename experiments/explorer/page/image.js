@@ -60,13 +60,15 @@
           svg('rect', {width, height, class: 'dim'}),
           svg('g', {'clip-path': `url(#${clip})`}, heat, frame),
           svg('g', {}, points.map(([row, column]) => svg('circle', {class: 'place', cx: column, cy: row, r: 1.6 * mark}))), cross);
-        drawing.addEventListener('pointermove', (event) => {
+        const follow = (event) => {
           const box = drawing.getBoundingClientRect();
           const x = (event.clientX - box.left) * width / box.width, y = (event.clientY - box.top) * height / box.height;
           const distances = points.map(([row, column]) => Math.hypot(row - y, column - x));
           const nearest = distances.indexOf(Math.min(...distances));
           if (nearest !== now.point) store.set({point: nearest}, false);
-        });
+        };
+        drawing.addEventListener('pointermove', follow);
+        drawing.addEventListener('pointerdown', follow);  // A finger that taps does not move.
         drawing.addEventListener('keydown', (event) => {
           const {point} = now, column = point % perRow;
           const next = {ArrowLeft: column ? point - 1 : point, ArrowRight: column < perRow - 1 ? point + 1 : point,

@@ -107,20 +107,24 @@
     };
     listen(side);
     listen(above);
-    side.addEventListener('pointermove', (event) => point(event, side, (u, v) => {
+    follow(side, (u, v) => {
       const found = parts.rows.findIndex((row) => v >= row.y - 4 && v <= row.y + row.height + 6);
       if (found < 0 || u < 0 || u >= shape.cells) return;
       const pixel = Math.floor(u);
       both.probe = found === shape.top ? null : {key, row: found, cell: Math.floor(pixel / shape.jumps[found])};
       store.set({x: pixel}, false);
-    }));
+    });
     side.addEventListener('pointerleave', () => { if (both.probe) { both.probe = null; store.set({}, false); } });
-    above.addEventListener('pointermove', (event) => point(event, above, (u, v) => {
+    follow(above, (u, v) => {
       if (u >= 0 && v >= 0 && u < shape.cells && v < shape.cells) {
         both.probe = null;
         store.set({x: Math.floor(u), y: Math.floor(v)}, false);
       }
-    }));
+    });
+
+    function follow(drawing, act) {
+      for (const kind of ['pointermove', 'pointerdown']) drawing.addEventListener(kind, (event) => point(event, drawing, act));
+    }
 
     function point(event, drawing, act) {
       if (!shape) return;

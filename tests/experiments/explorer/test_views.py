@@ -288,11 +288,38 @@ def test_fields_on_the_photograph(shared_tab):
   assert state(shared_tab)['show'] == 'paths'
 
 
+def test_animations_play_and_end(shared_tab):
+  go(shared_tab, 'growth?layers=2&time=62&steps=2')
+  grow = shared_tab.get_by_role('button', name='Grow')
+  grow.click()
+  assert grow.count() == 0  # It says Pause.
+  wait_for(
+    shared_tab, "[...document.querySelectorAll('button')].some((b) => b.textContent === 'Grow')"
+  )
+  shared_tab.get_by_role('button', name='Run').click()
+  wait_for(shared_tab, 'views.current.store.state.time !== 62')
+  go(shared_tab, 'pooling')  # Who leaves ends it.
+  go(shared_tab, 'growth')
+  shared_tab.get_by_role('button', name='Run').wait_for()
+
+
+def test_a_finger_taps(shared_tab):
+  go(shared_tab, 'pooling')
+  above = shared_tab.locator(f'{RIGHT} svg.above')
+  above.dispatch_event('pointerdown', {'clientX': 0, 'clientY': 0})
+  box = above.bounding_box()
+  above.dispatch_event(
+    'pointerdown', {'clientX': box['x'] + box['width'] / 4, 'clientY': box['y'] + box['height'] / 2}
+  )
+  settle(shared_tab)
+  assert state(shared_tab)['x'] == 9 and state(shared_tab)['y'] == 20
+
+
 @pytest.mark.parametrize('view', VIEWS)
 def test_figures_are_saved(shared_tab, view):
   go(shared_tab, view)
   for kind in ('SVG', 'PNG'):
-    for button in shared_tab.locator(f'.view-{view} .save button:text("{kind}")').all():
+    for button in shared_tab.locator(f'.view-{view} .save button:text("{kind}")').all()[-2:]:
       with shared_tab.expect_download() as started:
         button.click()
       path = started.value.path()
