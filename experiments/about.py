@@ -4,6 +4,7 @@ dilated-jax about
 dilated-jax about --json
 """
 
+import datetime
 import importlib.metadata
 import json
 import os
@@ -58,6 +59,18 @@ def about() -> dict[str, dict]:
     },
     'installed in': {'dilated_jax': os.path.dirname(dilated_jax.__file__)},
   }  # fmt: skip
+
+
+def made() -> dict:
+  """What made a result: date, machine and versions, ready for JSON."""
+  import jax
+
+  return {
+    'date': f'{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC',
+    'machine': machine(),
+    'devices': f'{jax.device_count()} {jax.devices()[0].device_kind}',
+    'versions': {'python': platform.python_version(), **{name: version(name) for name in PACKAGES}},
+  }
 
 
 def machine() -> str:

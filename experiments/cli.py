@@ -19,11 +19,13 @@ _HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
 _FUNCTIONS = {'data.prepare': 'prepare', 'data.audit': 'audit', 'weights.convert': 'convert'}
 
 
-def run(main) -> None:
+def run(main, *, named: str | None = None) -> None:
   """Runs `main()` as an absl program.
 
   Args:
     main: a function without arguments, called after the flags are parsed.
+    named: what arguments that are no flags name; `main` is called with the list of them. None: no
+      such argument is allowed.
 
   Exits with 0 when `main` returns and after `--help`, 1 on bad input (`InputError`, `OSError`),
   2 on a wrong flag or flag file, 130 when interrupted, 143 when terminated. Any other exception is
@@ -31,14 +33,14 @@ def run(main) -> None:
   """
 
   def guarded(argv):
-    if len(argv) > 1:
+    if len(argv) > 1 and not named:
       fail(f'unexpected argument {argv[1]!r}: every option is a --flag, see --help', 2)
     _log_plainly()
     # An exception, so that what is half done is cleared away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
       compilation_cache.use(flags.FLAGS.compilation_cache)
-      main()
+      main(argv[1:]) if named else main()
       sys.stdout.flush()
     except BrokenPipeError:
       _leave_pipe()

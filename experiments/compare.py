@@ -13,8 +13,8 @@ CRF behind; every step is a command that is printed and can be run by itself. Wh
 not done again while the recipe says the same; what an edited recipe changes is run again, and what
 was there before is kept beside it. A run that was interrupted goes on.
 
-Leaves table.md, classes.md, results.json, grid.png (pictures) and bars.png (classes) in the
-workdir.
+Leaves table.md, classes.md, results.json, grid.png (pictures), bars.png (classes) and a page of all
+of it, report.html, in the workdir; the folder of each system has pages of its training and scores.
 """
 
 import json
@@ -31,6 +31,7 @@ from dilated_jax.nn import costs, geometry
 
 from . import cli, comparison_images, comparison_records, comparison_tables, flag_files, path_flags
 from .commands import run
+from .reports import systems
 
 CONTEXTS = ('none', 'basic', 'large')
 CRFS = ('none', 'dense', 'rnn')
@@ -89,15 +90,23 @@ def main(values=flags.FLAGS):
   print(f'\n{(workdir / "table.md").read_text()}')
   page = comparison_images.image_grid(values, [each for each in cells if each['seed'] == seeds[0]])
   write_atomic(workdir / 'grid.png', encode_png(page))
-  for name in ('table.md', 'classes.md', 'results.json', 'bars.png', 'grid.png'):
+  systems.write(workdir, cells, published_file(recipe, values), page)
+  left = ('table.md', 'classes.md', 'results.json', 'bars.png', 'grid.png', 'report.html')
+  for name in left:
     print(workdir / name)
 
 
 def report(values, recipe, workdir, cells):
   """Writes the tables and the bars of the cells so far."""
-  published = recipe / f'published_{values.split.replace("/", "_")}.json'
+  published = published_file(recipe, values)
   comparison_tables.write(workdir, published, cells)
   write_atomic(workdir / 'bars.png', encode_png(comparison_images.bars(cells)))
+  systems.write(workdir, cells, published)
+
+
+def published_file(recipe, values) -> pathlib.Path:
+  """Where published figures would be."""
+  return recipe / f'published_{values.split.replace("/", "_")}.json'
 
 
 # One cell.

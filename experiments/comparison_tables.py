@@ -23,15 +23,15 @@ def write(workdir, published_file, cells):
   """
   published = figures(published_file)
   note = ['', what_and_where(cells), '']
-  text = '\n'.join([*by_system(cells, published), *note])
+  text = '\n'.join([*markdown(*by_system(cells, published)), *note])
   write_atomic(workdir / 'table.md', text.encode())
-  text = '\n'.join([*by_class(cells, published), *note])
+  text = '\n'.join([*markdown(*by_class(cells, published)), *note])
   write_atomic(workdir / 'classes.md', text.encode())
   write_atomic(workdir / 'results.json', json.dumps(cells, indent=2).encode() + b'\n')
 
 
-def by_system(cells, published) -> list[str]:
-  """A row for each network and context module, with the scores behind each CRF."""
+def by_system(cells, published) -> tuple[list[str], list]:
+  """Head and rows: one for each network and context module, with the scores behind each CRF."""
   systems = {}
   for each in cells:
     row = systems.setdefault((each['model'], each['context']), {})
@@ -54,11 +54,11 @@ def by_system(cells, published) -> list[str]:
   head = ['mean IoU, %', *(_TITLES[crf] for crf in crfs)]
   head += [f'{_TITLES[crf]}, boundary F1' for crf in crfs]
   head += [f'{_TITLES[crf]}, published' for crf in crfs] if published else []
-  return markdown([*head, 'field', 'parameters', 'GFLOPs', 'steps/s', 'memory'], rows)
+  return [*head, 'field', 'parameters', 'GFLOPs', 'steps/s', 'memory'], rows
 
 
-def by_class(cells, published) -> list[str]:
-  """The IoU of every class, as the paper's Tables 2 to 7 have it, published rows below ours."""
+def by_class(cells, published) -> tuple[list[str], list]:
+  """Head and rows: IoU by class, as in the paper's Tables 2 to 7, published rows below ours."""
   columns = [*cells[0]['per_class_iou'], 'mean']
   systems = {}
   for each in cells:
@@ -71,7 +71,7 @@ def by_class(cells, published) -> list[str]:
     if ' '.join(parts) in published:
       given = published[' '.join(parts)]
       rows.append((f'{name}, published', [given.get(column, '-') for column in columns]))
-  return markdown(['IoU, %', *columns], rows)
+  return ['IoU, %', *columns], rows
 
 
 def what_and_where(cells) -> str:

@@ -8,7 +8,8 @@ at which the network sees pictures, as the paper's on CamVid); pixels to ignore 
 set's void values) don't count. --protocol makes the numbers of an official tool: voc (devkit),
 cityscapes (19 classes, 7 categories, and iIoU where there are instance maps: *_instanceIds.png
 beside the labels, or prepared with the split), segnet. --boundaries adds boundary IoU, boundary F1
-and the mean IoU of bands along boundaries.
+and the mean IoU of bands along boundaries. Beside the JSON file of --output a page of the same name
+has all of it, and the pictures that are labeled best and worst.
 
 Predictions are paired with labels by file name, and official suffixes (_leftImg8bit,
 _gtFine_labelIds, _L, ...) are understood. Label pictures hold class ids (8-bit gray or palette
@@ -18,6 +19,7 @@ predict leaves behind) and the content of the folder decide, and a line says how
 
 import json
 import os
+import pathlib
 import time
 
 from absl import flags, logging
@@ -27,7 +29,8 @@ from dilated_jax.errors import InputError
 from dilated_jax.evaluation import label_files, metrics, protocols
 from dilated_jax.label_spec import IGNORE
 
-from . import cli, path_flags, prediction_flags
+from . import about, cli, path_flags, prediction_flags
+from .reports import single, source as source_files
 
 
 def define_flags(values=flags.FLAGS):
@@ -77,9 +80,9 @@ def main(values=flags.FLAGS):
   if values.output and os.path.isdir(values.output):
     raise InputError(f'--output={values.output}: is a folder; name a JSON file')
   if values.weights and not (values.predictions or values.labels):
-    report = from_weights(values)
+    report, extremes, classes = from_weights(values)
   elif values.predictions and values.labels and not values.weights:
-    report = from_pictures(values)
+    report, extremes, classes = from_pictures(values)
   else:
     raise InputError('give --weights=DIR, or both --predictions=DIR and --labels=DIR')
   print(metrics.format_table(report))
@@ -91,10 +94,20 @@ def main(values=flags.FLAGS):
     content = json.dumps(report, indent=2, allow_nan=False) + '\n'
     files.write_atomic(values.output, content.encode())
     print(f'written to {values.output}')
+    write_page(values.output, report, extremes, classes)
 
 
-def from_weights(values) -> dict:
-  """Scores a network on a split."""
+def write_page(output, report: dict, extremes, classes) -> None:
+  """Writes a page of the scores beside their file."""
+  page = pathlib.Path(output).with_suffix('.html')
+  palette = dict(zip(classes.names, classes.palette, strict=True))
+  kept = extremes.best, extremes.worst
+  if single.write(page, source_files.of_scores(output, report, kept, palette)):
+    print(f'as a page: {page}')
+
+
+def from_weights(values) -> tuple:
+  """Scores a network on a split: a report, the best and worst pictures, and the classes."""
   for flag in OF_FOLDERS:
     if values[flag].present:
       raise InputError(f'--{flag} has no meaning with --weights: it is about --predictions')
@@ -115,6 +128,7 @@ def from_weights(values) -> dict:
   )
   source = data.sequences.take_evenly(source, values.limit)
   logging.info('scoring %s on %s %s: %d pictures', spec.model, name, values.split, len(source))
+  extremes = evaluation.extremes.Extremes(classes.num_classes)
   start = time.monotonic()
   result = evaluation.evaluate(
     segmenter.on_device(),
@@ -123,14 +137,15 @@ def from_weights(values) -> dict:
     measures=measures,
     batch_size=values.batch_size,
     score_size=values.score_size,
+    watch=extremes.add,
     **prediction_flags.options(values),
   )
   logging.info('%.2f pictures/s', len(source) / (time.monotonic() - start))
-  return report(values, result, name, values.split, len(source))
+  return report(values, result, name, values.split, len(source)), extremes, classes
 
 
-def from_pictures(values) -> dict:
-  """Scores label pictures against label pictures."""
+def from_pictures(values) -> tuple:
+  """Scores label pictures against label pictures; as `from_weights`."""
   about_weights = ('split', 'batch_size', 'score_size', *prediction_flags.NAMES)
   for flag in about_weights:
     if values[flag].present:
@@ -141,7 +156,7 @@ def from_pictures(values) -> dict:
   predictions, labels = readers(values, classes, pairs)
   print(labels.description, predictions.description, sep='\n')
   pairs = data.sequences.take_evenly(pairs, values.limit)
-  ignored = False
+  extremes, ignored = evaluation.extremes.Extremes(classes.num_classes), False
   for predicted, label in progress.track(pairs, unit='pictures'):
     truth, said = labels.read(label), predictions.read(predicted)
     ignored |= bool((truth == IGNORE).any())
@@ -160,6 +175,7 @@ def from_pictures(values) -> dict:
       raise InputError(f'{predicted} against {label}: {error}') from None
     for measure in others:
       measure.add(*class_ids)
+    extremes.add({'name': os.path.basename(predicted), 'label': class_ids[0]}, class_ids[1])
   result = {key: value for each in (protocol, *others) for key, value in each.scores().items()}
   absent = [name for name, row in zip(classes.names, result['confusion']) if not sum(row)]
   if name == 'predictions.json' and ignored and absent:
@@ -168,7 +184,7 @@ def from_pictures(values) -> dict:
       '--dataset=folder and --data_dir, the folder of your images and labels, which tells'
     )
   result |= {'read_as': [labels.description, predictions.description]}
-  return report(values, result, name, None, len(pairs))
+  return report(values, result, name, None, len(pairs)), extremes, classes
 
 
 def classes_of_pictures(values) -> tuple:
@@ -236,6 +252,7 @@ def report(values, scores, dataset, split, count) -> dict:
     'protocol': values.protocol,
     'weights': values.weights,
     'flags': {flag: values[flag].value for flag in FLAGS_OF_A_REPORT},
+    'made': about.made(),
   }
 
 

@@ -13,6 +13,7 @@ stages, or one for each, separated by commas.
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 
 from absl import flags, logging
@@ -25,7 +26,8 @@ from dilated_jax.options import describe
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
 
-from . import cli, networks, option_flags, path_flags, starting_weights
+from . import about, cli, networks, option_flags, path_flags, starting_weights
+from .reports import single
 
 
 def define_flags(values=flags.FLAGS):
@@ -141,21 +143,43 @@ def main(values=flags.FLAGS):
   starting_weights.tell_other_upsampling(spec, folders, frozen=frozen)
   variables = training.loop.init_variables(spec.create(), values.seed)
   variables = starting_weights.load(folders, spec, variables, values.stage)
+  parameters = sum(x.size for x in jax.tree.leaves(variables['params']))
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',
     values.model,
-    sum(x.size for x in jax.tree.leaves(variables['params'])),
+    parameters,
     len(train),
     jax.device_count(),
   )
 
+  if jax.process_index() == 0:
+    known = dict(model=values.model, options=options, dataset=values.dataset)
+    known |= dict(classes=classes.names, palette=classes.palette, parameters=parameters)
+    content = known | {'training_images': len(train)} | about.made()
+    write_atomic(workdir / 'about.json', json.dumps(content, indent=2).encode() + b'\n')
+
+  def report():
+    if jax.process_index() == 0:
+      single.write_training(workdir)
+
   try:
     training.loop.train(
-      configs, spec, variables, train, val, classes, workdir, score_size=values.score_size
+      configs,
+      spec,
+      variables,
+      train,
+      val,
+      classes,
+      workdir,
+      score_size=values.score_size,
+      on_checkpoint=report,
     )
   except training.Preempted as reason:
     logging.info('%s; the same command goes on from there', reason)
     return
+  finally:
+    report()
+  print(f'report: {workdir / "report.html"}')
   print(f'weights: {workdir / "weights"}')
 
 
@@ -189,11 +213,11 @@ def run_settings(values) -> dict:
 
 def stage_settings(config: StageConfig) -> dict:
   """What a stage is, without what may change."""
-  about = describe(StageConfig)
+  options = describe(StageConfig)
   return {
     name: value
     for name, value in dataclasses.asdict(config).items()
-    if name not in about or not about[name].may_change
+    if name not in options or not options[name].may_change
   }
 
 
@@ -232,10 +256,10 @@ def _read_somewhere(configs, values) -> list[StageConfig]:
   Raises:
     InputError: a flag is read by no stage, or a stage does not read the value that it was given.
   """
-  about = {option.name: option for option in option_flags.options_of(StageConfig)}
+  known = {option.name: option for option in option_flags.options_of(StageConfig)}
   unread = [training.unread.unread_options(config) for config in configs]
   for name, why in [item for options in unread for item in options.items()]:
-    one_each = about[name].per_stage and len(values[name].value) > 1
+    one_each = known[name].per_stage and len(values[name].value) > 1
     if one_each or all(name in options for options in unread):
       raise InputError(f'--{name} is not read: {why}')
   return [training.unread.without_unread(config) for config in configs]

@@ -22,7 +22,7 @@ DOCUMENTS = [
 ]
 PRESETS = ROOT / 'experiments' / 'presets'
 COMMAND = re.compile(r'(?:dilated-jax|python -m experiments\.?) ?(?P<line>[a-z]\w* .*--.*)')
-FILES = [['py'], ['md'], ['json'], ['jsonl'], ['png']]
+FILES = [['py'], ['md'], ['json'], ['jsonl'], ['png'], ['html']]
 FENCED = re.compile(r'^```(?P<kind>\w*)\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE)
 
 

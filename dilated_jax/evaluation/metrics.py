@@ -142,36 +142,47 @@ def format_table(scores: Mapping[str, Any]) -> str:
   Returns:
     The lines, without a newline at the end.
   """
+  width = max(map(len, [*scores['per_class_iou'], *_MEANS]))  # Of the first column.
+  within = scores.get('boundary', {}).get('trimap', {})
+  overall = means(scores) | {f'mean IoU within {px} px': value for px, value in within.items()}
+  lines = _format_rows('class', by_class(scores), overall, width)
+  if 'category_iou' in scores:
+    lines.append('')
+    lines += _format_rows(
+      'category',
+      {'IoU': scores['category_iou']} | _without_none({'iIoU': scores.get('category_iiou')}),
+      {title: scores[key] for title, key in _CATEGORY_MEANS.items() if key in scores},
+      width,
+    )
+  return '\n'.join(lines)
+
+
+def by_class(scores: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+  """What there is to say about each class: a title, and fractions 0..1 by class name.
+
+  Args:
+    scores: of a protocol, with those of `boundaries` if there are any.
+  """
   names = list(scores['per_class_iou'])
   labels = scores.get('confusion_names', names)  # Cityscapes also has rows of ignored labels.
   rows = [labels.index(name) for name in names]
   counts = np.asarray(scores['confusion'], np.float64)[rows]
   pixels, right = counts.sum(axis=1), counts[range(len(names)), rows]
+  columns = {
+    'IoU': scores['per_class_iou'],
+    'accuracy': by_name(names, safe_divide(right, pixels)),
+    'of pixels': by_name(names, safe_divide(pixels, pixels.sum())),
+    'iIoU': scores.get('iiou'),
+    'boundary IoU': scores.get('boundary', {}).get('boundary_iou'),
+  }
+  return _without_none(columns)
+
+
+def means(scores: Mapping[str, Any]) -> dict[str, float | None]:
+  """The scores of all classes together, by title."""
   boundary = scores.get('boundary', {})
-  width = max(map(len, [*names, *_MEANS]))  # Of the first column.
-  lines = _format_rows(
-    'class',
-    {
-      'IoU %': scores['per_class_iou'],
-      'accuracy %': by_name(names, safe_divide(right, pixels)),
-      'of pixels %': by_name(names, safe_divide(pixels, pixels.sum())),
-      'iIoU %': scores.get('iiou'),
-      'boundary IoU %': boundary.get('boundary_iou'),
-    },
-    {title: scores[key] for title, key in _MEANS.items() if key in scores}
-    | {title: boundary[key] for title, key in _BOUNDARY_MEANS.items() if key in boundary}
-    | {f'mean IoU within {px} px': value for px, value in boundary.get('trimap', {}).items()},
-    width,
-  )
-  if 'category_iou' in scores:
-    lines.append('')
-    lines += _format_rows(
-      'category',
-      {'IoU %': scores['category_iou'], 'iIoU %': scores.get('category_iiou')},
-      {title: scores[key] for title, key in _CATEGORY_MEANS.items() if key in scores},
-      width,
-    )
-  return '\n'.join(lines)
+  found = {title: scores[key] for title, key in _MEANS.items() if key in scores}
+  return found | {title: boundary[key] for title, key in _BOUNDARY_MEANS.items() if key in boundary}
 
 
 _MEANS = {
@@ -190,8 +201,7 @@ _CATEGORY_MEANS = {
 
 def _format_rows(title: str, columns: dict, means: dict, width: int) -> list[str]:
   """Lines of a table: a row for each name in the columns, then one for each mean."""
-  columns = {head: values for head, values in columns.items() if values}
-  names = list(columns['IoU %'])
+  names, columns = list(columns['IoU']), {f'{head} %': each for head, each in columns.items()}
   widths = [max(len(head), len('100.00')) for head in columns]
   rows = [list(columns)]
   rows += [[_percent(values.get(name)) for values in columns.values()] for name in names]
@@ -202,6 +212,10 @@ def _format_rows(title: str, columns: dict, means: dict, width: int) -> list[str
   ]
   rule = '-' * len(lines[0])
   return [lines[0], rule, *lines[1 : 1 + len(names)], rule, *lines[1 + len(names) :]]
+
+
+def _without_none(columns: dict) -> dict:
+  return {head: values for head, values in columns.items() if values}
 
 
 def _percent(value) -> str:

@@ -63,6 +63,35 @@ def overlay(image, ids, palette, alpha: float = 0.5) -> np.ndarray:
   return np.where((np.asarray(ids) == IGNORE)[..., None], image, mixed.astype(np.uint8))
 
 
+def difference(labels, predictions, image=None) -> np.ndarray:
+  """Shows where a prediction is wrong: in red, on the pale gray image.
+
+  Args:
+    labels: (H, W) uint8 class ids of the truth, 255 = ignore, which becomes dark gray.
+    predictions: (H, W) uint8 class ids.
+    image: (H, W, 3) uint8, or None.
+
+  Returns:
+    (H, W, 3) uint8.
+
+  Raises:
+    InputError: the sizes differ, ids are no whole numbers, or the image is not uint8 RGB.
+  """
+  labels, predictions = as_class_ids(labels), as_class_ids(predictions)
+  gray = np.full(labels.shape, 235.0)
+  if image is not None:
+    gray = 130 + as_images(image) @ np.array([0.299, 0.587, 0.114]) * (125 / 255)
+  if not labels.shape == predictions.shape == gray.shape:
+    raise InputError(
+      f'the truth has height and width {labels.shape}, the prediction {predictions.shape} and the '
+      f'image {gray.shape}; a difference needs equal sizes'
+    )
+  result = np.repeat(np.rint(gray).astype(np.uint8)[..., None], 3, axis=-1)
+  result[labels != predictions] = 213, 43, 30
+  result[labels == IGNORE] = 90
+  return result
+
+
 def legend(names, palette, width: int = 640, size: int = 14) -> np.ndarray:
   """Draws color swatches with class names, in as many rows as needed, on white.
 

@@ -17,6 +17,7 @@ from dilated_jax.training import loop
 from experiments import compare, comparison_tables, networks, train, tune
 from experiments.commands import Done
 from tests import calling
+from tests.html_pages import Page
 
 RECIPES = sorted((pathlib.Path(compare.__file__).parent / 'presets/compare').iterdir())
 PUBLISHED = [path for recipe in RECIPES for path in recipe.glob('published_*.json')]
@@ -122,6 +123,12 @@ def test_all_cells_and_what_is_left(data_dir, tmp_path, commands):
   assert '60.5 ± 0.7' in lines[7] and lines[8].rstrip(' |').endswith('73.1')
   assert len(json.loads((tmp_path / 'run/results.json').read_text())) == 12
   assert (tmp_path / 'run/grid.png').exists() and (tmp_path / 'run/bars.png').exists()
+  page = Page((tmp_path / 'run/report.html').read_bytes())
+  page.check_harmless()
+  rows = page.tables['Mean IoU of the systems']
+  assert rows[0][1:4] == ['no CRF', 'dense CRF', 'CRF-RNN'] and rows[2][3] == '60.5 ± 0.7'
+  assert len(page.tables['IoU by class, %']) == 7 and len(page.tables['Pages of each system']) == 13
+  assert sum(name == 'img' for name, _ in page.tags) == 1
 
   commands.clear()
   calling.run(compare, *arguments)

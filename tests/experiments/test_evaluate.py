@@ -21,10 +21,11 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec
 from experiments import evaluate
 from tests import calling, cityscapes_tool
+from tests.html_pages import Page
 
 KEYS = {
   'mean_iou', 'per_class_iou', 'pixel_accuracy', 'mean_accuracy', 'frequency_weighted_iou',
-  'confusion', 'dataset', 'split', 'pictures', 'protocol', 'weights', 'flags',
+  'confusion', 'dataset', 'split', 'pictures', 'protocol', 'weights', 'flags', 'made',
 }  # fmt: skip
 
 
@@ -63,6 +64,16 @@ def test_pictures_against_pictures(folders, capsys):
   out = capsys.readouterr().out
   assert report['read_as'] == out.splitlines()[:2]
   assert out.splitlines()[1] == 'predictions: class ids, as the images hold numbers'
+  page = Page((folder / 'new/scores.html').read_bytes())
+  page.check_harmless()
+  assert f'as a page: {folder}/new/scores.html' in out
+  for row, (name, iou) in zip(
+    page.tables['Scores by class'][1:], scores['per_class_iou'].items(), strict=False
+  ):
+    assert row[0] == name and row[2] == f'{100 * iou:.1f}'
+  shown = {a['alt'] for name, a in page.tags if name == 'img'}
+  assert {f'difference of 0001TP_{index}.png' for index in range(3)} < shown
+  assert not any(alt.startswith('image') for alt in shown)  # There are none.
   assert 'bicyclist' in out and f'{100 * scores["mean_iou"]:.2f}' in out and '3 pictures' in out
 
   run(*arguments, '--limit=1', f'--output={folder}/scores.json')

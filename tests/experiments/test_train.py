@@ -21,6 +21,7 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.training import loop
 from experiments import starting_weights, train
+from tests.html_pages import Page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NARROW = [
@@ -59,7 +60,9 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   }
   done = start(*arguments, **cache)
   assert done.returncode == 0, done.stderr
-  assert done.stdout.splitlines()[-1] == f'weights: {tmp_path}/run/weights'
+  assert done.stdout.splitlines()[-2:] == [
+    f'report: {tmp_path}/run/report.html', f'weights: {tmp_path}/run/weights',
+  ]  # fmt: skip
 
   classes = data.classes('scenes')
   spec = load_spec(tmp_path / 'run/weights')
@@ -75,6 +78,16 @@ def test_from_flags_to_weights(data_dir, tmp_path):
     ('front_end', 1), ('front_end', 2), ('context', 1), ('context', 2), ('context', 3),
   ]  # fmt: skip
   assert [rate for _, _, rate in rates] == pytest.approx([1e-3, 1e-3, 1e-2, 1e-2, 1e-2])
+
+  # The page tells the same, and shows pictures of both stages' last scores.
+  page = Page((tmp_path / 'run/report.html').read_bytes())
+  page.check_harmless()
+  losses = [(line['step'], line['loss']) for line in lines if 'loss' in line]
+  rows = [row for row in page.tables['Loss'] if row[0] != 'step']
+  assert rows == [[f'{step}', f'{loss:.4g}'] for step, loss in losses]
+  scores = json.loads((tmp_path / 'run/context/val.json').read_text())
+  assert page.tables['Scores by class'][-1][2] == f'{100 * scores["mean_iou"]:.1f}'
+  assert sum(name == 'img' for name, _ in page.tags) == 8
 
   # What it leaves behind starts the same run again, which is finished; another one is refused.
   again = start(f'--flagfile={tmp_path}/run/flags.txt', **cache)

@@ -29,6 +29,17 @@ def test_overlay_leaves_ignored_pixels():
     visualization.overlay(image, np.zeros((3, 3), np.uint8), PALETTE)
 
 
+def test_difference_is_red_where_the_prediction_is_wrong():
+  labels = np.array([[0, 1, 2, 255]], np.uint8)
+  predictions = np.array([[0, 2, 2, 1]], np.uint8)
+  image = np.array([[[0, 0, 0], [9, 9, 9], [255, 255, 255], [0, 255, 0]]], np.uint8)
+  found = visualization.difference(labels, predictions, image)
+  assert found.tolist() == [[[130] * 3, [213, 43, 30], [255] * 3, [90] * 3]]
+  assert visualization.difference(labels, predictions)[0, 0].tolist() == [235] * 3
+  with pytest.raises(InputError, match='a difference needs equal sizes'):
+    visualization.difference(labels, predictions[:, :2])
+
+
 def test_what_is_no_palette_no_weight_and_no_image():
   ids = np.zeros((5, 7), np.uint8)
   for wrong in (np.array(PALETTE) / 255, np.ravel(PALETTE), [(0, 0), (1, 1)], [(0, 0, 256)]):

@@ -1,0 +1,42 @@
+"""Makes a page of a run, or of several side by side.
+
+  dilated-jax report runs/camvid
+  dilated-jax report runs/basic runs/large --output=comparison.html
+  dilated-jax report basic.json large.json
+
+A run is the workdir of train, or the JSON file of evaluate. Of one, the page has curves, scores by
+class, confusions, images and settings; of several, curves lie over each other, and what differs in
+scores and flags stands beside each other. The page is one file that needs nothing else.
+"""
+
+import os
+
+from absl import flags
+
+from dilated_jax.errors import InputError
+from dilated_jax.files import write_atomic
+
+from . import cli, path_flags
+from .reports import several, single, source
+
+
+def define_flags(values=flags.FLAGS):
+  path_flags.define('output', 'report.html', 'HTML file to write.', flag_values=values)
+
+
+def main(runs, values=flags.FLAGS):
+  if not runs:
+    raise InputError('name the runs: workdirs of train, or JSON files of evaluate')
+  if len(runs) > 26:
+    raise InputError(f'{len(runs)} runs are named; up to 26 can be compared')
+  if os.path.isdir(values.output):
+    raise InputError(f'--output={values.output}: is a folder; name an HTML file')
+  found = [source.load(run) for run in runs]
+  content = single.render(found[0]) if len(found) == 1 else several.render(found)
+  write_atomic(values.output, content)
+  print(f'written to {values.output}')
+
+
+if __name__ == '__main__':
+  define_flags()
+  cli.run(main, named='runs')
