@@ -25,6 +25,7 @@ const views = (() => {
   const {html} = dom;
   const all = new Map();  // By name: what `add` was given, and once it was looked at, its instance.
   let current = null;
+  const embedded = [];  // Views in views: {root, store}.
 
   function add(view) {
     all.set(view.name, {defaults: {}, lead: '', ...view});
@@ -50,6 +51,7 @@ const views = (() => {
   function embed(name, root, state = {}) {
     const view = all.get(name);
     const store = makeStore(view, root, {...view.defaults, ...state}, () => {});
+    embedded.push({root, store});
     store.draw();
     return store;
   }
@@ -145,9 +147,10 @@ const views = (() => {
     history.replaceState(null, '', pushed);
   }
 
-  // Draws the view that is seen again: its size or the colors have changed.
+  // Draws again what is seen: its size or the colors have changed.
   function redraw() {
     if (current) current.store.draw();
+    for (const {root, store} of embedded) if (root.offsetParent) store.draw();
   }
 
   return {add, embed, link, start, redraw, all, write, read, get current() { return current; }};

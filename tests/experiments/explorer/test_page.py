@@ -8,6 +8,7 @@ import pytest
 from experiments import explore
 from experiments.explorer import contents, page
 from tests import calling
+from tests.experiments.explorer.conftest import wait_for
 
 HOSTILE = {
   'name': '</script><script>alert(1)</script><!-- {{data}} \u2028 & "quoted"',
@@ -66,3 +67,22 @@ def test_light_and_dark(tab):
   tab.evaluate('localStorage.clear()')
   tab.reload()
   assert tab.evaluate('getComputedStyle(document.body).backgroundColor') == colors[1]
+
+
+def test_views_in_views_follow_the_theme_and_the_window(tab):
+  tab.evaluate(
+    """() => {
+      const root = document.querySelector('main').appendChild(document.createElement('div'));
+      root.id = 'here';
+      window.inner = views.embed('pooling', root, {layer: 2});
+      document.querySelector('main > section').hidden = true;
+    }"""
+  )
+  heat = "document.querySelector('#here .heat').getAttribute('href')"
+  width = "document.querySelector('#here svg.stack').viewBox.baseVal.width"
+  before = tab.evaluate(heat), tab.evaluate(width)
+  tab.click('button.theme')
+  tab.set_viewport_size({'width': 600, 'height': 900})
+  wait_for(tab, f'{width} < {before[1]}')
+  assert tab.evaluate(heat) != before[0]
+  assert tab.evaluate('[inner.state.layer, location.hash]') == [2, '#pooling']
