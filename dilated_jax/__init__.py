@@ -18,7 +18,7 @@ Packages, each imported when it is first used:
   inference   from an image of any size to a label map
   evaluation  mean IoU and the protocols of the benchmarks
   weights     published weight files of other frameworks
-  export      networks as files for other runtimes (ONNX)
+  export      networks as files for other runtimes: ONNX, StableHLO
 """
 
 from __future__ import annotations

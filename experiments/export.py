@@ -1,18 +1,19 @@
 """Writes a network with its weights as one file that other runtimes run.
 
   dilated-jax export --weights=DIR --output=network.onnx
-  dilated-jax export --weights=DIR --output=network.onnx --contents=network
+  dilated-jax export --weights=DIR --output=network.stablehlo --input_size=360x480
 
-ONNX (pip install 'dilated_jax[onnx]') of any batch, height and width; every network that labels
-pictures, without a CRF-RNN. --contents=labels takes pictures as bytes and returns label maps and
-probabilities: mean, reflected margin and upsampling are part of the file. --contents=network takes
-what the network itself takes and returns its logits. Layers keep their names, and the file says its
-classes, palette, mean and margin. Where onnxruntime is installed, the file is run beside JAX before
-it is written.
+The name says the format (pip install 'dilated_jax[export]'). ONNX: any batch, height and width,
+every network without a CRF-RNN. StableHLO, by jax.export: any batch of one size, CRF-RNN included,
+for CPUs, CUDA and TPUs; JAX of the next six months reads it.
 
-Nothing here reads such files back: keep the weights folder.
+--contents=labels takes pictures as bytes and returns label maps and probabilities: mean, reflected
+margin and upsampling are part of the file. --contents=network takes what the network itself takes
+and returns its logits. A file is run beside JAX before it is written (ONNX where onnxruntime is
+installed). Nothing here reads such files back: keep the weights folder.
 """
 
+import dataclasses
 import importlib.util
 
 from absl import flags
@@ -24,15 +25,22 @@ from dilated_jax.errors import InputError
 
 from . import cli, path_flags
 
+FORMATS = ('.onnx', '.stablehlo')
+
 
 def define_flags(values=flags.FLAGS):
   path_flags.define('weights', None, 'Weights folder.', required=True, flag_values=values)
   path_flags.define(
-    'output', None, 'File to write; its name ends in .onnx.', required=True, flag_values=values
-  )
+    'output', None, 'File to write; its name ends in .onnx or .stablehlo.', required=True,
+    flag_values=values,
+  )  # fmt: skip
   flags.DEFINE_enum(
     'contents', 'labels', ['labels', 'network'],
     'Pictures in and labels out, or what the network itself takes and returns.', flag_values=values,
+  )  # fmt: skip
+  flags.DEFINE_string(
+    'input_size', None, 'Size of the pictures of a .stablehlo file, HxW; with --contents=network '
+    'of what the network is fed, margins included.', flag_values=values,
   )  # fmt: skip
   flags.DEFINE_bool(
     'crf', True, 'With the CRF-RNN of the weights; --nocrf leaves it out.', flag_values=values
@@ -40,55 +48,96 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  if not values.output.endswith('.onnx'):
-    raise InputError(f'--output={values.output}: the name must end in .onnx')
+  ending = next((end for end in FORMATS if values.output.endswith(end)), None)
+  if not ending:
+    raise InputError(f'--output={values.output}: the name must end in {" or ".join(FORMATS)}')
+  if (ending == '.stablehlo') != bool(values.input_size):
+    raise InputError(
+      '--input_size is not read: ONNX files take any size'
+      if values.input_size
+      else '--input_size=HxW is needed: a .stablehlo file is for pictures of one size'
+    )
+  size = cli.parsed('input_size', values.input_size, cli.size) if values.input_size else None
   segmenter = models.load_weights(values.weights)
   if not values.crf:
     segmenter = segmenter.without_crf()
-  elif 'crf' in segmenter.model.parts:
+  elif 'crf' in segmenter.model.parts and ending == '.onnx':
     raise InputError(
       f'{values.weights}: has a CRF-RNN, for which ONNX has no operators; --nocrf leaves it out'
     )
-  content = dilated_jax.export.onnx.export(segmenter, values.contents)
-  if importlib.util.find_spec('onnxruntime'):
-    print(beside_jax(segmenter, content, values.contents))
+  if size:
+    content = dilated_jax.export.stablehlo.export(segmenter, size, values.contents)
+    about = f'StableHLO, {" ".join(dilated_jax.export.stablehlo.PLATFORMS)}'
+    run, runtime = _by_jax(content), 'the program'
+  else:
+    content = dilated_jax.export.onnx.export(segmenter, values.contents)
+    about = f'ONNX opset {dilated_jax.export.onnx.OPSET}'
+    run, runtime = _by_onnxruntime(content), 'onnxruntime'
+  if run:
+    print(beside_jax(segmenter, size, values.contents, run, runtime))
   else:
     print('not run: pip install onnxruntime, and the file is run beside JAX before it is written')
   files.write_atomic(values.output, content)
-  print(f'{len(content) / 1e6:.1f} MB, ONNX opset {dilated_jax.export.onnx.OPSET}: {values.output}')
+  print(f'{len(content) / 1e6:.1f} MB, {about}: {values.output}')
 
 
-def beside_jax(segmenter, content: bytes, contents: str) -> str:
-  """Runs a file by onnxruntime, and says how far its answer is from that of JAX.
+def _by_jax(content: bytes):
+  """Runs a StableHLO program: images to the list of its outputs."""
+  import jax.export
+
+  call = jax.export.deserialize(bytearray(content)).call
+
+  def run(images):
+    found = call(images)
+    return [np.asarray(each) for each in (found if isinstance(found, list | tuple) else (found,))]
+
+  return run
+
+
+def _by_onnxruntime(content: bytes):
+  """Runs an ONNX file, in the order of axes that JAX has; None without onnxruntime."""
+  if not importlib.util.find_spec('onnxruntime'):
+    return None
+  import onnxruntime
+
+  session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+
+  def run(images):
+    given = images if images.dtype == np.uint8 else images.transpose(0, 3, 1, 2)
+    found = session.run(None, {'images': given})
+    return [each.transpose(0, 2, 3, 1) if each.ndim == 4 else each for each in found]
+
+  return run
+
+
+def beside_jax(segmenter, size, contents: str, run, runtime: str) -> str:
+  """Runs a file on a random picture, and says how far its answer is from that of JAX.
 
   Raises:
     InputError: it is another answer.
   """
-  import onnxruntime
-
-  session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
-  model, rng = segmenter.model, np.random.default_rng(0)
-  # Not a multiple of the stride, so that padding and cropping are part of it.
-  image = rng.integers(0, 256, (8 * model.stride + 3, 10 * model.stride + 1, 3)).astype(np.uint8)
+  model, spec, rng = segmenter.model, segmenter.spec, np.random.default_rng(0)
+  # If not told, no multiple of the stride, so that padding and cropping are part of it.
+  height, width = size or (8 * model.stride + 3, 10 * model.stride + 1)
   if contents == 'labels':
-    spec = segmenter.spec
-    whole = segmenter._replace(spec=models.ModelSpec(**vars(spec) | {'image_scale': 1.0}))
-    expected = inference.predict(whole, image, tile='whole')
-    labels, found = session.run(None, {'images': image[None]})
+    image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    as_given = segmenter._replace(spec=dataclasses.replace(spec, image_scale=1.0))
+    expected = inference.predict(as_given, image, tile='whole')
+    labels, found = run(image[None])
     wrong = int((labels[0] != expected.labels).sum())
-    found, expected = found[0].transpose(1, 2, 0), expected.probabilities
-    about = f'labels differ in {wrong} of {labels.size} pixels, probabilities by'
+    found, expected = found[0], expected.probabilities
+    about = f'labels differ in {wrong} of {labels.size:,} pixels, probabilities by'
   else:
-    sides = [side - side % model.stride + 2 * model.margin for side in image.shape[:2]]
-    given = rng.normal(0, 60, (1, *sides, 3)).astype(np.float32)
-    expected = np.asarray(model.apply(segmenter.variables, given))
-    (found,) = session.run(None, {'images': given.transpose(0, 3, 1, 2)})
-    found, about = found.transpose(0, 2, 3, 1), 'logits differ, of the largest, by'
-    expected, found = (array / np.abs(expected).max() for array in (expected, found))
+    sides = size or [side - side % model.stride + 2 * model.margin for side in (height, width)]
+    images = rng.normal(0, 60, (1, *sides, 3)).astype(np.float32)
+    expected = np.asarray(model.apply(segmenter.variables, images))
+    (found,) = run(images)
+    found, expected = (array / np.abs(expected).max() for array in (found, expected))
+    about = 'logits differ, relative to the largest, by'
   off = float(np.abs(found - expected).max())
   if not off < 1e-3:
-    raise InputError(f'onnxruntime {onnxruntime.__version__} gives another answer: {about} {off:g}')
-  return f'onnxruntime {onnxruntime.__version__} beside JAX: {about} {off:.1g}'
+    raise InputError(f'{runtime} gives another answer than JAX: {about} {off:.1g}')
+  return f'{runtime} beside JAX: {about} {off:.1g}'
 
 
 if __name__ == '__main__':

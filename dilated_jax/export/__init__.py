@@ -1,7 +1,7 @@
 """Networks as files for other runtimes.
 
-`onnx` writes ONNX straight from the tables of layers. Such files are for running: no command here
-reads them back, and the weights folder stays the source.
+`onnx` writes ONNX straight from the tables of layers, `stablehlo` programs of JAX. Such files are
+for running: no command here reads them back, and the weights folder stays the source.
 """
 
 import lazy_loader

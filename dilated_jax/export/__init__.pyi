@@ -1,1 +1,1 @@
-from . import onnx as onnx
+from . import onnx as onnx, stablehlo as stablehlo

@@ -1,7 +1,7 @@
 """Networks as ONNX graphs, written from their tables: one node for each row, sizes left open.
 
 Every network that labels images can be written, except that a CRF-RNN has no operators in ONNX. The
-`onnx` package is needed: pip install 'dilated_jax[onnx]'.
+`onnx` package is needed: pip install 'dilated_jax[export]'.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def export(segmenter: Segmenter, contents: Literal['labels', 'network'] = 'label
       missing.
   """
   if importlib.util.find_spec('onnx') is None:
-    raise InputError("ONNX files are written by onnx: pip install 'dilated_jax[onnx]'")
+    raise InputError("ONNX files are written by onnx: pip install 'dilated_jax[export]'")
   model, variables, spec = segmenter
   if not isinstance(model, Dilation):
     what = 'CRF-RNN' if 'crf' in getattr(model, 'parts', ()) else type(model).__name__

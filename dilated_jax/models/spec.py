@@ -76,6 +76,11 @@ def load_spec(folder) -> ModelSpec:
     InputError: there is none, or it is not what `save_weights` writes, or of no network of ours.
   """
   path = pathlib.Path(folder) / 'model.json'
+  if path.parent.suffix in ('.onnx', '.stablehlo'):
+    raise InputError(
+      f'{folder}: such files are for other runtimes and are not read back; give the weights folder '
+      'that it was exported from'
+    )
   if not path.exists():
     raise InputError(
       f'{folder}: is not a weights folder (it has no model.json); training leaves one, named '

@@ -36,7 +36,12 @@ def test_a_file_that_agrees(contents, weights, tmp_path, capsys):
 
 @pytest.mark.parametrize(
   'options, message',
-  [(['--output=a.onnx'], '--nocrf leaves it out'), (['--output=a.pb', '--nocrf'], 'end in .onnx')],
+  [
+    (['--output=a.onnx'], '--nocrf leaves it out'),
+    (['--output=a.pb', '--nocrf'], 'the name must end in .onnx or .stablehlo'),
+    (['--output=a.stablehlo'], '--input_size=HxW is needed'),
+    (['--output=a.onnx', '--nocrf', '--input_size=8x8'], '--input_size is not read'),
+  ],
 )
 def test_errors(options, message, weights, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
@@ -45,10 +50,17 @@ def test_errors(options, message, weights, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_program_with_its_crf(weights, tmp_path, capsys):
+  output = tmp_path / 'network.stablehlo'
+  run(f'--weights={weights}', f'--output={output}', '--input_size=21x30')
+  assert 'the program beside JAX: labels differ in 0 of 630 pixels' in capsys.readouterr().out
+  assert output.stat().st_size > 1000
+
+
 def test_a_file_with_another_answer_is_not_written(weights, tmp_path, monkeypatch):
   network = segmenter('front_end', upsampling='corner_logits', **VGG)
   other = onnx.export(network)
   monkeypatch.setattr(onnx, 'export', lambda *_: other)
-  with pytest.raises(InputError, match='gives another answer: labels differ in'):
+  with pytest.raises(InputError, match='gives another answer than JAX: labels differ in'):
     run(f'--weights={weights}', f'--output={tmp_path / "a.onnx"}', '--nocrf')
   assert not list(tmp_path.iterdir())
