@@ -3,6 +3,7 @@
 # make reference  compares with PyTorch, and runs a short part of the tests with the oldest JAX
 # make lint       checks style, format, types and which room may import which
 # make format     mends style and format
+# make notebooks  runs the notebooks again and keeps what they show; ARGS=FILE.ipynb picks one
 # make docs       builds the pages of docs/ into site/ and checks their links
 # make dist       builds sdist and wheel into dist/, checks them, installs the wheel and tries it
 # make hooks      runs the quick part of make lint before every commit (pre-commit)
@@ -27,7 +28,7 @@ OLDEST = tests/test_package.py tests/test_xla_flags.py tests/nn tests/crf/test_d
   tests/weights/test_torch.py tests/experiments/test_predict.py
 ENVIRONMENT = PYTHON='$(PYTHON)' sh .ci/environment .venv
 
-.PHONY: help demo test reference lint format docs dist hooks lock clean runtime development
+.PHONY: help demo test reference lint format notebooks docs dist hooks lock clean runtime development
 .NOTPARALLEL:
 
 help:
@@ -53,6 +54,10 @@ lint: development
 format: development
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
+
+notebooks:
+	@$(ENVIRONMENT) notebooks '.[notebooks]'
+	@$(RUN) .ci/notebooks $(ARGS)
 
 docs:
 	@$(ENVIRONMENT) docs '.[docs]'

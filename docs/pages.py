@@ -52,11 +52,12 @@ def explorer() -> str:
 
 
 def on_page_markdown(markdown, **kwargs):
-  """Turns links to the texts at the root into links to their pages."""
+  """Turns links to the texts at the root into links to their pages, and drops those to code."""
   del kwargs
   for source, page in TEXTS.items():
     markdown = markdown.replace(f'](../{source}', f']({page}')
-  return markdown
+  # Notebooks are no pages.
+  return re.sub(r'\[([^]]+)\]\(\.\./experiments/[^)]+\)', r'`\1`', markdown)
 
 
 def moved(text: str) -> str:
