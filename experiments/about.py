@@ -61,14 +61,21 @@ def about() -> dict[str, dict]:
   }  # fmt: skip
 
 
-def made() -> dict:
-  """What made a result: date, machine and versions, ready for JSON."""
-  import jax
+def made(*, by_devices: bool = True) -> dict:
+  """What made a result: date, machine and versions, ready for JSON.
 
-  return {
-    'date': f'{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC',
-    'machine': machine(),
-    'devices': f'{jax.device_count()} {jax.devices()[0].device_kind}',
+  Args:
+    by_devices: whether JAX's devices did; else they are left alone, since others may hold them.
+  """
+  result = {'date': f'{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC'}
+  if by_devices:
+    import jax
+
+    result |= {'machine': machine()}
+    result |= {'devices': f'{jax.device_count()} {jax.devices()[0].device_kind}'}
+  else:
+    result |= {'machine': cpu()}
+  return result | {
     'versions': {'python': platform.python_version(), **{name: version(name) for name in PACKAGES}},
   }
 

@@ -252,7 +252,7 @@ def report(values, scores, dataset, split, count) -> dict:
     'protocol': values.protocol,
     'weights': values.weights,
     'flags': {flag: values[flag].value for flag in FLAGS_OF_A_REPORT},
-    'made': about.made(),
+    'made': about.made(by_devices=bool(values.weights)),
   }
 
 

@@ -22,5 +22,17 @@ def test_text_and_json_say_the_same(capsys, monkeypatch):
   assert 'hidden' not in text and found['machine']['cpu']
 
 
+def test_what_made_a_result(monkeypatch):
+  found = about.made()
+  assert found['machine'] == about.machine() and found['devices'].endswith(' cpu')
+  assert found['versions']['jax'] == jax.__version__ and found['date'].endswith(' UTC')
+
+  def held():
+    raise RuntimeError('the TPU is already in use')
+
+  monkeypatch.setattr(jax, 'devices', held)
+  assert about.made(by_devices=False).keys() == {'date', 'machine', 'versions'}
+
+
 def test_a_package_that_is_not_there():
   assert about.version('no-such-package') == 'not installed'
