@@ -176,6 +176,25 @@ def parsed(name: str, text: str, convert):
     raise InputError(f'--{name}={text}: {error}') from error
 
 
+def check_choices(name: str, given, known=()) -> None:
+  """Refuses a flag of several values that names none, or another than those that there are.
+
+  Args:
+    name: of the flag.
+    given: its values.
+    known: what they may be; anything if empty.
+
+  Raises:
+    InputError: names the flag, the value and the choices.
+  """
+  choices = f'choose among {", ".join(known)}' if known else 'name one at least'
+  if not given:
+    raise InputError(f'--{name}= names none; {choices}')
+  for value in given:
+    if known and value not in known:
+      raise InputError(f'--{name}={value}: no such choice; {choices}')
+
+
 def count(text: str) -> int:
   """Parses a number of things.
 

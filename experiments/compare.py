@@ -56,12 +56,8 @@ def main(values=flags.FLAGS):
   path_flags.check_folder(values, 'workdir')
   recipe = flag_files.locate('recipe', values.recipe)
   workdir = pathlib.Path(values.workdir)
-  for name, known in (('models', None), ('contexts', CONTEXTS), ('crfs', CRFS), ('seeds', None)):
-    if not values[name].value:
-      raise InputError(f'--{name} names none')
-    for value in values[name].value:
-      if known and value not in known:
-        raise InputError(f'--{name}: no {value!r}; choose among {", ".join(known)}')
+  for name, known in (('models', ()), ('contexts', CONTEXTS), ('crfs', CRFS), ('seeds', ())):
+    cli.check_choices(name, values[name].value, known)
   seeds = [cli.parsed('seeds', text, cli.whole) for text in values.seeds]
   needed = {*values.models, *values.contexts, *values.crfs} - {'none', 'dense'}
   needed |= {'tune'} if 'dense' in values.crfs else set()

@@ -6,6 +6,7 @@ different kind does not load. This file says where the cache is, keeps it small,
 it never ends a command: an entry that can't be read is compiled anew and replaced.
 """
 
+from collections.abc import Callable
 import contextlib
 import os
 import pathlib
@@ -51,6 +52,7 @@ def use(folder: str | None) -> None:
     _tell_jax('enable_compilation_cache', False)
     return
   if folder is None and _is_told():
+    _tell_once(os.environ.get('JAX_COMPILATION_CACHE_DIR', ''), lambda name: False)
     return
   place = pathlib.Path(folder) if folder else user_folder()
   if place is None:
@@ -67,7 +69,8 @@ def use(folder: str | None) -> None:
   # Reading a program takes less time than compiling one of any size.
   _tell_jax('persistent_cache_min_compile_time_secs', 0.0)
   prune(place)
-  _replace_unreadable(place)
+  # JAX would not write over an entry that it can't read.
+  _tell_once(place, lambda name: _remove(place.glob(f'{name}-*-cache')))
 
 
 def user_folder() -> pathlib.Path | None:
@@ -120,11 +123,15 @@ def _tell_jax(name: str, value) -> None:
     sys.modules['jax'].config.update(f'jax_{name}', value)
 
 
-def _replace_unreadable(folder: pathlib.Path) -> None:
+def _tell_once(folder: pathlib.Path | str, remove: Callable[[str], bool]) -> None:
   """Turns JAX's warnings of the cache, one or more a program, into one line altogether.
 
-  JAX goes on without the cache. It would not write over an entry that it can't read, so that is
-  removed.
+  JAX goes on without the cache.
+
+  Args:
+    folder: of the cache.
+    remove: removes the entries of a name that can't be read; whether another process may be writing
+      one, of which nothing needs to be told.
   """
   show, told = warnings.showwarning, []
 
@@ -134,7 +141,7 @@ def _replace_unreadable(folder: pathlib.Path) -> None:
       show(message, *place, **options)
       return
     deed, name, reason = found.groups()
-    if deed == 'reading' and _remove(folder.glob(f'{name}-*-cache')):
+    if deed == 'reading' and remove(name):
       return
     if not told:
       told.append(name)

@@ -59,11 +59,7 @@ def define_flags(values=flags.FLAGS):
 def main(values=flags.FLAGS):
   path_flags.check_folder(values, 'workdir')
   workdir = pathlib.Path(values.workdir)
-  if not values.systems:
-    raise InputError(f'--systems names none; choose among {", ".join(SYSTEMS)}')
-  for name in values.systems:
-    if name not in SYSTEMS:
-      raise InputError(f'--systems: no {name!r}; choose among {", ".join(SYSTEMS)}')
+  cli.check_choices('systems', values.systems, SYSTEMS)
   for name in values.systems:
     train(name, workdir, values.seed)
   show(values.systems[-1], workdir)

@@ -68,15 +68,15 @@ def main(values=flags.FLAGS):
   for path in progress.track(inputs, unit='pictures'):
     try:
       image = images.files.read_image(path)
-      prediction = inference.predict(segmenter, image, **options)
+      labels, scores = predicted(segmenter, image, 'scores' in values.save, options)
     except InputError as error:
       message = str(error) if str(error).startswith(f'{path}: ') else f'{path}: {error}'
       print(f'error: {cli.as_typed(message)}', file=sys.stderr)
       failed += 1
       continue
     for kind, file in plan[path].items():
-      files.write_atomic(file, content(kind, image, prediction, spec))
-    counts += np.bincount(prediction.labels.ravel(), minlength=256)
+      files.write_atomic(file, content(kind, image, labels, scores, spec))
+    counts += np.bincount(labels.ravel(), minlength=256)
 
   about = dict(
     weights=values.weights,
@@ -126,9 +126,17 @@ def planned(inputs, output, save) -> dict:
   return plan
 
 
-def content(kind: str, image, prediction, spec) -> bytes:
+def predicted(segmenter, image, scores: bool, options: dict):
+  """Labels of a picture, and its scores if they are wanted: of all classes they take far more."""
+  if not scores:
+    return inference.label_maps(segmenter, image[None], **options)[0], {}
+  prediction = inference.predict(segmenter, image, **options)
+  return prediction.labels, dict(logits=prediction.logits, probabilities=prediction.probabilities)
+
+
+def content(kind: str, image, labels, scores: dict, spec) -> bytes:
   """What goes into one file."""
-  labels, palette = prediction.labels, spec.palette
+  palette = spec.palette
   if kind == 'labels':
     return images.files.encode_png(labels)
   if kind == 'colors':
@@ -139,7 +147,7 @@ def content(kind: str, image, prediction, spec) -> bytes:
       images.visualization.with_legend(blended, labels, spec.classes, palette)
     )
   packed = io.BytesIO()
-  np.savez(packed, logits=prediction.logits, probabilities=prediction.probabilities)
+  np.savez(packed, **scores)
   return packed.getvalue()
 
 

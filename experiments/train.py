@@ -236,13 +236,9 @@ def weighed(found: dict) -> dict:
 def stage_configs(values) -> list[StageConfig]:
   """The stages of the flags."""
   names = values.stage
-  for name in names:
-    if name not in STAGES:
-      raise InputError(f'--stage={name}: no such stage; choose among {", ".join(STAGES)}')
+  cli.check_choices('stage', names, STAGES)
   if len(set(names)) < len(names):
     raise InputError(f'--stage={",".join(names)}: a stage can be run once')
-  if not names:
-    raise InputError(f'--stage names none; choose among {", ".join(STAGES)}')
   configs = [
     option_flags.from_flags(StageConfig, values, index=index, count=len(names), stage=name)
     for index, name in enumerate(names)

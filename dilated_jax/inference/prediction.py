@@ -134,7 +134,8 @@ def label_maps(
   images = as_images(images, 'a batch of images', ndim=4)
   _check_ways(segmenter, scales, tile, window)
   if tuple(scales) == (1.0,) and not flip and refine is None:
-    labels = np.asarray(_apply(segmenter, images, tile=tile, window=window).labels)
+    result = _apply(segmenter, images, tile=tile, window=window, scores=False)
+    labels = np.asarray(result.labels)
     return labels[:, : images.shape[1], : images.shape[2]]
   return _averaged(segmenter, images, scales, flip, tile, window, refine).labels
 
@@ -143,9 +144,14 @@ def label_maps(
 
 
 def _apply(
-  segmenter: Segmenter, images, scale: float = 1.0, tile: Tile = None, window=None
+  segmenter: Segmenter,
+  images,
+  scale: float = 1.0,
+  tile: Tile = None,
+  window=None,
+  scores: bool = True,
 ) -> Prediction:
-  """Labels (N, H, W, 3) images in one pass.
+  """Labels (N, H, W, 3) images in one pass; without `scores`, probabilities may be None.
 
   At their own size they are padded to a multiple of the stride or to whole tiles; the caller crops
   the result, so that images of nearly the same size share a compiled program.
@@ -171,10 +177,10 @@ def _apply(
       logits = by_tiles(images)
       if has_crf:
         logits = _apply_crf(model, variables, images, logits)
-      labels, probabilities = upsampling.by_rows(model, spec.upsampling, logits, restore)
+      labels, probabilities = upsampling.by_rows(model, spec.upsampling, logits, restore, scores)
     else:
       padded = reflect_pad(images, model.margin, model.stride)
-      run = _program(model, spec.upsampling, padded.shape, restore)
+      run = _program(model, spec.upsampling, padded.shape, restore, scores)
       labels, probabilities, logits = run(variables, np.asarray(spec.mean, np.float32), padded)
       labels.block_until_ready()
   except jax.errors.JaxRuntimeError as error:
@@ -263,7 +269,7 @@ def memory() -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _program(model, method: str, shape, restore):
+def _program(model, method: str, shape, restore, scores: bool = True):
   """The compiled pass for one shape of padded images.
 
   Each shape has a jitted function of its own, so that a folder of images of a thousand sizes
@@ -274,17 +280,19 @@ def _program(model, method: str, shape, restore):
     method: of upsampling, see `models.upsampling`.
     shape: of the padded images; only tells programs apart.
     restore: None, or ((h, w), (H, W)): crop to the first, then resize to the second.
+    scores: whether probabilities are returned, which are most of the memory of a large image.
 
   Returns:
-    A function of variables, mean (3,) and uint8 images of `shape` to labels, probabilities and
-    logits.
+    A function of variables, mean (3,) and uint8 images of `shape` to labels, probabilities or None,
+    and logits.
   """
   del shape
 
   @jax.jit
   def run(variables, mean, images):
     logits = tiling.applied(model, variables, mean, images)
-    return *upsampling.to_labels(model, method, logits, restore), logits
+    labels, probabilities = upsampling.to_labels(model, method, logits, restore)
+    return labels, probabilities if scores else None, logits
 
   return run
 

@@ -44,16 +44,20 @@ def to_labels(model: SegmentationModel, method: str, logits, restore=None):
   return jnp.argmax(probabilities, axis=-1).astype(jnp.uint8), probabilities
 
 
-def by_rows(model: SegmentationModel, method: str, logits, restore=None):
-  """`to_labels` of logits of any size, some rows at a time; NumPy arrays."""
+def by_rows(model: SegmentationModel, method: str, logits, restore=None, scores: bool = True):
+  """`to_labels` of logits of any size, some rows at a time; NumPy arrays.
+
+  Without `scores`, None stands for the probabilities, of which only those rows are held at a time.
+  """
   count, rows, columns, classes = logits.shape
   zoom = 1 if model.full_size else model.stride
   step = max(1, _ROWS_BYTES // (4 * count * columns * classes * zoom**2))
   if restore or step >= rows:
     run = _compiled(model, method, logits.shape, restore)
-    return tuple(np.asarray(result) for result in run(logits))
+    labels, probabilities = run(logits)
+    return np.asarray(labels), np.asarray(probabilities) if scores else None
   labels = np.empty((count, rows * zoom, columns * zoom), np.uint8)
-  probabilities = np.empty((*labels.shape, classes), np.float32)
+  probabilities = np.empty((*labels.shape, classes), np.float32) if scores else None
   for start in range(0, rows, step):
     stop = min(start + step, rows)
     # Pixels of a row of cells depend on the rows before and after it.
@@ -61,8 +65,9 @@ def by_rows(model: SegmentationModel, method: str, logits, restore=None):
     part = logits[:, first:last]
     results = _compiled(model, method, part.shape, None)(part)
     for whole, result in zip((labels, probabilities), results):
-      result = np.asarray(result)[:, (start - first) * zoom : (stop - first) * zoom]
-      whole[:, start * zoom : stop * zoom] = result
+      if whole is not None:
+        result = np.asarray(result)[:, (start - first) * zoom : (stop - first) * zoom]
+        whole[:, start * zoom : stop * zoom] = result
   return labels, probabilities
 
 

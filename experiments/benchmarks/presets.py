@@ -14,6 +14,7 @@ import numpy as np
 
 from dilated_jax import data, models
 from dilated_jax.models.protocol import SegmentationModel
+from dilated_jax.nn import costs
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
 
@@ -68,8 +69,24 @@ def run(values) -> Iterator[dict]:
     theirs = torch and of_torch(torch, config, model, batch)
     count = len(batch['label'])
     what = f'{case.preset}, {case.stage}, {"x".join(map(str, (count, *case.size)))}'
-    row = compare(what, 'PyTorch', ours, theirs, (), values.repeats)
+    point = f'{case.preset}, {case.stage}'
+    row = compare(
+      what, 'PyTorch', ours, theirs, (), values.repeats, point=point, **work(model, batch)
+    )
     yield row | {'images_per_second': 1000 * count / row['ours_ms']}
+
+
+def work(model: SegmentationModel, batch: dict) -> dict[str, float]:
+  """FLOPs and bytes of a step by geometry: forward, and as much again for each of two gradients."""
+  if 'features' in batch:
+    table, given = model.context_table, batch['features']
+  else:
+    table, given = model.table, batch['image']
+  count, *size = given.shape
+  return {
+    'flops': 3 * count * costs.flops(table, *size),
+    'bytes': 3 * costs.traffic_bytes(table, *size, batch=count),
+  }
 
 
 def prepared(case: Case) -> tuple[StageConfig, SegmentationModel, dict[str, np.ndarray], Any]:

@@ -65,15 +65,17 @@ def row(what: str, theirs: str, ours_ms: float, theirs_ms: float | None, **more)
     theirs: name of what ours is compared with.
     ours_ms: our time, in milliseconds.
     theirs_ms: the other time; None where it could not be measured.
-    **more: columns. `flops`, floating-point operations of a run, gives `gflops` a second too; with
-      `bytes`, what a run must at least read and write, the row is a point of the roofline, of the
-      kind `point`, by default `what` up to its first comma.
+    **more: columns. `flops`, floating-point operations of a run, gives `gflops` a second of both;
+      with `bytes`, what a run must at least read and write, the row is a point of the roofline, of
+      the kind `point`, by default `what` up to its first comma.
   """
   result = {'what': what, 'theirs': theirs, 'ours_ms': ours_ms}
   if theirs_ms is not None:
     result |= {'theirs_ms': theirs_ms, 'ratio': theirs_ms / ours_ms}
   if 'flops' in more:
     result['gflops'] = more['flops'] / ours_ms / 1e6
+    if theirs_ms is not None:
+      result['their_gflops'] = more['flops'] / theirs_ms / 1e6
   return result | more
 
 

@@ -68,10 +68,11 @@ def test_peaks_and_curves_are_drawn(monkeypatch, tmp_path):
 
 def test_what_can_not_be_done_is_refused_before_anything_is_measured(monkeypatch):
   for flag, message in {
-    '--suite=convs': r'--suite=convs: choose among peaks, conv',
-    '--suite=': r'--suite= names none: choose among peaks, conv',
+    '--suite=convs': '--suite=convs: no such choice; choose among peaks, conv',
+    '--suite=': '--suite= names none; choose among peaks, conv',
     '--output=a.txt': r'--output=a.txt: the name must end in .json or .md',
     '--plot=a.xyz': r'--plot=a.xyz: the name must end in one of .*jpg, .*png',
+    '--torch_python=/no/python': '--torch_python=/no/python: no such program; name a Python',
   }.items():
     with pytest.raises(InputError, match=message):
       calling.run(benchmark, flag)

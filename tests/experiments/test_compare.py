@@ -177,8 +177,8 @@ def test_an_edited_recipe_is_run_again(data_dir, tmp_path, commands, caplog):
 @pytest.mark.parametrize(
   'arguments, words',
   [
-    (['--contexts=huge'], "--contexts: no 'huge'; choose among none, basic, large"),
-    (['--crfs=yes'], "--crfs: no 'yes'"),
+    (['--contexts=huge'], '--contexts=huge: no such choice; choose among none, basic, large'),
+    (['--crfs=yes'], '--crfs=yes: no such choice'),
     (['--seeds=one'], '--seeds=one'),
     (['--models=unet'], 'has no unet.flags; it has .*common, '),
     (['--recipe=/nowhere'], '--recipe=/nowhere: no such file or folder; .*presets lists'),

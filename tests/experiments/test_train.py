@@ -143,16 +143,16 @@ def test_wrong_flags_from_outside(tmp_path):
   assert done.returncode == 1 and not (tmp_path / 'run').exists()
   (line,) = done.stderr.splitlines()
   assert (
-    line == 'error: --stage=frontend: no such stage; choose among front_end, context, crf, joint'
+    line == 'error: --stage=frontend: no such choice; choose among front_end, context, crf, joint'
   )
 
 
 @pytest.mark.parametrize(
   'arguments, words',
   [
-    ({'stage': ['front_end', 'end']}, '--stage=end: no such stage'),
+    ({'stage': ['front_end', 'end']}, '--stage=end: no such choice'),
     ({'stage': ['joint', 'joint']}, '--stage=joint,joint: a stage can be run once'),
-    ({'stage': []}, '--stage names none'),
+    ({'stage': []}, '--stage= names none'),
     ({'num_steps': ['0']}, '--num_steps=0: must be 1 or more'),
     ({'num_steps': ['many']}, '--num_steps=many: '),
     ({'num_steps': ['1', '2']}, '--num_steps has 2 values for 1 stage; give 1$'),

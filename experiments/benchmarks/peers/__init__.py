@@ -40,19 +40,24 @@ versions: list[str] = []  # Of the packages of all processes that were started.
 
 def pytorch(values) -> Peer | None:
   """A process with PyTorch; None where neither this Python nor --torch_python has it."""
-  return _peer('torch', values.torch_python, 'torch_networks')
+  return _peer('torch', values.torch_python, 'torch_networks', 'torch_python')
 
 
 def pydensecrf(values) -> Peer | None:
   """A process with pydensecrf2; None where neither this Python nor --pydensecrf_python has it."""
-  return _peer('pydensecrf', values.pydensecrf_python, 'dense_crf')
+  return _peer('pydensecrf', values.pydensecrf_python, 'dense_crf', 'pydensecrf_python')
 
 
 @functools.cache
-def _peer(needed: str, python: str | None, file: str) -> Peer | None:
+def _peer(needed: str, python: str | None, file: str, flag: str) -> Peer | None:
   if not python and not importlib.util.find_spec(needed):
     return None
-  peer = Peer(python or sys.executable, file)
+  try:
+    peer = Peer(python or sys.executable, file)
+  except InputError as error:
+    if not python:
+      raise
+    raise InputError(f'--{flag}={python}: {str(error).removeprefix(f"{python}: ")}') from None
   versions.append(peer.version)
   atexit.register(peer.close)
   return peer
