@@ -152,7 +152,7 @@
 
     function drawRows(width, span) {
       const {table, counts, cells} = shape;
-      const labels = Math.min(112, Math.max(92, width * 0.2));
+      const labels = Math.min(112, Math.max(104, width * 0.2));
       const unit = (width - labels - 2) / cells, left = labels;
       // Layers of both sides stand at the same height, whether there are poolings between them or not.
       const conv = 44, pool = span.pooled ? 30 : 8, cell = Math.min(18, Math.max(10, unit));
