@@ -101,7 +101,12 @@
     const file = html('input', {type: 'file', accept: 'image/*', class: 'unseen', tabindex: '-1', 'aria-hidden': 'true',
       onchange: async () => {
         if (!file.files.length) return;
-        try { own = await scaled(file.files[0], network.image_scale); } catch { own = null; }
+        try {
+          own = await scaled(file.files[0], network.image_scale);
+        } catch {
+          verdict.textContent = `${file.files[0].name} is no picture that this browser can open.`;
+          return;
+        }
         store.set({});
       }});
     const landmark = controls.choice({
@@ -213,7 +218,10 @@
 
     // What both make of the plain, in words.
     function conclude() {
-      if (own || !hasLandmarks) { verdict.textContent = ''; return; }
+      if (own || !hasLandmarks) {
+        verdict.textContent = '';
+        return;
+      }
       const shares = answer.labels.map((labels) => {
         const count = (names) => labels.reduce((sum, label) => sum + names.includes(classes[label]), 0);
         const sea = count(['sea', 'sail']), snow = count(['snow', 'tent']);

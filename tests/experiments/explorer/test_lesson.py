@@ -119,3 +119,10 @@ def test_chapters_are_linked(tab):
   wait_for(tab, 'location.hash === "#lesson?chapter=6"')
   assert tab.evaluate('document.activeElement.textContent') == '6 Mind the holes'
   tab.locator('section', has_text='Mind the holes').locator('.embedded svg').first.wait_for()
+
+
+def test_figures_fit_a_phone(tab):
+  tab.set_viewport_size({'width': 390, 'height': 800})
+  tab.evaluate("location.hash = 'lesson?chapter=8'")
+  tab.locator('section', has_text='The context module').locator('.embedded svg').first.wait_for()
+  assert tab.evaluate('document.documentElement.scrollWidth') == 390
