@@ -22,6 +22,7 @@ TEXTS = {
   'WORKSPACE.md': 'workspace.md',
   'CHANGELOG.md': 'changelog.md',
 }
+EXPLORER = 'explorer_page.html'
 
 
 def on_config(config):
@@ -37,7 +38,7 @@ def on_files(files, config):
   for room in (PACKAGE, *sorted(path.parent for path in PACKAGE.glob('*/__init__.py'))):
     page = f'api/{room.name}.md'
     files.append(File.generated(config, page, content='\n\n'.join(api_page(room))))
-  files.append(File.generated(config, 'explorer_page.html', content=explorer()))
+  files.append(File.generated(config, EXPLORER, content=explorer()))
   return files
 
 
@@ -51,11 +52,13 @@ def explorer() -> str:
   return page.assemble(contents.contents())
 
 
-def on_page_markdown(markdown, **kwargs):
+def on_page_markdown(markdown, page, **kwargs):
   """Turns links to the texts at the root into links to their pages, and drops those to code."""
   del kwargs
-  for source, page in TEXTS.items():
-    markdown = markdown.replace(f'](../{source}', f']({page}')
+  for source, target in TEXTS.items():
+    markdown = markdown.replace(f'](../{source}', f']({target}')
+  if page.file.src_uri == 'explorer.md':  # Elsewhere than here the explorer has to be made first.
+    markdown = markdown.replace('## The page\n', f'## The page\n\n[Open it]({EXPLORER}).\n', 1)
   # Notebooks are no pages.
   return re.sub(r'\[([^]]+)\]\(\.\./experiments/[^)]+\)', r'`\1`', markdown)
 

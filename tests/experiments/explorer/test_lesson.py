@@ -123,6 +123,8 @@ def test_chapters_are_linked(tab):
 
 def test_figures_fit_a_phone(tab):
   tab.set_viewport_size({'width': 390, 'height': 800})
-  tab.evaluate("location.hash = 'lesson?chapter=8'")
-  tab.locator('section', has_text='The context module').locator('.embedded svg').first.wait_for()
+  tab.evaluate("location.hash = 'lesson'")
+  figure = tab.locator('.embedding', has_text='without and with rates')
+  figure.scroll_into_view_if_needed()
+  figure.locator('.embedded svg').first.wait_for()
   assert tab.evaluate('document.documentElement.scrollWidth') == 390
