@@ -94,8 +94,19 @@
       if (!isIntersecting) { store?.view.hide?.(); return; }
       if (store) { store.view.show?.(); return; }
       store = views.embed(name, place, state);
+      if (node.dataset.part) showPart(place, Number(node.dataset.part));
       store.view.show?.();
     }, {rootMargin: '400px 0px'}).observe(frame);
+  }
+
+  // Hides what is not of this part of a view; parts begin at headings.
+  function showPart(place, wanted) {
+    let part = 1;
+    for (const child of place.children) {
+      const heading = child.tagName === 'H2';
+      if (heading) part++;
+      child.hidden = part !== wanted || heading;
+    }
   }
 
   // From <p>question</p><dl>(<dt>answer</dt><dd>what is said of it</dd>)...</dl> to radio buttons.

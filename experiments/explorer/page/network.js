@@ -279,7 +279,8 @@
           const isOwn = state.net === 'own';
           own.hidden = !isOwn;
           if (isOwn && document.activeElement !== text) text.value = state.table;
-          const index = entries[state.net] ? Number(state.net) : 0;
+          // A number, or in links a name.
+          const index = entries[state.net] ? Number(state.net) : Math.max(0, entries.findIndex(({name}) => name === state.net));
           choose.set(isOwn ? 'own' : String(index));
           const key = isOwn ? `own ${state.table}` : String(index);
           if (key !== source) {
