@@ -95,6 +95,7 @@
       if (store) { store.view.show?.(); return; }
       store = views.embed(name, place, state);
       if (node.dataset.part) showPart(place, Number(node.dataset.part));
+      place.classList.add('filled');
       store.view.show?.();
     }, {rootMargin: '400px 0px'}).observe(frame);
   }
