@@ -275,11 +275,17 @@ def valid_size(table: Table, least: int = 1) -> int:
   """The smallest input size from `least` on at which every layer uses its whole input.
 
   That is, no window is clipped at the end, and no cell is left over: 380, 388, 396, ... for the
-  front end, 8 n + 372 for n cells.
+  front end, 8 n + 372 for n cells. If branches never agree on such a size, the smallest at which no
+  layer vanishes.
   """
   grid = without_upsampling(table)
-  while not all(size > 0 and not rest for size, rest in _cells(grid, least)):
+  while not all(size > 0 for size, _ in _cells(grid, least)):
     least += 1
+  # From here on, what is left over depends on the size modulo all jumps.
+  period = math.lcm(*(jump.numerator for jump, _ in jumps_and_centers(grid)))
+  for size in range(least, least + period):
+    if not any(rest for _, rest in _cells(grid, size)):
+      return size
   return least
 
 

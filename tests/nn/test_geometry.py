@@ -192,6 +192,15 @@ def test_the_margin_is_enough_for_any_table(table, cells):
   assert geometry.offset(table) + (cells - 1) * stride <= margin + cells * stride
 
 
+def test_branches_that_never_agree():
+  """Odd sizes suit one, even ones the other: the smallest at which nothing vanishes."""
+  table = (
+    Layer('odd', kernel=1, stride=2), Layer('even', kernel=2, stride=2, inputs=('input',)),
+    tables.merge('both', 'concat', 'odd', 'even'),
+  )  # fmt: skip
+  assert geometry.valid_size(table) == 2 and geometry.valid_size(table, 7) == 7
+
+
 def test_valid_sizes_of_the_front_end():
   assert geometry.valid_size(FRONT_END) == 380
   assert [geometry.valid_size(FRONT_END, n) for n in (380, 381, 388, 512)] == [380, 388, 388, 516]
