@@ -195,9 +195,10 @@ def test_the_margin_is_enough_for_any_table(table, cells):
 def test_branches_that_never_agree():
   """Odd sizes suit one, even ones the other: the smallest at which nothing vanishes."""
   table = (
-    Layer('odd', kernel=1, stride=2), Layer('even', kernel=2, stride=2, inputs=('input',)),
+    tables.Layer('odd', kernel=1, stride=2),
+    tables.Layer('even', kernel=2, stride=2, inputs=('input',)),
     tables.merge('both', 'concat', 'odd', 'even'),
-  )  # fmt: skip
+  )
   assert geometry.valid_size(table) == 2 and geometry.valid_size(table, 7) == 7
 
 
