@@ -170,6 +170,7 @@ def _apply(
     windows.check_window(model, window, tile)
   # Tiles are fed to the network without its CRF-RNN, which sees the whole image.
   by_tiles = _tiling(segmenter.without_crf(), fed, len(images), tile)
+  probabilities: Any
   try:
     if window:
       labels, probabilities, logits = _by_windows(segmenter, images, window, size)
