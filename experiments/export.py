@@ -15,6 +15,7 @@ installed). Nothing here reads such files back: keep the weights folder.
 
 import dataclasses
 import importlib.util
+import os
 
 from absl import flags
 import numpy as np
@@ -57,7 +58,11 @@ def main(values=flags.FLAGS):
       if values.input_size
       else '--input_size=HxW is needed: a .stablehlo file is for pictures of one size'
     )
+  if os.path.isdir(values.output):
+    raise InputError(f'--output={values.output}: is a folder; name a file')
   size = cli.parsed('input_size', values.input_size, cli.size) if values.input_size else None
+  if size and min(size) < 1:
+    raise InputError(f'--input_size={values.input_size}: both sides must be positive')
   segmenter = models.load_weights(values.weights)
   if not values.crf:
     segmenter = segmenter.without_crf()

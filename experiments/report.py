@@ -13,7 +13,7 @@ import os
 
 from absl import flags
 
-from dilated_jax.errors import InputError
+from dilated_jax.errors import InputError, first_line
 from dilated_jax.files import write_atomic
 
 from . import cli, path_flags
@@ -32,9 +32,31 @@ def main(runs, values=flags.FLAGS):
   if os.path.isdir(values.output):
     raise InputError(f'--output={values.output}: is a folder; name an HTML file')
   found = [source.load(run) for run in runs]
-  content = single.render(found[0]) if len(found) == 1 else several.render(found)
+  try:
+    content = single.render(found[0]) if len(found) == 1 else several.render(found)
+  except _DAMAGED as error:
+    raise InputError(f'{_culprit(found)}: no page can be made of it: {_told(error)}') from error
   write_atomic(values.output, content)
   print(f'written to {values.output}')
+
+
+# What numbers and names lead to that are not as `train` and `evaluate` write them.
+_DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def _culprit(sources) -> str:
+  """The first run of which no page can be made by itself, or all."""
+  for each in sources:
+    try:
+      single.render(each)
+    except _DAMAGED:
+      return str(each.path)
+  return ', '.join(str(each.path) for each in sources)
+
+
+def _told(error: Exception) -> str:
+  text = first_line(error)
+  return f'{text} is missing' if isinstance(error, KeyError) else text
 
 
 if __name__ == '__main__':

@@ -53,7 +53,7 @@ def linear(
   power = 10.0 ** math.floor(math.log10(rough))
   step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough * 0.999)
   first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-  ticks = tuple(round(index * step, 12) for index in range(first, last + 1))
+  ticks = tuple(float(f'{index * step:.12g}') for index in range(first, last + 1))
   if tight:
     return Scale(ticks[0], high, tuple(tick for tick in ticks if tick <= high))
   return Scale(ticks[0], ticks[-1], ticks)

@@ -128,12 +128,12 @@ def of_scores(path, scores: dict, images: Images = ([], []), palette: dict | Non
   """
   if not isinstance(scores, dict) or not {'per_class_iou', 'confusion'} <= scores.keys():
     raise InputError(f'{path}: these are no scores of evaluate')
-  given = scores.get('flags', {})
+  given = scores.get('flags') or {}
   flags = {name: _typed(value) for name, value in given.items() if value is not None}
   about = {'dataset': scores.get('dataset'), 'weights': scores.get('weights')}
   if palette:
     about |= {'classes': list(palette), 'palette': list(palette.values())}
-  return Source(pathlib.Path(path), (), scores, images, flags, about | scores.get('made', {}))
+  return Source(pathlib.Path(path), (), scores, images, flags, about | (scores.get('made') or {}))
 
 
 def _stage(folder: pathlib.Path, lines) -> Stage:
@@ -153,18 +153,19 @@ def _stage(folder: pathlib.Path, lines) -> Stage:
 
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   """The lines of metrics.jsonl; a run that was killed may have left half a one."""
-  for text in path.read_text().splitlines():
+  for text in path.read_text(errors='replace').splitlines():
     with contextlib.suppress(ValueError, AttributeError):
       line = json.loads(text)
       # A stage is the name of a folder in the workdir.
-      if re.fullmatch(r'\w+', str(line.get('stage'))) and isinstance(line.get('step'), int):
+      stage, step = line.get('stage'), line.get('step')
+      if isinstance(stage, str) and re.fullmatch(r'\w+', stage) and type(step) is int:
         yield line
 
 
 def _flags(path: pathlib.Path) -> dict[str, str]:
   """Flags by name, from a flag file."""
   found: dict[str, str] = {}
-  for line in path.read_text().splitlines() if path.exists() else ():
+  for line in path.read_text(errors='replace').splitlines() if path.exists() else ():
     name, equals, value = line.strip().removeprefix('--').partition('=')
     if not equals:
       name, value = (name[2:], 'false') if name.startswith('no') else (name, 'true')

@@ -41,6 +41,7 @@ def test_a_file_that_agrees(contents, weights, tmp_path, capsys):
     (['--output=a.pb', '--nocrf'], 'the name must end in .onnx or .stablehlo'),
     (['--output=a.stablehlo'], '--input_size=HxW is needed'),
     (['--output=a.onnx', '--nocrf', '--input_size=8x8'], '--input_size is not read'),
+    (['--output=a.stablehlo', '--input_size=0x8'], '--input_size=0x8: both sides'),
   ],
 )
 def test_errors(options, message, weights, tmp_path, monkeypatch):
@@ -48,6 +49,9 @@ def test_errors(options, message, weights, tmp_path, monkeypatch):
   with pytest.raises(InputError, match=message):
     run(f'--weights={weights}', *options)
   assert not list(tmp_path.iterdir())
+  (tmp_path / 'a.onnx').mkdir()
+  with pytest.raises(InputError, match=r'--output=a\.onnx: is a folder'):
+    run(f'--weights={weights}', '--output=a.onnx', '--nocrf')
 
 
 def test_a_program_with_its_crf(weights, tmp_path, capsys):

@@ -242,6 +242,33 @@ def test_what_is_no_run(tmp_path, monkeypatch, runs, words):
   assert not (tmp_path / 'page.html').exists()
 
 
+@pytest.mark.parametrize(
+  'scores, words',
+  [
+    ({'confusion': CONFUSION, 'per_class_iou': None}, ''),
+    ({'confusion': CONFUSION, 'per_class_iou': {'road': 0.5}, 'flags': None}, ' is missing'),
+  ],
+)
+def test_damaged_scores_are_named(tmp_path, scores, words):
+  training(tmp_path / 'run')
+  (tmp_path / 'damaged.json').write_text(json.dumps(scores))
+  for runs in ([], [tmp_path / 'run']):
+    with pytest.raises(InputError, match=f'damaged.json: no page can be made of it: .*{words}'):
+      made(*runs, tmp_path / 'damaged.json', output=tmp_path / 'page.html')
+  assert not (tmp_path / 'page.html').exists()
+
+
+def test_lines_that_are_none_are_passed_over(tmp_path):
+  training(tmp_path / 'run')
+  lines = tmp_path / 'run/metrics.jsonl'
+  before = source.load(tmp_path / 'run').stages[0].lines
+  wrong = b'\n{"stage": 5, "step": 1}\n{"stage": "context", "step": true}\n\xff\xfe\x00\n'
+  lines.write_bytes(lines.read_bytes() + wrong)
+  (tmp_path / 'run/flags.txt').write_bytes(b'\xff\n')
+  assert source.load(tmp_path / 'run').stages[0].lines == before
+  made(tmp_path / 'run', output=tmp_path / 'page.html')
+
+
 def test_as_a_command(tmp_path):
   training(tmp_path / 'a run')
   command = [sys.executable, '-m', 'experiments.report', str(tmp_path / 'a run')]

@@ -11,7 +11,7 @@ from tests.html_pages import Page
 
 
 @pytest.mark.parametrize(
-  'values', [[3, 97], [0], [5], [-2, 7], [0.11, 0.13], [1e-7, 3e-7], [1e6, 9e6], []]
+  'values', [[3, 97], [0], [5], [-2, 7], [0.11, 0.13], [1e-7, 3e-7], [3e-14], [1e6, 9e6], []]
 )
 def test_linear_scales_hold_their_values_between_round_ticks(values):
   for options in ({}, {'zero': True}, {'tight': True}):
@@ -20,7 +20,7 @@ def test_linear_scales_hold_their_values_between_round_ticks(values):
       2 <= len(scale.ticks) <= 8 and scale.low <= min(values, default=0) and scale.low < scale.high
     )
     assert max(values, default=0) <= scale.high
-    steps = {round(b - a, 12) for a, b in zip(scale.ticks, scale.ticks[1:])}
+    steps = {float(f'{b - a:.9g}') for a, b in zip(scale.ticks, scale.ticks[1:])}
     assert len(steps) == 1 and re.fullmatch(r'[125]e[+-]\d+', f'{steps.pop():.0e}')
     assert (scale.at(scale.low), scale.at(scale.high)) == (0, 1)
   assert scales.linear([3, 97], zero=True).low == 0 and scales.linear([-5, 9], zero=True).low < 0
