@@ -91,6 +91,8 @@ def _of_arrays(format, file, arrays, by_name, as_ours) -> Contents:
   try:
     return Contents(format, by_name(file, arrays), bgr)
   except InputError:
+    if format != 'pth':  # Such files are in the order of the alphabet, PyTorch's in that of use.
+      arrays = dict(sorted(arrays.items(), key=lambda item: _numbers_as_such(item[0])))
     blobs = None if any(map(_NAMES.search, arrays)) else _in_order(arrays, as_ours)
     if not blobs:
       raise
@@ -104,11 +106,11 @@ def _in_order(arrays, as_ours) -> list[SourceArray] | None:
   their module, such as those of a normalization, make it another network.
 
   Args:
-    arrays: by name; groups of HDF5 are in the order of the alphabet, of PyTorch in that of use.
+    arrays: by name, in the order of the layers.
     as_ours: makes a kernel (height, width, in, out).
   """
   modules = {}
-  for source in sorted(arrays, key=_numbers_as_such) if '/' in min(arrays, default='') else arrays:
+  for source in arrays:
     modules.setdefault(re.sub(r'[/.][^/.]*$', '', source), []).append(source)
   trunk = []
   for sources in modules.values():

@@ -543,16 +543,21 @@ def test_vgg_under_names_that_nobody_knows(order, tmp_path):
   assert any(note.endswith(taken) for note in result.notes)
 
 
-def test_the_order_of_a_state_dict(tmp_path):
-  """PyTorch's order is that of the modules: trunk.10 behind trunk.9."""
+@pytest.mark.parametrize('format', ['pth', 'safetensors'])
+def test_the_order_of_a_state_dict(format, tmp_path):
+  """trunk.10 behind trunk.9, as PyTorch writes them and though safetensors sorts them by name."""
   modules = list(unnamed().values())
   tensors = {}
   for number, (kernel, bias) in enumerate(modules):
     tensors[f'trunk.{number}.weight'] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
     tensors[f'trunk.{number}.bias'] = bias
-  (tmp_path / 'vgg').write_bytes(torch_files.state_dict(tensors))
+  if format == 'pth':
+    (tmp_path / 'vgg').write_bytes(torch_files.state_dict(tensors))
+  else:
+    safetensors.numpy.save_file(tensors, tmp_path / 'vgg')
   found = convert(tmp_path / 'vgg', fc='random').variables['params']['front_end']
-  np.testing.assert_array_equal(found['conv5_3']['kernel'], modules[-1][0])
+  for name, (kernel, _) in zip(('conv5_1', 'conv5_2', 'conv5_3'), modules[-3:], strict=True):
+    np.testing.assert_array_equal(found[name]['kernel'], kernel)
 
 
 @pytest.mark.parametrize('change', ['normalization', 'fewer', 'widths'])
