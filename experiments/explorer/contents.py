@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from dilated_jax import models
+from dilated_jax.errors import InputError
 from dilated_jax.images.files import read_image
 
 from . import fields, lesson, live, network_data
@@ -40,4 +41,8 @@ def on_image(title: str, segmenter: models.Segmenter | None, image: str | None) 
   if segmenter is None:
     return fields.shipped()
   credit = fields.PHOTO_CREDIT if image is None else os.path.basename(image)
-  return fields.measure(segmenter, read_image(image or str(fields.PHOTO)), title, credit)
+  pixels = read_image(image or str(fields.PHOTO))
+  try:
+    return fields.measure(segmenter, pixels, title, credit)
+  except InputError as error:
+    raise InputError(f'{image or fields.PHOTO}: {error}') from None

@@ -71,7 +71,7 @@ def measure(
   if max(height, width) > LARGEST:
     raise InputError(
       f'an image of {height}x{width} pixels as the network sees it; fields are measured on up to '
-      f'{LARGEST} a side'
+      f'{LARGEST} a side; make it smaller'
     )
   large = costs.flops(model.table, *_padded_size(model, height, width)) > LARGE
   rows, columns = (

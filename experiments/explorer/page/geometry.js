@@ -7,6 +7,7 @@ const geometry = (() => {
   const DEFAULTS = {kind: 'conv', kernel: 3, stride: 1, dilation: 1, padding: 0, channels: null, norm: 'none',
     inputs: [], bias: true, round_up: true};
   const KINDS = ['conv', 'max_pool', 'avg_pool', 'adaptive_avg_pool', 'deconv', 'resize', 'crop', 'sum', 'concat'];
+  const NORMS = ['none', 'batch', 'group'];
   // Kinds of layers whose cells read the whole map.
   const isGlobal = (layer) => layer.kind === 'adaptive_avg_pool' || layer.kind === 'resize';
   const span = (layer) => layer.dilation * (layer.kernel - 1) + 1;
@@ -223,6 +224,23 @@ const geometry = (() => {
     });
   }
 
+  // Why a table cannot be drawn, in a moment and in numbers that a float holds; null if it can.
+  function tooLarge(table) {
+    if (!withoutUpsampling(table).length) return 'There is nothing before the deconv; give the layers whose output it enlarges';
+    const jumps = jumpsAndCenters(table).map(([jump]) => jump);
+    const apart = Math.max(...jumps), parts = 1 / Math.min(...jumps);
+    if (!(apart <= 100_000)) return `Cells that lie ${apart} pixels apart; up to 100000 can be drawn`;
+    if (!(parts * table.length <= 1000)) return `Deconvs make ${Math.round(parts)} cells of a pixel; with ${table.length} layers up to ${Math.floor(1000 / table.length)} can be drawn`;
+    const size = largestField(table);
+    if (size > 100_000) return `A receptive field of ${size} pixels; up to 100000 can be drawn`;
+    const taps = table.reduce((sum, layer) => sum + layer.kernel, 0);
+    if (size * taps > 3e8) return `A receptive field of ${size} pixels and kernels of ${taps} taps together are too many to draw`;
+    const found = size && pathCounts(table);
+    if (found && !Number.isFinite(found.counts.reduce((sum, count) => sum + count, 0)))
+      return 'More paths lead from the input to a cell than a number can hold; give fewer layers';
+    return null;
+  }
+
   // Checks a table that somebody wrote, {table} or {error: one line}.
   function parse(text) {
     const fail = (error) => ({error});
@@ -237,7 +255,7 @@ const geometry = (() => {
       const layer = {...DEFAULTS, name: `layer ${i + 1}`};
       for (const key of [...Object.keys(DEFAULTS), 'name']) if (row[key] !== undefined) layer[key] = row[key];
       const at = `Layer ${i + 1} (${layer.name})`;
-      if (typeof layer.name !== 'string') return fail(`Layer ${i + 1}: its name is no text`);
+      if (typeof layer.name !== 'string' || layer.name.length > 60) return fail(`Layer ${i + 1}: its name is no text of up to 60 letters`);
       if (names.has(layer.name)) return fail(`${at}: this name is there twice`);
       if (!KINDS.includes(layer.kind)) return fail(`${at}: kind is ${JSON.stringify(layer.kind)}; choose ${KINDS.join(', ')}`);
       if (row.kernel === undefined && ['sum', 'concat', 'crop', 'resize'].includes(layer.kind)) layer.kernel = 1;
@@ -247,8 +265,11 @@ const geometry = (() => {
       if (!Number.isInteger(layer.padding) || Math.abs(layer.padding) > 10_000)
         return fail(`${at}: padding is ${JSON.stringify(layer.padding)}; give a whole number`);
       if (layer.padding < 0 && layer.kind !== 'crop') return fail(`${at}: padding is ${layer.padding}; only a crop has less than 0`);
-      if (layer.channels !== null && !(Number.isInteger(layer.channels) && layer.channels > 0))
-        return fail(`${at}: channels is ${JSON.stringify(layer.channels)}; give a whole number of 1 or more`);
+      if (layer.channels !== null && !(Number.isInteger(layer.channels) && layer.channels > 0 && layer.channels <= 1e6))
+        return fail(`${at}: channels is ${JSON.stringify(layer.channels)}; give a whole number of 1 to 1000000`);
+      if (!NORMS.includes(layer.norm)) return fail(`${at}: norm is ${JSON.stringify(layer.norm)}; choose ${NORMS.join(', ')}`);
+      for (const key of ['bias', 'round_up'])
+        if (typeof layer[key] !== 'boolean') return fail(`${at}: ${key} is ${JSON.stringify(layer[key])}; give true or false`);
       if (!Array.isArray(layer.inputs)) return fail(`${at}: inputs is no list of names`);
       for (const name of layer.inputs)
         if (!names.has(name)) return fail(`${at}: there is no layer ${JSON.stringify(name)} before it`);
@@ -256,9 +277,8 @@ const geometry = (() => {
       names.add(layer.name);
       table.push(layer);
     }
-    const size = largestField(table);
-    if (size > 100_000) return fail(`A receptive field of ${size} pixels; up to 100000 can be drawn`);
-    return {table};
+    const error = tooLarge(table);
+    return error ? fail(error) : {table};
   }
 
   return {complete, inputIndices, jumpsAndCenters, window, receptiveFields, largestField, pathCounts, coverage,

@@ -28,7 +28,11 @@
     const {table, error} = geometry.parse(text);
     if (error) return {error};
     const fields = geometry.receptiveFields(table);
-    const read = table.map((_, i) => {
+    let taps = 0, work = 0;
+    const read = table.map(({kernel}, i) => {
+      taps += kernel;
+      work += fields[i].size * taps;
+      if (work > 3e8) return null;  // Of very deep tables, holes are told of the layer that is looked at.
       const found = fields[i].size && geometry.pathCounts(table.slice(0, i + 1));
       return found ? geometry.coverage(found.counts).read : null;
     });
@@ -280,7 +284,7 @@
           own.hidden = !isOwn;
           if (isOwn && document.activeElement !== text) text.value = state.table;
           // A number, or in links a name.
-          const index = entries[state.net] ? Number(state.net) : Math.max(0, entries.findIndex(({name}) => name === state.net));
+          const index = entries[Number(state.net)] ? Number(state.net) : Math.max(0, entries.findIndex(({name}) => name === state.net));
           choose.set(isOwn ? 'own' : String(index));
           const key = isOwn ? `own ${state.table}` : String(index);
           if (key !== source) {

@@ -113,6 +113,15 @@ def test_caffe_rounds_poolings_up(shared_tab):
     ('[{"name": "a"}, {"name": "a"}]', 'Layer 2 (a): this name is there twice'),
     ('[{"inputs": ["b"]}]', 'there is no layer "b" before it'),
     ('[{"kernel": 9999, "dilation": 9999}]', 'A receptive field of 99970003 pixels'),
+    ('[{"channels": 1e300}]', 'channels is 1e+300; give a whole number of 1 to 1000000'),
+    ('[{"norm": "layer"}]', 'norm is "layer"; choose none, batch, group'),
+    ('[{"bias": 1}]', 'bias is 1; give true or false'),
+    (json.dumps([{'name': 'a' * 61}]), 'its name is no text of up to 60 letters'),
+    ('[{"kind": "deconv", "stride": 8}]', 'There is nothing before the deconv'),
+    (json.dumps([{'kernel': 1, 'stride': 10_000}] * 200), 'Cells that lie Infinity pixels apart'),
+    (json.dumps([{'kind': 'deconv', 'stride': 999}] * 2), 'Deconvs make 998001 cells of a pixel'),
+    (json.dumps([{}] * 1000), 'More paths lead from the input to a cell than a number can hold'),
+    (json.dumps([{'kernel': 100}] * 1000), 'kernels of 100000 taps together are too many'),
   ],
 )
 def test_wrong_tables_are_one_line(shared_tab, text, words):

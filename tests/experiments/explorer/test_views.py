@@ -226,6 +226,13 @@ def test_what_900_372_186_and_33_mean(shared_tab):
   assert '(380 − 8) / 2' in meanings['186'] and '1 + 1 + 2 + 4 + 8 + 16 + 1' in meanings['33']
 
 
+@pytest.mark.parametrize('name', ['length', '__proto__', '-1', '99'])
+def test_an_address_of_no_network_shows_the_first(shared_tab, networks, name):
+  go(shared_tab, f'network?net={name}')
+  assert shared_tab.get_by_label('Network', exact=True).input_value() == '0'
+  assert shared_tab.locator('.layers-table tbody tr').count() == len(networks[0]['table'])
+
+
 def test_caffe_rounding_is_told(shared_tab, networks):
   kitti = next(i for i, each in enumerate(networks) if 'KITTI' in each['title'])
   go(shared_tab, f'network?net={kitti}')
