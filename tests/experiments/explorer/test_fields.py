@@ -101,7 +101,7 @@ def test_fields_stay_inside_the_receptive_field(segmenter, measured):
 
 
 def test_large_images_are_refused(segmenter):
-  with pytest.raises(InputError, match='8x1100 pixels as the network sees it.* smaller'):
+  with pytest.raises(InputError, match=r'8x1100 pixels as the network sees it.* smaller'):
     fields.measure(segmenter, np.zeros((8, 1100, 3), np.uint8), '', '')
 
 
@@ -117,7 +117,7 @@ def test_a_page_of_ones_own_network(segmenter, image, tmp_path, monkeypatch):
   assert found['title'] == 'dilation8 of mine' and found['credit'] == '<photo>.png'
   assert '<photo>' not in text
   PIL.Image.new('RGB', (1100, 8)).save(tmp_path / 'wide.png')
-  with pytest.raises(InputError, match='wide.png: an image of 8x1100 pixels as the network sees'):
+  with pytest.raises(InputError, match=r'wide.png: an image of 8x1100 pixels as the network sees'):
     calling.run(explore, f'--weights={tmp_path}/mine', f'--image={tmp_path}/wide.png',
                 f'--output={tmp_path}/page.html')  # fmt: skip
   with pytest.raises(InputError, match='--image=x: is for a page of a trained network'):
