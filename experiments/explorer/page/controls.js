@@ -102,7 +102,8 @@ const controls = (() => {
     const node = button(label, () => (last === null ? play() : pause()), {class: 'primary', 'aria-pressed': 'false'});
     function frame(now) {
       if (last === null) return;
-      const seconds = Math.min(0.1, (now - last) / 1000);
+      // A frame may have begun before the click that it follows.
+      const seconds = Math.min(0.1, Math.max(0, (now - last) / 1000));
       last = now;
       if (tick(seconds) === false) return pause();
       requestAnimationFrame(frame);

@@ -340,6 +340,19 @@ def test_figures_are_saved(shared_tab, view):
         assert path.read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_frame_from_before_the_click_moves_nothing(shared_tab):
+  seconds = shared_tab.evaluate("""() => {
+    const kept = window.requestAnimationFrame, found = [];
+    let frame = null;
+    window.requestAnimationFrame = (given) => { frame = given; };
+    controls.player({tick: (passed) => { found.push(passed); return false; }}).play();
+    window.requestAnimationFrame = kept;
+    frame(performance.now() - 50);
+    return found;
+  }""")
+  assert seconds == [0]
+
+
 @pytest.mark.parametrize('width', [390, 1280])
 def test_nothing_is_wider_than_the_screen(shared_tab, width):
   shared_tab.set_viewport_size({'width': width, 'height': 844})
