@@ -110,8 +110,9 @@ def _in_order(arrays, as_ours) -> list[SourceArray] | None:
     as_ours: makes a kernel (height, width, in, out).
   """
   modules = {}
-  for source in arrays:
-    modules.setdefault(re.sub(r'[/.][^/.]*$', '', source), []).append(source)
+  for source, array in arrays.items():
+    if array.ndim:  # A count of steps, say, is no layer.
+      modules.setdefault(re.sub(r'[/.][^/.]*$', '', source), []).append(source)
   trunk = []
   for sources in modules.values():
     kernels = [source for source in sources if arrays[source].ndim in (2, 4)]

@@ -530,6 +530,7 @@ def test_vgg_under_names_that_nobody_knows(order, tmp_path):
     for module, pair in {**modules, 'dsn1': (np.ones((1, 1, 2, 1)), np.ones(1))}.items():
       for part, array in enumerate(pair):
         file[f'{module}/vars/{part}'] = array
+    file['steps'] = np.int64(7)
   result = convert(tmp_path / 'vgg', fc='random', channel_order=order)
   found = result.variables['params']['front_end']
   names = [f'conv{b + 1}_{i + 1}' for b, n in enumerate(BLOCKS) for i in range(n)]
