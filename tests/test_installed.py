@@ -173,7 +173,7 @@ def test_presets_are_found_and_commands_start_others(installed, elsewhere):
     'dilated-jax', 'train', '--flagfile=preset:camvid_cpu_last', '--workdir=run', '--stage=none',
     cwd=elsewhere, status=1,
   )  # fmt: skip
-  assert '--stage=none: no such stage' in out
+  assert '--stage=none: no such choice' in out
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def test_from_flags_to_flags(trained, capsys):
   # What it found out is what evaluate makes of it.
   values = calling.parsed(evaluate, *common, '--split=val', f'--flagfile={found}')
   assert values.crf == 'dense'
-  scores = evaluate.from_weights(values)
+  scores, *_ = evaluate.from_weights(values)
   best = next(
     line for line in (trained / 'tuned/table.md').read_text().splitlines() if '20,' in line
   )
