@@ -223,5 +223,5 @@ def test_what_is_wrong_is_named(change, words, tmp_path):
 
 def test_no_option_of_vgg(tmp_path):
   torch.save(made('fcn_resnet').state_dict(), tmp_path / 'a file')
-  with pytest.raises(InputError, match='fc is for VGG'):
+  with pytest.raises(InputError, match='fc and channel_order are for VGG files'):
     convert(tmp_path / 'a file', fc='random')
