@@ -7,7 +7,7 @@ Every network that labels images can be written, except that a CRF-RNN has no op
 from __future__ import annotations
 
 from collections.abc import Sequence
-import dataclasses
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -18,7 +18,7 @@ import numpy as np
 from dilated_jax.errors import InputError
 from dilated_jax.models.dilation import Dilation
 from dilated_jax.models.segmenter import Segmenter
-from dilated_jax.nn import geometry
+from dilated_jax.nn import geometry, ops
 from dilated_jax.nn.stack import group_count
 from dilated_jax.nn.table import Layer, Table, input_indices
 
@@ -294,8 +294,8 @@ def _deconv(graph: Graph, layer: Layer, x: str, channels: int) -> str:
   if layer.stride == 1:
     return x
   side = 2 * layer.stride
-  tent = 1 - np.abs(np.arange(side) - (side - 1) / 2) / layer.stride
-  kernel = np.broadcast_to(np.outer(tent, tent), (channels, 1, side, side)).astype(np.float32)
+  one = ops.deconvolution(np.ones((1, 1, 1, 1), np.float32), layer.stride, padding=0)
+  kernel = np.broadcast_to(np.asarray(one)[0, :, :, 0], (channels, 1, side, side))
   return graph.add(
     'ConvTranspose', x, graph.constant(kernel, f'bilinear{layer.stride}_{channels}'),
     group=channels, kernel_shape=[side] * 2, strides=[layer.stride] * 2, pads=[layer.padding] * 4,
@@ -340,9 +340,14 @@ class Graph:
     self._nodes.append(node)
     return name
 
+  @contextlib.contextmanager
   def named(self, prefix: str):
     """A context in which nodes are named after a layer."""
-    return _Named(self, prefix)
+    before, self._prefix = self._prefix, prefix
+    try:
+      yield
+    finally:
+      self._prefix = before
 
   def constant(self, value: np.ndarray | np.generic, name: str | None = None) -> str:
     """A constant; those of the same name, or without one of the same value, are one."""
@@ -436,17 +441,3 @@ class Graph:
       found = f'{name}:{number}'
     self._taken.add(found)
     return found
-
-
-@dataclasses.dataclass
-class _Named:
-  """Within, nodes of a graph are named after a layer."""
-
-  graph: Graph
-  prefix: str
-
-  def __enter__(self):
-    self._before, self.graph._prefix = self.graph._prefix, self.prefix
-
-  def __exit__(self, *_):
-    self.graph._prefix = self._before

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dilated_jax.errors import InputError
-from dilated_jax.images.preprocessing import reflect_pad_indices
+from dilated_jax.images.preprocessing import reflect_pad
 from dilated_jax.inference import tiling, upsampling
 from dilated_jax.models.segmenter import Segmenter
 
@@ -58,11 +58,7 @@ def export(
     return model.apply(variables, images)
 
   def labels(images):
-    rows, columns = (
-      reflect_pad_indices(side, model.margin, side + 2 * model.margin + -side % model.stride)
-      for side in size
-    )
-    padded = images[:, rows][:, :, columns]
+    padded = reflect_pad(images, model.margin, model.stride)
     logits = tiling.applied(model, variables, mean, padded)
     found = upsampling.to_labels(model, spec.upsampling, logits)
     return tuple(each[:, : size[0], : size[1]] for each in found)

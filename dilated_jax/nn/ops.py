@@ -56,9 +56,9 @@ def _without_needless(pads, rates, kernel):
 
   The first layer of a context module pads for all of them: three quarters of its outputs are zero.
   """
-  spans = [rate * (taps - 1) for rate, taps in zip(rates, kernel.shape, strict=False)]
   reached = tuple(
-    tuple(min(pad, span) for pad in both) for both, span in zip(pads, spans, strict=True)
+    tuple(min(pad, span) for pad in both)
+    for both, span in zip(pads, _spans(rates, kernel), strict=True)
   )
   beyond = tuple(
     tuple(pad - part for pad, part in zip(both, parts, strict=True))
@@ -139,8 +139,8 @@ def _linear_in_kernel_of_padded(x, kernel, rates, pads):
   That derivative is a convolution whose channels are the batch: XLA's CPU back end does it number
   by number if it pads by more than half of what taps reach, and slowly if it pads small batches.
   """
-  most = [rate * (taps - 1) // 2 for rate, taps in zip(rates, kernel.shape, strict=False)]
-  wide = any(max(both) > half for both, half in zip(pads, most, strict=True))
+  spans = _spans(rates, kernel)
+  wide = any(max(both) > span // 2 for both, span in zip(pads, spans, strict=True))
   if not any(map(max, pads)) or not (wide or len(x) < _FULL_BATCH):
     return None
   nothing = ((0, 0), (0, 0))
@@ -213,11 +213,15 @@ def _window(x, axis, start, size):
   return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
+def _spans(dilation, kernel) -> list[int]:
+  """Cells from the first tap to the last, along the height and the width."""
+  return [d * (k - 1) for d, k in zip(dilation, kernel.shape[:2], strict=True)]
+
+
 def _pads(padding, dilation, kernel) -> tuple[tuple[int, int], ...]:
   """Padding as ((top, bottom), (left, right))."""
   if padding == 'SAME':
-    spans = [d * (k - 1) for d, k in zip(dilation, kernel.shape[:2], strict=True)]
-    return tuple((span // 2, span - span // 2) for span in spans)
+    return tuple((span // 2, span - span // 2) for span in _spans(dilation, kernel))
   if padding == 'VALID':
     padding = 0
   if isinstance(padding, _Int):
@@ -227,8 +231,8 @@ def _pads(padding, dilation, kernel) -> tuple[tuple[int, int], ...]:
 
 def _output_size(x, kernel, dilation, pads) -> list[int]:
   """Height and width of the output of stride 1."""
-  sizes = zip(x.shape[1:3], dilation, kernel.shape[:2], pads, strict=True)
-  return [n + sum(pad) - d * (k - 1) for n, d, k, pad in sizes]
+  sizes = zip(x.shape[1:3], _spans(dilation, kernel), pads, strict=True)
+  return [n + sum(pad) - span for n, span, pad in sizes]
 
 
 def _conv_of_patches(x, kernel, dilation):

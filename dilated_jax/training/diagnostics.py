@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from dilated_jax.images.preprocessing import reflect_pad
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.nn import initializers
+from dilated_jax.nn.table import Layer
 from dilated_jax.training import optimizers
 
 
@@ -44,14 +45,19 @@ def identity_drift(model: SegmentationModel, params) -> dict[str, float]:
     By layer, as in `optimizers.layer_names`; empty where there is no such layer.
   """
   result = {}
-  for part, table in (('front_end', model.front_end_table), ('context', model.context_table)):
-    for layer in table:
-      if layer.init == 'identity' and layer.name in params.get(part, {}):
-        kernel = np.asarray(params[part][layer.name]['kernel'], np.float32)
-        identity = initializers.identity_kernel(layer.groups, kernel.shape)
-        drift = np.linalg.norm((kernel - identity).ravel()) / np.linalg.norm(identity.ravel())
-        result[f'{part}/{layer.name}'] = float(drift)
+  for part, layer in _convolutions(model):
+    if layer.init == 'identity' and layer.name in params.get(part, {}):
+      kernel = np.asarray(params[part][layer.name]['kernel'], np.float32)
+      identity = initializers.identity_kernel(layer.groups, kernel.shape)
+      drift = np.linalg.norm((kernel - identity).ravel()) / np.linalg.norm(identity.ravel())
+      result[f'{part}/{layer.name}'] = float(drift)
   return result
+
+
+def _convolutions(model: SegmentationModel) -> Iterator[tuple[str, Layer]]:
+  """The part of the network and the row of each convolution, but for those of a CRF-RNN."""
+  for part, table in (('front_end', model.front_end_table), ('context', model.context_table)):
+    yield from ((part, layer) for layer in table if layer.kind == 'conv')
 
 
 class Activations:
@@ -70,12 +76,7 @@ class Activations:
     height, width = (min(sides) for sides in zip(*(x.shape[:2] for x in images), strict=True))
     middle = np.stack([_middle(image, height, width) for image in images])
     self._images = reflect_pad(middle, model.margin, model.stride)
-    self._layers = {
-      f'{part}/{layer.name}': layer
-      for part, table in (('front_end', model.front_end_table), ('context', model.context_table))
-      for layer in table
-      if layer.kind == 'conv'
-    }
+    self._layers = {f'{part}/{layer.name}': layer for part, layer in _convolutions(model)}
 
     @jax.jit
     def measure(variables, images):

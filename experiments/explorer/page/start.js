@@ -1,21 +1,22 @@
 'use strict';
 // Light or dark, and the first view.
 {
-  const theme = (value) => {
-    dom.set(document.documentElement, {'data-theme': value});
-    views.redraw();
-  };
+  const dark = matchMedia('(prefers-color-scheme: dark)');
   const kept = () => { try { return localStorage.getItem('theme'); } catch { return null; } };
   const keep = (value) => { try { localStorage.setItem('theme', value); } catch { /* a private window */ } };
-  const dark = matchMedia('(prefers-color-scheme: dark)');
-  const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? 'dark' : 'light')) === 'dark';
+  let chosen = kept();
+  const theme = () => (['light', 'dark'].includes(chosen) ? chosen : dark.matches ? 'dark' : 'light');
+  const show = () => {
+    dom.set(document.documentElement, {'data-theme': theme()});
+    views.redraw();
+  };
   document.getElementById('tools').append(controls.button('Light or dark', () => {
-    const value = isDark() ? 'light' : 'dark';
-    keep(value);
-    theme(value);
+    chosen = theme() === 'dark' ? 'light' : 'dark';
+    keep(chosen);
+    show();
   }, {class: 'theme'}));
-  if (['light', 'dark'].includes(kept())) theme(kept());
-  dark.addEventListener('change', views.redraw);
+  show();
+  dark.addEventListener('change', show);
   addEventListener('resize', views.redraw);
   document.querySelector('.skip').addEventListener('click', (event) => {
     event.preventDefault();  // The address holds the state.
