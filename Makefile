@@ -1,5 +1,6 @@
 # make demo       trains a small network on made-up scenes and shows what it sees; results in demo/
 # make test       runs the tests; ARGS='-k ops' picks some, ARGS='-m "not slow"' leaves the long ones out
+# make attacks    kills runs, damages files, fuzzes readers, in full; ARGS='-k kill' picks some
 # make reference  compares with PyTorch, and runs a short part of the tests with the oldest JAX
 # make lint       checks style, format, types and which room may import which
 # make format     mends style and format
@@ -28,7 +29,7 @@ OLDEST = tests/test_package.py tests/test_xla_flags.py tests/nn tests/crf/test_d
   tests/weights/test_torch.py tests/experiments/test_predict.py
 ENVIRONMENT = PYTHON='$(PYTHON)' sh .ci/environment .venv
 
-.PHONY: help demo test reference lint format notebooks docs dist hooks lock clean runtime development
+.PHONY: help demo test attacks reference lint format notebooks docs dist hooks lock clean runtime development
 .NOTPARALLEL:
 
 help:
@@ -39,6 +40,9 @@ demo: runtime
 
 test: development
 	@$(RUN) $(PYTEST)
+
+attacks: development
+	@ATTACKS=full $(RUN) $(PYTEST) tests/attacks
 
 reference:
 	@PYTHON='$(REFERENCE_PYTHON)' VERSIONS=3.11 \
