@@ -127,6 +127,8 @@ class StageConfig(Options):
     loss_resolution: 'grid' or 'full', see `step.make_step`.
     class_weights: 'none', or a kind of `statistics.class_weights`.
     grad_accum_steps: parts into which a batch is cut to save memory.
+    ema_decay: of the moving average of the weights that is scored and written, see
+      `step.make_step`; 0: the weights themselves are.
     augmentation: of the images, see `Augmentation`; feature maps are mirrored, and no more.
     seed: of the weights, the order of the images, augmentation and dropout.
     parallelism: 'pmap' or 'mesh', see `parallel`.
@@ -159,6 +161,10 @@ class StageConfig(Options):
     'none', 'Weights of the classes in the loss.', choices=('none', *CLASS_WEIGHTS), per_stage=True
   )
   grad_accum_steps: int = option(1, 'Parts of a batch, to save memory.', low=1)
+  ema_decay: float = option(
+    0.0, 'Decay of the moving average of the weights that is scored and written; 0: none.', low=0,
+    below=1,
+  )  # fmt: skip
   augmentation: Augmentation = Augmentation()  # noqa: RUF009 (frozen)
   seed: int = option(0, 'Seed of weights, order, augmentation and dropout.', low=0)
   parallelism: Literal['pmap', 'mesh'] = option(

@@ -29,7 +29,7 @@ def predict(
     model.table, height, width,
     batch_size=-(-config.batch_size // devices),
     itemsize=4 if on_cpu else jax.numpy.dtype(model.dtype).itemsize,
-    optimizer_slots=2 if config.optimizer.name == 'adamw' else 1,
+    optimizer_slots=(2 if config.optimizer.name == 'adamw' else 1) + bool(config.ema_decay),
     grad_accum_steps=config.grad_accum_steps,
     remat=getattr(model.without_crf(), 'remat', False),
     label_size=area if labels else (0, 0),

@@ -104,7 +104,10 @@ def set_up(
     loss_resolution=config.loss_resolution,
     class_weights=class_weights,
     grad_accum_steps=config.grad_accum_steps,
+    ema_decay=config.ema_decay,
   )
+  key = jax.random.key(config.seed)
+  average = bool(config.ema_decay)
   return StageRun(
     config=config,
     stage=stage,
@@ -112,7 +115,7 @@ def set_up(
     variables=variables,
     input=given,
     runner=_runner(config, make_step, given),
-    state=train_step.create_state(variables, stage, optimizer, jax.random.key(config.seed)),
+    state=train_step.create_state(variables, stage, optimizer, key, average=average),
     learning_rate=jax.jit(optimizers.schedule(config.optimizer, config.num_steps)),
     folder=folder,
     activations=_activations(config, model, spec.mean, source),

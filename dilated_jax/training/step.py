@@ -27,6 +27,8 @@ class TrainState:
     batch_stats: running statistics of batch normalization of these parts; may be empty.
     opt_state: of the optimizer.
     key: PRNG key of the run; every step folds in its number.
+    average: moving average of `params` and `batch_stats`, in a dict of both; empty if there is
+      none.
   """
 
   step: jax.Array
@@ -34,9 +36,10 @@ class TrainState:
   batch_stats: Any
   opt_state: Any
   key: jax.Array
+  average: Any = flax.struct.field(default_factory=dict)
 
 
-def create_state(variables, stage: Stage, optimizer, key) -> TrainState:
+def create_state(variables, stage: Stage, optimizer, key, *, average: bool = False) -> TrainState:
   """The state before the first step.
 
   Args:
@@ -45,9 +48,10 @@ def create_state(variables, stage: Stage, optimizer, key) -> TrainState:
     stage: which parts of it are trained.
     optimizer: from `optimizers.create`.
     key: PRNG key.
+    average: whether the state holds a moving average of the weights, see `make_step`.
 
   Returns:
-    A State.
+    A state of step 0.
   """
   params, stats = (
     {part: variables.get(kind, {})[part] for part in stage.trains
@@ -58,17 +62,19 @@ def create_state(variables, stage: Stage, optimizer, key) -> TrainState:
   @jax.jit  # One program: each array by itself would be one.
   def start(params, stats):
     params, stats = jax.tree.map(jnp.copy, (params, stats))
-    return jnp.int32(0), params, stats, optimizer.init(params)
+    mean = jax.tree.map(jnp.copy, {'params': params, 'batch_stats': stats}) if average else {}
+    return jnp.int32(0), params, stats, optimizer.init(params), mean
 
-  step, params, stats, opt_state = start(params, stats)
-  return TrainState(step, params, stats, opt_state, key)
+  step, params, stats, opt_state, mean = start(params, stats)
+  return TrainState(step, params, stats, opt_state, key, mean)
 
 
 def merge_variables(variables, state: TrainState):
-  """The whole network's variables with the trained parts put in."""
-  merged = {**variables, 'params': {**variables['params'], **state.params}}
-  if state.batch_stats:
-    merged['batch_stats'] = {**variables.get('batch_stats', {}), **state.batch_stats}
+  """The whole network's variables with the trained parts put in, averaged if the state has that."""
+  trained = state.average or {'params': state.params, 'batch_stats': state.batch_stats}
+  merged = {**variables, 'params': {**variables['params'], **trained['params']}}
+  if trained['batch_stats']:
+    merged['batch_stats'] = {**variables.get('batch_stats', {}), **trained['batch_stats']}
   return merged
 
 
@@ -81,6 +87,7 @@ def make_step(
   loss_resolution: str = 'grid',
   class_weights=None,
   grad_accum_steps: int = 1,
+  ema_decay: float = 0.0,
   axis_name: str | None = None,
 ) -> Callable:
   """Makes the training step.
@@ -102,6 +109,9 @@ def make_step(
     class_weights: (C,) weights of the classes in the loss, or None.
     grad_accum_steps: parts into which the batch is cut to save memory; divides the batch. Batch
       normalization sees each part alone.
+    ema_decay: of the state's moving average, a <- d a + (1 - d) w after each step; after step k the
+      decay d is (1 + k) / (10 + k) as long as that is less, so that the start is soon forgotten (as
+      TensorFlow's ExponentialMovingAverage with `num_updates`). 0 leaves an average as it is.
     axis_name: axis of `jax.pmap` over which batches are spread, or None.
 
   Returns:
@@ -147,7 +157,13 @@ def make_step(
       'lack_room': sums['lack_room'],
     }
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, batch_stats, opt_state, state.key), metrics
+    average = state.average
+    if ema_decay:
+      done = (state.step + 1).astype(jnp.float32)
+      new = 1 - jnp.minimum(ema_decay, (1 + done) / (10 + done))
+      weights = {'params': params, 'batch_stats': batch_stats}
+      average = optax.incremental_update(weights, average, new)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, state.key, average), metrics
 
   return step
 

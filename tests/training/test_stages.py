@@ -167,7 +167,7 @@ def steps(run, manager, workdir, val=(), terminated=lambda: False):
 
 
 def test_run_steps_alone(variables, tmp_path, in_memory):
-  config = StageConfig('front_end', 4, **COMMON, eval_every=2)
+  config = StageConfig('front_end', 4, **COMMON, eval_every=2, ema_decay=0.5)
   run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   state = steps(run, in_memory, tmp_path, examples(2, 1))
   assert int(state.step) == 4 and sorted(in_memory.saved) == [2, 4]
@@ -181,6 +181,11 @@ def test_run_steps_alone(variables, tmp_path, in_memory):
   run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
   continued = steps(run, other, tmp_path)
   jax.tree.map(np.testing.assert_array_equal, continued.params, state.params)
+  jax.tree.map(np.testing.assert_array_equal, continued.average, state.average)
+
+  # What is scored, written, and handed to the next stage.
+  made = run.segmenter(state).variables['params']['front_end']
+  jax.tree.map(np.testing.assert_array_equal, made, state.average['params']['front_end'])
 
 
 def test_finish_alone(variables, tmp_path, in_memory, caplog):

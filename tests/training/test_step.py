@@ -103,6 +103,26 @@ def test_accumulated_parts_are_the_whole_batch():
   close(whole[1], pieces[1])
 
 
+def test_the_moving_average_forgets_the_start_and_changes_nothing_else():
+  model = models.create('front_end', 3, dropout=0, norm='batch', **NARROW)
+  variables, batch = started(model), batch_of(model)
+  optimizer = optimizers.create(OPTIONS, 4)
+  front_end = stages.STAGES['front_end']
+  step = jax.jit(train_step.make_step(model, front_end, optimizer, MEAN, ema_decay=0.3))
+  state = train_step.create_state(variables, front_end, optimizer, jax.random.key(1), average=True)
+  expected = jax.tree.map(np.float64, state.average)
+  for decay in (2 / 11, 3 / 12, 0.3, 0.3):  # (1 + k) / (10 + k) after step k, and 0.3 at most.
+    state, _ = step(state, batch)
+    now = {'params': state.params, 'batch_stats': state.batch_stats}
+    expected = jax.tree.map(
+      lambda old, new, d=decay: d * old + (1 - d) * np.float64(new), expected, now
+    )
+  close(state.average, expected)
+  plain, _ = stepped(model, variables, batch, steps=4)
+  jax.tree.map(np.testing.assert_array_equal, plain.params, state.params)
+  assert plain.average == {}
+
+
 def test_a_batch_of_void_changes_nothing():
   model = models.create('front_end', 3, dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
