@@ -6,7 +6,26 @@ class InputError(ValueError):
 
   The message is one line that names the file or argument, and says what was found and what to do.
   Commands print it and exit with status 1 (`experiments.cli`); in Python it is a `ValueError`.
+  Whatever names of files and damaged files hold, it is one line of printable characters.
   """
+
+  def __init__(self, message: object = ''):
+    super().__init__(printable(str(message)))
+
+
+_MOST = 2000  # Characters of a message.
+
+
+def printable(text: str) -> str:
+  """A text in one line, with ? for what could move a terminal's cursor or change its colors."""
+  if not text.isprintable():
+    # Joiners are part of the names of some scripts.
+    text = ''.join(c if c.isprintable() or c in '\u200c\u200d' else '?' for c in _spaced(text))
+  return text if len(text) <= _MOST else f'{text[:_MOST]} ...'
+
+
+def _spaced(text: str) -> str:
+  return ' '.join(line.strip() for line in text.splitlines())
 
 
 def one_line(error, limit: int = 200) -> str:

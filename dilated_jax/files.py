@@ -37,6 +37,18 @@ def decode_text(content: bytes) -> str:
   raise UnicodeError('not text in UTF-8, UTF-16 or the code page of Windows')
 
 
+def decode_json(content: bytes | str):
+  """Decodes JSON of anyone's.
+
+  Raises:
+    ValueError: it is none, or nested deeper than anything that is written here.
+  """
+  try:
+    return json.loads(content)
+  except RecursionError:
+    raise ValueError('nested too deeply') from None
+
+
 def _is_text(character: str) -> bool:
   invisible = unicodedata.category(character) == 'Cf'  # As in names of some scripts.
   return character.isprintable() or character.isspace() or invisible

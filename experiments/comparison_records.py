@@ -13,7 +13,7 @@ import re
 
 from absl import logging
 
-from dilated_jax.files import format_json, write_atomic
+from dilated_jax.files import decode_json, format_json, write_atomic
 from dilated_jax.training.config import StageConfig
 
 from . import flag_files, option_flags
@@ -89,7 +89,7 @@ def _said(flags: dict, name: str) -> str:
 def _read(path: pathlib.Path) -> dict | None:
   """A record; None where there is none that can be read."""
   try:
-    found = json.loads(path.read_text())
+    found = decode_json(path.read_text())
     return found if {'command', 'flags', 'after'} <= found.keys() else None
   except (OSError, ValueError, AttributeError):
     return None

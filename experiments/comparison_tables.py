@@ -5,7 +5,7 @@ import json
 import statistics
 
 from dilated_jax.errors import InputError
-from dilated_jax.files import write_atomic
+from dilated_jax.files import decode_json, write_atomic
 
 from . import about
 from .tables import markdown, percent
@@ -101,7 +101,7 @@ def figures(path) -> dict:
   if not path.exists():
     return {}
   try:
-    table = json.loads(path.read_text())
+    table = decode_json(path.read_text())
     return {
       name: {
         column: '-' if value is None else f'{float(value)}'

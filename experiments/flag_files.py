@@ -5,6 +5,8 @@ installed. A file that is included is looked for beside the one that includes it
 """
 
 import difflib
+import itertools
+import os
 import pathlib
 import re
 
@@ -13,18 +15,22 @@ from dilated_jax.errors import InputError
 PRESETS = pathlib.Path(__file__).parent / 'presets'
 
 
-def expand(arguments, beside='.', including=()) -> list[str]:
+_MOST = 1000  # Inclusions: files that include others twice, and so on, would never end.
+
+
+def expand(arguments, beside='.', including=(), count=None) -> list[str]:
   """Replaces each --flagfile by the flags in the file, in its place: what comes later wins.
 
   Args:
     arguments: of a command line or a flag file.
     beside: folder to which the names of files are relative.
     including: the files that are being read.
+    count: of the inclusions so far.
 
   Raises:
     InputError: a file is missing, is not text, or includes itself.
   """
-  result, rest = [], list(arguments)
+  result, rest, count = [], list(arguments), count or itertools.count()
   while rest:
     argument = rest.pop(0)
     if argument == '--':
@@ -36,10 +42,12 @@ def expand(arguments, beside='.', including=()) -> list[str]:
     name = found[1] if found[1] is not None else rest.pop(0) if rest else ''
     if not name:
       raise InputError('--flagfile: name a file, or preset:NAME; dilated-jax presets lists those')
-    path = locate('flagfile', name, beside)
+    path = locate('flagfile', name, beside).resolve()  # So that one file has one path.
     if path in including:
       raise InputError(f'--flagfile={name}: {path} includes itself')
-    result += expand(_read(name, path), path.parent, (*including, path))
+    if next(count) >= _MOST:
+      raise InputError(f'--flagfile={name}: flag files include each other over {_MOST} times')
+    result += expand(_read(name, path), path.parent, (*including, path), count)
   return result
 
 
@@ -57,7 +65,7 @@ def locate(flag: str, name: str, beside='.') -> pathlib.Path:
   """
   if not name.startswith('preset:'):
     path = (pathlib.Path(beside) / pathlib.Path(name).expanduser()).absolute()
-    if not path.exists():
+    if not os.path.exists(path):  # Also of names that no file can have.
       raise InputError(f'--{flag}={name}: no such file or folder{_hint(name)}')
     return path
   wanted = name.removeprefix('preset:')

@@ -7,6 +7,7 @@ import io
 import os
 import pathlib
 import sys
+import warnings
 
 from absl import logging
 from etils import epath
@@ -28,7 +29,10 @@ BUILDERS = {  # Module and class of the builder of each data set.
   'folder': 'folder.builder.Folder',
 }
 # What array_record, TFDS and Pillow raise for damaged files.
-_DAMAGE = (OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError)
+_DAMAGE = (
+  OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError,
+  ArithmeticError, AttributeError, MemoryError, PIL.Image.DecompressionBombError,
+)  # fmt: skip
 
 
 class Source(Sequence):
@@ -52,15 +56,24 @@ class Source(Sequence):
     try:
       record = self._records[index]
       # Not decoded by TFDS: it uses OpenCV where that is installed, which turns palettes into RGB.
-      image = np.asarray(PIL.Image.open(io.BytesIO(record['image'])).convert('RGB'))
-      label = np.asarray(PIL.Image.open(io.BytesIO(record['label'])))
+      image = np.asarray(_decoded(record['image']).convert('RGB'))
+      label = np.asarray(_decoded(record['label']))
       name = record['name'].decode('utf-8', 'surrogateescape')  # A file's may be any bytes.
       example = {'image': image, 'label': label, 'name': name}
       if self._instances and record.get('instances'):
-        example['instances'] = np.asarray(PIL.Image.open(io.BytesIO(record['instances'])))
+        example['instances'] = np.asarray(_decoded(record['instances']))
       return example
     except _DAMAGE as error:
       raise _damaged(self._folder, error) from error
+
+
+def _decoded(content: bytes) -> PIL.Image.Image:
+  """An image of a record: `records` keeps PNG and JPEG."""
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # About large images, which are read anyway.
+    image = PIL.Image.open(io.BytesIO(content), formats=('PNG', 'JPEG'))
+    image.load()
+  return image
 
 
 def default_dir() -> str:

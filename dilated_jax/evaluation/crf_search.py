@@ -20,7 +20,7 @@ from dilated_jax import progress
 from dilated_jax.crf import DenseCrf, dense, mean_field
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
-from dilated_jax.files import write_atomic
+from dilated_jax.files import decode_json, write_atomic
 from dilated_jax.inference.prediction import predict
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
@@ -160,10 +160,10 @@ def _fingerprint(source, classes, trials, network) -> str:
 
 def _resumed(path, search_id, counts):
   try:
-    state = json.loads(path.read_text())
+    state = decode_json(path.read_text())
     if state['search'] == search_id:
       return int(state['done']), np.array(state['counts'], np.int64).reshape(counts.shape)
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, OverflowError):
     raise InputError(f'{path}: is damaged; remove it to begin anew') from None
   raise InputError(
     f'{path}: is of another network or of other images or trials; take another `output`, or '

@@ -6,15 +6,17 @@ import heapq
 import io
 import json
 import pathlib
+import struct
 from typing import Any, NamedTuple
 import zipfile
+import zlib
 
 from jaxtyping import Integer, UInt8
 import numpy as np
 
-from dilated_jax.errors import InputError
+from dilated_jax.errors import InputError, one_line
 from dilated_jax.evaluation.metrics import safe_divide
-from dilated_jax.files import write_atomic
+from dilated_jax.files import decode_json, write_atomic
 from dilated_jax.images.preprocessing import downscale_image
 
 
@@ -116,6 +118,13 @@ class Extremes:
     write_atomic(path, buffer.getvalue())
 
 
+# What NumPy and zipfile raise for damaged files.
+_DAMAGE = (
+  ValueError, LookupError, TypeError, AttributeError, EOFError, OSError, RuntimeError, MemoryError,
+  SyntaxError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+
+
 def load(path) -> tuple[list[Labeled], list[Labeled]]:
   """Reads the best and the worst images that `Extremes.save` has written.
 
@@ -124,7 +133,7 @@ def load(path) -> tuple[list[Labeled], list[Labeled]]:
   """
   try:
     with np.load(io.BytesIO(pathlib.Path(path).read_bytes()), allow_pickle=False) as file:
-      about = json.loads(str(file['about']))
+      about = decode_json(str(file['about']))
       best, worst = (
         [
           Labeled(
@@ -139,8 +148,8 @@ def load(path) -> tuple[list[Labeled], list[Labeled]]:
         ]
         for kind in ('best', 'worst')
       )
-  except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-    raise InputError(f'{path}: holds no images of an evaluation ({error})') from error
+  except _DAMAGE as error:
+    raise InputError(f'{path}: holds no images of an evaluation ({one_line(error)})') from error
   return best, worst
 
 

@@ -8,7 +8,6 @@ files together. If none of these decides, nothing is guessed.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 import os
 import pathlib
 
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 import numpy as np
 
 from dilated_jax.errors import InputError
+from dilated_jax.files import decode_json
 from dilated_jax.images import files as image_files, matching
 from dilated_jax.label_spec import IGNORE, LabelSpec
 
@@ -138,14 +138,14 @@ def read_class_order(folder: str | os.PathLike) -> LabelSpec | None:
   if not path.exists():
     return None
   try:
-    content = json.loads(path.read_bytes())
+    content = decode_json(path.read_bytes())
     names = tuple(map(str, content['classes']))
     palette = tuple((int(red), int(green), int(blue)) for red, green, blue in content['palette'])
     if len(names) != len(palette) or not 0 < len(names) < IGNORE:
       raise ValueError(f'{len(names)} classes and {len(palette)} colors')
     if any(not 0 <= value <= 255 for color in palette for value in color):
       raise ValueError('colors beyond 0..255')
-  except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
+  except (ValueError, TypeError, LookupError, OverflowError) as error:
     raise InputError(
       f'{path}: holds no classes and palette ({type(error).__name__}: {error}); delete it or let '
       'predict write it again'
@@ -155,7 +155,7 @@ def read_class_order(folder: str | os.PathLike) -> LabelSpec | None:
 
 def read_dataset(folder: str | os.PathLike) -> str:
   """Reads in `predictions.json` which data set the network was trained on; '' if it is not told."""
-  content = json.loads((pathlib.Path(folder) / 'predictions.json').read_bytes())
+  content = decode_json((pathlib.Path(folder) / 'predictions.json').read_bytes())
   return str(content.get('dataset') or '')
 
 

@@ -1,11 +1,13 @@
 """Reads images, label maps, color masks and instance maps from files; encodes PNG."""
 
 import contextlib
+import functools
 import io
 import pathlib
 import struct
 from typing import NamedTuple
 import warnings
+import zlib
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -13,8 +15,14 @@ from PIL import ExifTags, Image, ImageOps
 from dilated_jax.errors import InputError, one_line
 from dilated_jax.images import label_images
 
-# What Pillow raises for damaged files.
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+# What Pillow raises for damaged files: each format has its own ways.
+DECODING_ERRORS = (
+  OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, RuntimeError,
+  ArithmeticError, AssertionError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+# Formats that are programs or that other programs read: Ghostscript runs what stands in an EPS, and
+# its name may end in .png.
+_NOT_READ = ('EPS', 'WMF', 'BUFR', 'GRIB', 'HDF5', 'MPEG', 'MIC', 'FPX')
 _STORE_IDS = 'store class ids as 8-bit gray or palette PNG'  # Advice for wrong label images.
 _INEXACT = ('CMYK', 'HSV', 'LAB', 'YCbCr')  # Modes that are converted to RGB with rounding.
 
@@ -254,6 +262,13 @@ def _require_opaque(image, path):
   return image
 
 
+@functools.cache
+def formats() -> tuple[str, ...]:
+  """Pillow's names of the formats that are read."""
+  Image.init()
+  return tuple(name for name in Image.ID if name not in _NOT_READ)
+
+
 @contextlib.contextmanager
 def open_image(path, decode: bool = True):
   """Opens an image with Pillow, for `with`.
@@ -277,7 +292,7 @@ def open_image(path, decode: bool = True):
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # About size and metadata of images that are read anyway.
       # A file, not its name: Pillow would map raw TIFF and read gray ones wrongly if rotated.
-      with open(path, 'rb') as file, Image.open(file) as image:
+      with open(path, 'rb') as file, Image.open(file, formats=formats()) as image:
         if decode:
           image.load()
         yield image

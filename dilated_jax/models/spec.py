@@ -1,11 +1,11 @@
 """What a weights folder says about itself, in `model.json`."""
 
 import dataclasses
-import json
 import pathlib
 from typing import cast
 
 from dilated_jax.errors import InputError, first_line
+from dilated_jax.files import decode_json
 from dilated_jax.models import registry, upsampling
 from dilated_jax.models.protocol import SegmentationModel
 
@@ -87,7 +87,7 @@ def load_spec(folder) -> ModelSpec:
       'weights, in the folder of the run, and so does `weights.convert`'
     )
   try:
-    content = json.loads(path.read_text())
+    content = decode_json(path.read_text('utf-8'))
     content['classes'] = tuple(content['classes'])
     content['palette'] = tuple(tuple(color) for color in content['palette'])
     content['mean'] = tuple(content['mean'])
@@ -97,7 +97,7 @@ def load_spec(folder) -> ModelSpec:
     spec = ModelSpec(**content)
     _check(spec)
     return spec
-  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
     raise InputError(f'{path}: not a description of weights ({first_line(error)})') from error
 
 

@@ -67,6 +67,8 @@ def read_wav(path: str | os.PathLike) -> tuple[Float32[np.ndarray, ' t'], int]:
     InputError: the file is missing, damaged, empty or of another encoding.
   """
   try:
+    if os.path.isdir(path):
+      raise InputError(f'{path}: is a folder; name a wav file')
     with wave.open(str(path), 'rb') as file:
       if file.getsampwidth() != 2:
         raise InputError(
@@ -76,7 +78,7 @@ def read_wav(path: str | os.PathLike) -> tuple[Float32[np.ndarray, ' t'], int]:
       rate = file.getframerate()
   except FileNotFoundError:
     raise InputError(f'{path}: no such file') from None
-  except (wave.Error, EOFError) as error:
+  except (wave.Error, EOFError, RuntimeError, ValueError, MemoryError) as error:
     reason = str(error) or 'it ends too early'
     raise InputError(f'{path}: is not a wav file of 16-bit PCM ({reason})') from None
   count = len(content) // (2 * channels)

@@ -10,7 +10,7 @@ from absl import logging
 import jax
 import tqdm
 
-from dilated_jax.files import write_atomic
+from dilated_jax.files import decode_json, write_atomic
 from dilated_jax.progress import Meter
 
 
@@ -81,11 +81,11 @@ class RunLogger:
     if self._silent or not self._path.exists():
       return
     kept = []
-    for line in self._path.read_text().splitlines(keepends=True):
+    for line in self._path.read_text(errors='replace').splitlines(keepends=True):
       with contextlib.suppress(
         ValueError, KeyError, TypeError
       ):  # A run that was killed may leave half a line.
-        entry = json.loads(line)
+        entry = decode_json(line)
         if entry['stage'] != self._stage or entry['step'] <= step:
           kept.append(line)
     write_atomic(self._path, ''.join(kept).encode())

@@ -9,7 +9,7 @@ import jax
 
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation.extremes import Extremes
-from dilated_jax.files import replace_folder, write_atomic
+from dilated_jax.files import decode_json, replace_folder, write_atomic
 
 
 def check_or_save_config(folder, config: dict) -> None:
@@ -29,8 +29,8 @@ def check_or_save_config(folder, config: dict) -> None:
   begun = any((path.parent / 'checkpoints').glob('[0-9]*')) or (path.parent / 'weights').exists()
   if path.exists() and begun:
     try:
-      old = dict(json.loads(path.read_text()))
-    except ValueError as error:
+      old = dict(decode_json(path.read_text()))
+    except (ValueError, TypeError) as error:
       raise InputError(f'{path}: not the settings of a stage; take another `workdir`') from error
     differences = [
       f'{name} is {config.get(name)!r} and was {old.get(name)!r}'

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import json
 import pathlib
 import re
 from typing import Any, NamedTuple
 
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import extremes
+from dilated_jax.files import decode_json
 
 Images = tuple[list[extremes.Labeled], list[extremes.Labeled]]
 
@@ -155,10 +155,10 @@ def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   """The lines of metrics.jsonl; a run that was killed may have left half a one."""
   for text in path.read_text(errors='replace').splitlines():
     with contextlib.suppress(ValueError, AttributeError):
-      line = json.loads(text)
+      line = decode_json(text)
       # A stage is the name of a folder in the workdir.
       stage, step = line.get('stage'), line.get('step')
-      if isinstance(stage, str) and re.fullmatch(r'\w+', stage) and type(step) is int:
+      if isinstance(stage, str) and re.fullmatch(r'\w{1,99}', stage) and type(step) is int:
         yield line
 
 
@@ -182,7 +182,7 @@ def _typed(value) -> str:
 
 def _json(path: pathlib.Path):
   try:
-    return json.loads(path.read_text())
+    return decode_json(path.read_text())
   except ValueError as error:
     raise InputError(f'{path}: this is no JSON ({error})') from error
 

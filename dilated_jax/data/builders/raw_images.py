@@ -89,10 +89,10 @@ def open_image(tree: Tree, file: str, content: bytes):
     InputError: the file is damaged, or not an image.
   """
   try:
-    with PIL.Image.open(io.BytesIO(content)) as image:
+    with PIL.Image.open(io.BytesIO(content), formats=image_files.formats()) as image:
       if image.format == 'PNG':
         image.verify()
-    with PIL.Image.open(io.BytesIO(content)) as image:
+    with PIL.Image.open(io.BytesIO(content), formats=image_files.formats()) as image:
       yield image
   except InputError:
     raise

@@ -1,7 +1,6 @@
 """Writes a folder of images and labels to `data_dir`, as the builders of published data sets do."""
 
 import functools
-import json
 import pathlib
 
 from absl import logging
@@ -15,7 +14,7 @@ from dilated_jax.data.folder.dataset import FolderDataset, fingerprint, read_lab
 from dilated_jax.data.folder.layouts import LAYOUTS, find_pairs
 from dilated_jax.data.folder.splits import FILE_NAME_CODEC
 from dilated_jax.errors import InputError
-from dilated_jax.files import format_json, write_atomic
+from dilated_jax.files import decode_json, format_json, write_atomic
 from dilated_jax.images import files as image_files
 from dilated_jax.label_spec import LabelSpec
 
@@ -62,7 +61,7 @@ def read_description(path) -> dict:
     InputError: the prepared data set is damaged.
   """
   try:
-    content = json.loads((path / CLASSES_FILE).read_text())
+    content = decode_json((path / CLASSES_FILE).read_text())
     _ = content['detected']['folder'], content['detected']['fingerprint']
   except (OSError, ValueError, LookupError, TypeError):
     raise _damaged(path) from None

@@ -9,12 +9,11 @@ ignore. `detected` is information about a prepared folder, and is not read.
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
 from dilated_jax.errors import InputError, one_line
-from dilated_jax.files import decode_text
+from dilated_jax.files import decode_json, decode_text
 from dilated_jax.images.checks import is_of_unit_scale
 from dilated_jax.label_spec import IGNORE
 
@@ -70,8 +69,8 @@ def read_classes_file(path) -> StatedClasses:
 
 def _read_json(path) -> dict:
   try:
-    content = json.loads(decode_text(path.read_bytes()))
-  except (ValueError, RecursionError) as error:
+    content = decode_json(decode_text(path.read_bytes()))
+  except ValueError as error:
     raise InputError(f'{path}: is not JSON ({one_line(error, 100)})') from None
   if not isinstance(content, dict):
     raise InputError(f'{path}: is not a JSON object {{"names": [...], ...}}')

@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Mapping, Sequence
+import os
 import pathlib
 import re
 import unicodedata
@@ -20,6 +21,7 @@ _LIST_FOLDERS = ('', 'ImageSets/Segmentation', 'ImageSets', 'splits', 'lists')
 _STILL_PROBLEMS = ('duplicate name', 'unreadable folder', 'broken link')
 _JPEG_SUFFIXES = ('.jfif', '.jpe', '.jpeg', '.jpg')
 _NEAREST = 20  # Missing files whose nearest name is searched.
+_DEEPEST = 100  # Folders above a listed file that are looked at.
 # Heads of columns, in the first line of a table.
 _HEADS = re.compile(
   r'(images?|pictures?|labels?|masks?|file_?names?|files?|paths?|names?|ids?)(_?(path|file|name|id))?'
@@ -242,14 +244,15 @@ class _Finder:
     path = pathlib.Path(text)
     if path.suffix.lower() not in matching.SUFFIXES:
       return None
-    if path.is_absolute() and path.is_file():
+    if path.is_absolute() and os.path.isfile(path):
       return path
     for candidate in (path, pathlib.PureWindowsPath(text)):
       parts = [part for part in candidate.parts if part not in (candidate.anchor, '.')]
+      parts = parts[-_DEEPEST:]
       for first in range(len(parts)):
         for root in roots:
           file = pathlib.Path(root, *parts[first:])
-          if file.is_file():
+          if os.path.isfile(file):  # Also of names that no file can have.
             return file
           if similar := self._similar(file):
             return similar
@@ -271,7 +274,7 @@ class _Finder:
     """Returns the names in a folder by `_simple`."""
     if folder not in self._folders:
       names_in = self._folders[folder] = {}
-      for path in folder.iterdir() if folder.is_dir() else ():
+      for path in folder.iterdir() if os.path.isdir(folder) else ():
         names_in.setdefault(_simple(path.name), []).append(path.name)
     return self._folders[folder]
 
