@@ -1,6 +1,7 @@
 """Writes files and folders whole or not at all, and walks through folders."""
 
 import codecs
+import collections
 import contextlib
 import json
 import os
@@ -58,6 +59,9 @@ def _is_text(character: str) -> bool:
 _METADATA = ('__MACOSX', 'Thumbs.db', 'desktop.ini', '@eaDir')
 
 
+_MOST_WAYS = 16
+
+
 class Walk(NamedTuple):
   """What a walk through a folder found.
 
@@ -73,18 +77,23 @@ class Walk(NamedTuple):
 def walk(folder) -> Walk:
   """Lists the files of a folder and its subfolders, through symbolic links too.
 
-  A link back to a folder above it is not followed. A folder that can't be read does not end the
-  walk: it is among `passed_over`, as are links to nothing.
+  A link back to a folder above it is not followed, nor are the ways to a folder beyond the first
+  16: where folders link to each other, there are more than can be walked. A folder that can't be
+  read does not end the walk: it is among `passed_over`, as are links to nothing.
 
   Args:
     folder: existing folder; the paths begin with it.
   """
-  files, passed_over = [], []
+  files, passed_over, visits = [], [], collections.Counter()
 
   def visit(path, above):
     identity = os.path.realpath(path)
     if identity in above:
       passed_over.append((path, 'a link back to a folder above it'))
+      return
+    visits[identity] += 1
+    if visits[identity] > _MOST_WAYS:
+      passed_over.append((path, f'links lead to this folder in over {_MOST_WAYS} ways'))
       return
     try:
       entries = sorted(os.scandir(path), key=lambda entry: entry.name)

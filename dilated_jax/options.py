@@ -111,6 +111,8 @@ class Option:
     _, several = _NOUNS[self.type]
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
       raise ValueError(f'must be a sequence of {several}')
+    if len(value) > _LONGEST:
+      raise ValueError(f'must be at most {_LONGEST} {several}')
     if self.length and len(value) != self.length:
       raise ValueError(f'must be {self.length} {several}')
     return tuple(self._check_one(one, 'each must be') for one in value)
@@ -136,7 +138,7 @@ class Option:
     if self.choices and not (fits and value in self.choices):
       *most, last = self.choices
       raise ValueError(f'choose {", ".join(most)} or {last}')
-    if not fits or (self.type is float and not math.isfinite(value)):
+    if not fits or (self.type is float and not _is_finite(value)):
       one, _ = _NOUNS[self.type]
       raise ValueError(f'{must} {one}')
     if not self._within_bounds(value):
@@ -155,6 +157,16 @@ class Option:
       and (self.high is None or value <= self.high)
       and (self.below is None or value < self.below)
     )
+
+
+_LONGEST = 1000  # Values of a tuple: what says more would take hours to make.
+
+
+def _is_finite(value) -> bool:
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # A whole number beyond all floats.
+    return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,9 @@ from dilated_jax.errors import InputError, one_line
 
 LIMIT = 2**28  # Bytes of the largest file that is read; the largest images have a tenth of that.
 
+# Bytes to unpack, in sizes of the archive, beside a room that any archive has.
+_GROWTH, _ROOM = 20, 2**28
+
 # What the standard library raises for damaged members, and for damaged archives.
 UNREADABLE = (
   OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError,
@@ -78,7 +81,7 @@ def _index_zip(path, folders):
 def _index_tar(path, folders):
   members = {}
   with open(path, 'rb') as file:
-    for name, member in _tar_members(path, file, folders):
+    for name, member in _tar_members(path, _ShortReads(file), folders):
       place = member.offset_data, member.size
       members[name] = f'{path}: {name}', functools.partial(_read_range, path, *place)
   return members
@@ -86,10 +89,18 @@ def _index_tar(path, folders):
 
 def _index_tgz(path, folders):
   members, storage = {}, _TemporaryStorage()
-  with gzip.open(path) as file:
+  room = _ROOM + _GROWTH * os.path.getsize(path)
+  with gzip.open(path) as packed:
+    file = _ShortReads(packed)
     for name, member in _tar_members(path, file, folders):
       if member.size > LIMIT:
         raise InputError(f'{path}: {name} has more than {LIMIT >> 20} MiB')
+      room -= member.size
+      if room < 0:
+        raise InputError(
+          f'{path}: unpacks to more than {_GROWTH} times its size, and images hardly shrink: this '
+          'is not the original archive; download it again'
+        )
       place = storage.add(file.read(member.size)), member.size
       members[name] = f'{path}: {name}', functools.partial(storage.open, *place)
     while file.read(2**20):  # To the end, where gzip compares the checksum.
@@ -122,6 +133,22 @@ def _read_range(path, offset, size) -> BinaryIO:
   with open(path, 'rb') as file:
     file.seek(offset)
     return io.BytesIO(file.read(size))
+
+
+class _ShortReads(io.RawIOBase):
+  """A packed file of which no more is read at a time than the largest file that is wanted.
+
+  tarfile reads a header of any length that the archive claims, and zeros pack a thousand times.
+  """
+
+  def __init__(self, file):
+    self._file = file
+    self.seek, self.tell = file.seek, file.tell
+
+  def read(self, size=-1):
+    if not 0 <= size <= LIMIT:
+      raise ValueError(f'a header of {size} bytes')
+    return self._file.read(size)
 
 
 class _TemporaryStorage:

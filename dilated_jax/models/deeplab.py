@@ -29,7 +29,9 @@ ASPP = {'small': (2, 4, 8, 12), 'large': (6, 12, 18, 24)}
 class LargeFovOptions(ContextOptions, VggOptions):
   """Of the first DeepLab, LargeFOV and multi-scale features."""
 
-  fc_dilation: int = option(12, 'Dilation of fc6 of DeepLab, in cells of the output.', low=1)
+  fc_dilation: int = option(
+    12, 'Dilation of fc6 of DeepLab, in cells of the output.', low=1, high=1 << 15
+  )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class DeepLabV3Options(ResnetOptions):
 
   variant: Literal['paper', 'torchvision'] = option('paper', 'Which deeplab_v3 is meant.')
   multi_grid: tuple[int, ...] | None = option(
-    None, 'Factors on dilations in the last group of deeplab_v3.', low=1
+    None, 'Factors on dilations in the last group of deeplab_v3.', low=1, high=1 << 10
   )
 
 

@@ -22,7 +22,9 @@ AT_ONCE = {'pool4': 1e-2, 'pool3': 1e-4}
 class FcnOptions(DilationOptions):
   """Of FCN-32s, 16s and 8s."""
 
-  image_padding: int = option(100, 'Zeros around the image of fcn32s, 16s, 8s.', low=0)
+  image_padding: int = option(
+    100, 'Zeros around the image of fcn32s, 16s, 8s.', low=0, high=1 << 15
+  )
   at_once: bool = option(
     False, 'Scale the skips of fcn16s and fcn8s down at first, to train all of them at once.'
   )

@@ -14,7 +14,7 @@ class FrontEndOptions(VggOptions):
 
   channels: tuple[int, ...] | None = option(
     None, 'Channels of each layer from conv1_1 to fc7, instead of those that the width gives.',
-    low=1, flag='layer_channels',
+    low=1, high=1 << 20, flag='layer_channels',
   )  # fmt: skip
 
 

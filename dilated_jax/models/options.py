@@ -35,8 +35,10 @@ class CrfRnnOptions(Options):
     (160.0, 3.0), 'Standard deviations of the appearance kernel of the CRF-RNN, in pixels and in '
     'color.', above=0, high=1_000_000,
   )  # fmt: skip
-  crf_rnn_train_iterations: int = option(5, 'Iterations of the CRF-RNN in training.', low=0)
-  crf_rnn_iterations: int = option(10, 'Iterations of the CRF-RNN otherwise.', low=0)
+  crf_rnn_train_iterations: int = option(
+    5, 'Iterations of the CRF-RNN in training.', low=0, high=1000
+  )
+  crf_rnn_iterations: int = option(10, 'Iterations of the CRF-RNN otherwise.', low=0, high=1000)
   crf_rnn_train_bandwidths: bool = option(
     False, 'Train the standard deviations of the CRF-RNN too.'
   )
@@ -51,10 +53,10 @@ class ContextOptions(Options):
     None, 'Padding of the context module: of each layer, or all of it at once.'
   )
   dilations: tuple[int, ...] | None = option(
-    None, 'Dilations of the 3x3 layers of the context module.', low=1
+    None, 'Dilations of the 3x3 layers of the context module.', low=1, high=1 << 15
   )
   context_channels: tuple[int, ...] | None = option(
-    None, 'Channels of the 3x3 layers of the context module.', low=1
+    None, 'Channels of the 3x3 layers of the context module.', low=1, high=1 << 14
   )
 
 
@@ -63,11 +65,14 @@ class NetworkOptions(CrfRnnOptions, ComputeOptions):
   """Of all networks that label images."""
 
   blocks: tuple[int, ...] | None = option(
-    None, 'Convolutions in each block of VGG, or residual units in each group of ResNet.', low=1
+    None,
+    'Convolutions in each block of VGG, or residual units in each group of ResNet.',
+    low=1,
+    high=200,
   )
   width: float = option(1.0, 'Factor on the channels of the front end.', above=0, high=1000)
   norm: Norm | None = option(None, 'Normalization; as published, none in VGG and batch in ResNet.')
-  stride: int = option(8, 'Pixels between cells of the output grid.', low=1)
+  stride: int = option(8, 'Pixels between cells of the output grid.', low=1, high=1 << 10)
   dropout: float = option(
     0.5, 'Share of the last hidden layers dropped in training.', low=0, below=1
   )
@@ -82,8 +87,8 @@ class NetworkOptions(CrfRnnOptions, ComputeOptions):
 class VggOptions(NetworkOptions):
   """Of networks on VGG-16."""
 
-  fc_channels: int | None = option(None, 'Channels of fc6 and fc7.', low=1)
-  fc_kernel: int = option(7, 'Taps per axis of fc6.', low=1)
+  fc_channels: int | None = option(None, 'Channels of fc6 and fc7.', low=1, high=1 << 20)
+  fc_kernel: int = option(7, 'Taps per axis of fc6.', low=1, high=1000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,12 +96,12 @@ class WaveNetOptions(ComputeOptions):
   """Of the audio network, see `signal.wavenet`."""
 
   # Flags of other names: those of these names are of networks that label images.
-  blocks: int = option(3, 'Blocks of dilations 1, 2, 4, ...', low=1, flag='num_blocks')
+  blocks: int = option(3, 'Blocks of dilations 1, 2, 4, ...', low=1, high=1000, flag='num_blocks')
   layers: int = option(
     10, 'Layers of a block; the dilation doubles in each.', low=1, high=24, flag='num_layers'
   )
   dilations: tuple[int, ...] | None = option(
-    None, 'Dilations of all layers, instead.', low=1, flag=False
+    None, 'Dilations of all layers, instead.', low=1, high=1 << 24, flag=False
   )
-  channels: int = option(32, 'Channels between the layers.', low=1)
-  skip_channels: int = option(128, 'Channels into the head.', low=1)
+  channels: int = option(32, 'Channels between the layers.', low=1, high=1 << 20)
+  skip_channels: int = option(128, 'Channels into the head.', low=1, high=1 << 20)

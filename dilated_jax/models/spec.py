@@ -6,6 +6,7 @@ from typing import cast
 
 from dilated_jax.errors import InputError, first_line
 from dilated_jax.files import decode_json
+from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import registry, upsampling
 from dilated_jax.models.protocol import SegmentationModel
 
@@ -109,8 +110,10 @@ def _check(spec) -> None:
     raise ValueError(f'upsampling is {spec.upsampling!r}, none of {", ".join(upsampling.METHODS)}')
   if not 0 < spec.image_scale <= 1:
     raise ValueError(f'image_scale is {spec.image_scale}, not above 0 and at most 1')
-  if not all(isinstance(name, str) for name in spec.classes):
-    raise ValueError('a class has no name')
+  if not all(isinstance(name, str) and name.isprintable() for name in spec.classes):
+    raise ValueError('a class has no name that can be printed')
+  if not 0 < len(spec.classes) < IGNORE:
+    raise ValueError(f'{len(spec.classes)} classes, not 1 to {IGNORE - 1}')
   if not all(isinstance(name, str) for name in spec.untrained):
     raise ValueError(f'untrained is {spec.untrained}, not names of layers')
   if len(spec.palette) != len(spec.classes):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import pathlib
 import shutil
 import tempfile
@@ -90,14 +91,50 @@ def load_weights(folder, *, to_use: bool = True) -> Segmenter:
   like = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), abstract_variables(model)
   )
+  _check_size(folder, like)
   try:
     with _reader() as reader:
-      return Segmenter(model, reader.restore(folder / 'checkpoint', like), spec)
+      variables = reader.restore(folder / 'checkpoint', like)
   except Exception as error:  # Orbax and TensorStore have many ways to say it.
     raise InputError(
       f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
       f'({first_line(error)})'
     ) from error
+  if name := not_finite(variables):
+    raise InputError(
+      f'{folder}/checkpoint: {name} holds NaN or infinity, and every prediction would be noise: '
+      'these weights are of a training that diverged, or damaged'
+    )
+  return Segmenter(model, variables, spec)
+
+
+# Weights hardly shrink when they are packed. What a stranger's description asks for beyond that is
+# not there, and TensorStore would fill it with zeros.
+_GROWTH, _ROOM = 64, 1 << 30
+
+
+def _check_size(folder: pathlib.Path, like) -> None:
+  """Refuses, before memory is taken, a network that the files of its weights can't fill."""
+  needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(like))
+  files = (folder / 'checkpoint').rglob('*')
+  there = sum(path.stat().st_size for path in files if path.is_file())
+  if needed > _ROOM + _GROWTH * there:
+    raise InputError(
+      f'{folder}: model.json describes a network of {needed / 1e9:.1f} GB, and the checkpoint has '
+      f'{there / 1e6:.1f} MB: they do not belong together'
+    )
+
+
+def not_finite(variables) -> str | None:
+  """The name of the first array that holds NaN or infinity, or None."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    values = np.asarray(leaf)
+    with np.errstate(over='ignore', invalid='ignore'):
+      # The sum is fast and needs no memory; it may also overflow where all values are finite.
+      if values.dtype.kind != 'f' or np.isfinite(values.sum()) or np.isfinite(values).all():
+        continue
+    return jax.tree_util.keystr(path, simple=True, separator='/')
+  return None
 
 
 def abstract_variables(model: SegmentationModel):

@@ -16,6 +16,7 @@ import jax
 
 from dilated_jax.data import statistics
 from dilated_jax.data.sequences import prefetch, take_evenly
+from dilated_jax.errors import InputError
 from dilated_jax.evaluation.extremes import Extremes
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import upsampling, weights_folder
@@ -191,6 +192,7 @@ def run_steps(
           logger(number, **values, learning_rate=rate, meter=meter)
       if due or stop:
         score = -1.0
+        _check_finite(stage_run, state, manager, step)
         if due:
           _report_layers(stage_run, state, logger, measured)
           score = _score(stage_run, state, logger, validation)
@@ -277,6 +279,23 @@ def _report_layers(stage_run: StageRun, state, logger: RunLogger, measured=None)
   tables = {kind: table for kind, table in tables.items() if table}
   if tables:
     logger.details(int(state.step), **tables)
+
+
+def _check_finite(stage_run: StageRun, state, manager, step: int) -> None:
+  """Refuses to save what no later step could mend, though the loss before it was finite.
+
+  Raises:
+    InputError: a weight or a running statistic is NaN or infinite.
+  """
+  name = weights_folder.not_finite(parallel.local((state.params, state.batch_stats)))
+  if name:
+    good = manager.latest_step()
+    kept = f'{manager.directory} keeps step {good}' if good else 'nothing was saved yet'
+    raise InputError(
+      f'{stage_run.config.stage} diverged at step {step}: {name.partition("/")[2]} holds NaN or '
+      'infinity: try a tenth of the learning rate, `warmup_steps` or `grad_clip_norm` with '
+      f'another `workdir` ({kept})'
+    )
 
 
 def feature_flip(config: StageConfig, stage: Stage, model) -> FeatureFlip:

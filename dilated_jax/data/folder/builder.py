@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from dilated_jax.data import records
 from dilated_jax.data.folder.classes import NAME
 from dilated_jax.data.folder.classes_file import CLASSES_FILE, read_classes_file
-from dilated_jax.data.folder.dataset import FolderDataset, fingerprint, read_label, scan
+from dilated_jax.data.folder.dataset import FolderDataset, fingerprint, read_label, scan, stamp
 from dilated_jax.data.folder.layouts import LAYOUTS, find_pairs
 from dilated_jax.data.folder.splits import FILE_NAME_CODEC
 from dilated_jax.errors import InputError
@@ -22,7 +22,7 @@ from dilated_jax.label_spec import LabelSpec
 class Folder(tfds.core.ShardBasedBuilder):
   """A folder of your own images and labels."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = LAYOUTS
 
   def _info(self):
@@ -98,7 +98,12 @@ def check_unchanged(path, root) -> None:
   if root is None:
     return
   root = pathlib.Path(root).expanduser()
-  if root.is_dir() and fingerprint(root, find_pairs(root))[0] != detected['fingerprint']:
+  if not root.is_dir():
+    return
+  pairing = find_pairs(root)
+  if stamp(root, pairing) == detected.get('stamp'):
+    return
+  if fingerprint(root, pairing) != detected['fingerprint']:
     raise InputError(
       f'{path}: was prepared from {detected["folder"]}, and {root} is another folder or has '
       'changed since; delete it to prepare it again, or choose another `data_dir`'

@@ -115,7 +115,7 @@ def _check(path, stated: StatedClasses) -> None:
 
 
 def _is_name(value) -> bool:
-  return isinstance(value, str) and bool(value.strip())
+  return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _is_byte(value) -> bool:

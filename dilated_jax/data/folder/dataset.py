@@ -36,7 +36,8 @@ class FolderDataset:
     splits: pairs of 'train', 'val' and 'test', without empty splits.
     counts: pixels of each class in train.
     notes: what was found and decided, in sentences for people.
-    fingerprint: hash that changes if a file of the data set does.
+    fingerprint: hash of the content of all files of the data set.
+    stamp: hash of when they were changed.
   """
 
   root: pathlib.Path
@@ -46,6 +47,7 @@ class FolderDataset:
   counts: LabelCounts
   notes: tuple[str, ...]
   fingerprint: str
+  stamp: str
 
   def to_json(self) -> dict:
     """Returns a dict for a JSON file, which can serve as the folder's `classes.json`."""
@@ -68,6 +70,7 @@ class FolderDataset:
       'train_pixels': self.counts.pixels.tolist(),
       'train_image_pixels': self.counts.image_pixels.tolist(),
       'fingerprint': self.fingerprint,
+      'stamp': self.stamp,
     }
     return content
 
@@ -124,32 +127,57 @@ def scan(root) -> FolderDataset:
   """
   root = pathlib.Path(root).expanduser()
   pairing = find_pairs(root)
-  return _scan(root, pairing, *fingerprint(root, pairing))
+  return _scan(root, pairing, stamp(root, pairing))
 
 
-def fingerprint(root: pathlib.Path, pairing: Pairing) -> tuple[str, int]:
-  """Returns a hash of a folder's files, and the time of the last change in nanoseconds.
+def stamp(root: pathlib.Path, pairing: Pairing) -> str:
+  """Returns a hash of when a folder's files were last changed; no file is read.
 
-  The hash has the names and sizes of the files and the content of `classes.json`. It does not have
-  their paths, so that the folder may be moved.
+  An equal one tells that nothing has changed. Another one tells nothing: a copy has another, too.
   """
-  digest, newest = hashlib.sha256(), 0
-  classes_file = root / CLASSES_FILE
-  if classes_file.exists():
-    digest.update(classes_file.read_bytes())
+  digest = hashlib.sha256()
+  for path in _files(root, pairing):
+    about = path.stat()
+    # The time of the last change of state can't be set back, as that of the content can.
+    about = about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    digest.update(f'{path} {about}\n'.encode(*FILE_NAME_CODEC))
   for pair in pairing.pairs:
-    for path in (pair.image, pair.label):
-      stat = path.stat()
-      newest = max(newest, stat.st_mtime_ns)
-      digest.update(
-        f'{pair.name} {path.name} {pair.split} {stat.st_size}\n'.encode(*FILE_NAME_CODEC)
-      )
-  return digest.hexdigest()[:16], newest
+    digest.update(f'{pair.name} {pair.split}\n'.encode(*FILE_NAME_CODEC))
+  return digest.hexdigest()[:16]
+
+
+def fingerprint(root: pathlib.Path, pairing: Pairing) -> str:
+  """Returns a hash of the content of a folder's files and of their names and splits.
+
+  It does not have their paths, so that the folder may be moved.
+  """
+  return _fingerprint(root, pairing, stamp(root, pairing))
 
 
 @functools.lru_cache(maxsize=4)
-def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
-  del newest  # Part of the cache key: files may change without changing their size.
+def _fingerprint(root, pairing, when) -> str:
+  del when  # Part of the cache key.
+  files = prefetch(MappedSequence(_hash, _files(root, pairing)))
+  digest = hashlib.sha256(b''.join(files))
+  for pair in pairing.pairs:
+    names = pair.name, pair.image.name, pair.label.name, pair.split
+    digest.update(f'{names}\n'.encode(*FILE_NAME_CODEC))
+  return digest.hexdigest()[:16]
+
+
+def _files(root, pairing) -> list[pathlib.Path]:
+  """What a folder's data set is made of."""
+  stated = [root / CLASSES_FILE] if (root / CLASSES_FILE).exists() else []
+  return stated + [path for pair in pairing.pairs for path in (pair.image, pair.label)]
+
+
+def _hash(path) -> bytes:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').digest()
+
+
+@functools.lru_cache(maxsize=4)
+def _scan(root, pairing, when) -> FolderDataset:
   unlabeled = [problem.path for problem in pairing.problems if problem.kind == 'no label']
   problems = [
     f'{problem.path}: {problem.detail}'
@@ -186,7 +214,8 @@ def _scan(root, pairing, folder_hash, newest) -> FolderDataset:
     *size_notes(label.shape for label in labels.values()),
   )
   spec = dataclasses.replace(spec, mean=mean)
-  return FolderDataset(root, spec, encoding, splits, counts, notes, folder_hash)
+  about = fingerprint(root, pairing), when
+  return FolderDataset(root, spec, encoding, splits, counts, notes, *about)
 
 
 def _raise_problems(problems, count):

@@ -48,7 +48,7 @@ def test_prepared_is_the_same(tmp_path):
   (root / 'images' / 'k.png').unlink()
   own = tmp_path / 'prepared'
   place = data.prepare('folder', own, root)
-  assert place == own / 'folder' / '1.0.0'
+  assert place == own / 'folder' / '1.1.0'
   assert data.splits('folder', own) == ('train', 'val')
   for split in ('train', 'val', 'train[:2]'):
     for one, other in zip(load(root, split), load(own, split), strict=True):
@@ -101,7 +101,7 @@ def test_manual_dir_alone_is_read_where_it_is(tmp_path, monkeypatch):
   assert len(data.load('folder', 'train', None, root)) == 7
   assert not (tmp_path / 'default').exists()
   data.prepare('folder', None, root)
-  assert (tmp_path / 'default' / 'folder' / '1.0.0' / 'classes.json').exists()
+  assert (tmp_path / 'default' / 'folder' / '1.1.0' / 'classes.json').exists()
   assert data.is_prepared('folder') and len(data.load('folder', 'train')) == 7
 
 
