@@ -25,8 +25,9 @@ from dilated_jax.files import format_json, write_atomic
 from dilated_jax.options import describe
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
+from dilated_jax.training.trackers import TRACKERS
 
-from . import about, cli, networks, option_flags, path_flags, starting_weights
+from . import about, cli, hosts, networks, option_flags, path_flags, starting_weights
 from .reports import single
 
 
@@ -66,36 +67,32 @@ def define_flags(values=flags.FLAGS):
   networks.define_flags(values)
   option_flags.define_flags(StageConfig, values)
 
-  # Several hosts
-  flags.DEFINE_bool('distributed', False, 'Run on several hosts, this command on each.', **into)
-  flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, off a TPU pod.', **into)
-  flags.DEFINE_integer('processes', None, 'Number of processes, off a TPU pod.', **into)
-  flags.DEFINE_integer('process', None, 'Number of this process, off a TPU pod.', **into)
+  flags.DEFINE_list(
+    'trackers', None,
+    f'Experiment trackers: {", ".join(TRACKERS)} (default: tensorboard, where it is installed).',
+    **into,
+  )  # fmt: skip
+  hosts.define_flags(values)
 
 
 # What says how a run is done, not what it is, may change when it is continued; so may the options
 # of a stage that are declared so.
-_MAY_CHANGE = (
-  'workdir', 'data_dir', 'manual_dir', 'distributed', 'coordinator', 'processes', 'process',
-)  # fmt: skip
+_MAY_CHANGE = ('workdir', 'data_dir', 'manual_dir', 'trackers', *hosts.NAMES)
 
 
 def main(values=flags.FLAGS):
-  import jax  # Here, because --help does not need it.
-
+  training.trackers.check(trackers_of(values))
   path_flags.check_folder(values, 'workdir')
   if '://' in values.workdir:
     raise InputError(f'--workdir={values.workdir}: give a folder; hosts of a pod share one by NFS')
-  if values.distributed:
-    try:
-      jax.distributed.initialize(values.coordinator, values.processes, values.process)
-    except ValueError as error:
-      raise InputError(
-        f'--distributed: {str(error).rstrip(".")}; off a TPU pod give --coordinator, --processes '
-        'and --process'
-      ) from error
-  elif values.coordinator:
-    raise InputError('--coordinator is for several hosts; give --distributed too')
+  with hosts.joined(values):
+    run(values)
+
+
+def run(values):
+  """Trains, in one of several processes or in the only one."""
+  import jax  # Here, because --help does not need it.
+
   workdir = pathlib.Path(values.workdir).absolute()
   configs = stage_configs(values)
   options = networks.options(values)
@@ -113,6 +110,7 @@ def main(values=flags.FLAGS):
     # Stages may share a workdir from command to command; each has settings of its own.
     own = settings | stage_settings(config)
     training.workdir.check_or_save_config(workdir / config.stage, own)
+  told = settings | {config.stage: stage_settings(config) for config in configs}
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
     write_atomic(workdir / 'flags.txt', '\n'.join(lines).encode() + b'\n')
@@ -173,6 +171,8 @@ def main(values=flags.FLAGS):
       workdir,
       score_size=values.score_size,
       on_checkpoint=report,
+      trackers=trackers_of(values),
+      parameters=told,
     )
   except training.Preempted as reason:
     logging.info('%s; the same command goes on from there', reason)
@@ -203,6 +203,11 @@ def validation(values, load):
     if 'no split' not in str(error):
       raise
     raise InputError(f'--val_split: {error}; --val_split= trains without one') from None
+
+
+def trackers_of(values) -> tuple[str, ...]:
+  """The names of the trackers of a run."""
+  return training.trackers.default() if values.trackers is None else tuple(values.trackers)
 
 
 def run_settings(values) -> dict:

@@ -16,6 +16,7 @@ from . import (
   stage_run as stage_run,
   stages as stages,
   step as step,
+  trackers as trackers,
   unread as unread,
   validation as validation,
   workdir as workdir,

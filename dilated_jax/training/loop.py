@@ -8,13 +8,13 @@ A workdir holds `metrics.jsonl` (a line a report), and for each stage a folder w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import pathlib
 import shutil
 import signal
 import threading
-from typing import Literal
+from typing import Any, Literal
 
 from absl import logging
 import jax
@@ -40,6 +40,7 @@ from dilated_jax.training.stage_run import (
   set_up,
 )
 from dilated_jax.training.stages import STAGES
+from dilated_jax.training.trackers import Writers
 from dilated_jax.training.unread import check_unread
 from dilated_jax.training.validation import Validation
 from dilated_jax.training.workdir import copy_weights
@@ -75,6 +76,8 @@ def train(
   *,
   score_size: Literal['labels', 'network'] = 'labels',
   on_checkpoint: Callable[[], None] = lambda: None,
+  trackers: Sequence[str] = (),
+  parameters: Mapping[str, Any] | None = None,
 ) -> dict:
   """Trains the stages one after the other; stages that are finished already are skipped.
 
@@ -88,6 +91,8 @@ def train(
     workdir: path of the folder of the run.
     score_size: of the validation images, as for `evaluation.evaluate`.
     on_checkpoint: called on the first process after each checkpoint and after each stage.
+    trackers: names of experiment trackers, see `training.trackers`.
+    parameters: what they are told of the run, by name.
 
   Returns:
     The variables of the network, with the best checkpoint of each stage.
@@ -108,23 +113,28 @@ def train(
     _check_normalization(config, spec, source)
   check_multipliers(configs, spec)
   validation = Validation(validation_source, classes, score_size)
-  for config in configs:
-    folder = workdir / config.stage
-    if (folder / 'weights' / 'model.json').exists():
-      logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
-      variables = load_pretrained(spec, variables, folder / 'weights').variables
-    else:
-      trained = train_stage(
-        config, spec, variables, source, validation, workdir, on_checkpoint=on_checkpoint
-      )
-      variables = _with_parts(variables, trained)
-    if jax.process_index() == 0:
-      copy_weights(folder / 'weights', workdir / 'weights')
-      if (folder / 'weights_last').exists():
-        copy_weights(folder / 'weights_last', workdir / 'weights_last')
+  finished = [(workdir / config.stage / 'weights' / 'model.json').exists() for config in configs]
+  with contextlib.ExitStack() as stack:
+    writers = None
+    if jax.process_index() == 0 and not all(finished):
+      writers = stack.enter_context(Writers(workdir, trackers, parameters))
+    for config, is_finished in zip(configs, finished):
+      folder = workdir / config.stage
+      if is_finished:
+        logging.info('stage %s is finished: %s', config.stage, folder / 'weights')
+        variables = load_pretrained(spec, variables, folder / 'weights').variables
       else:
-        shutil.rmtree(workdir / 'weights_last', ignore_errors=True)  # Of an earlier stage.
-      on_checkpoint()
+        trained = train_stage(
+          config, spec, variables, source, validation, workdir, writers, on_checkpoint=on_checkpoint
+        )
+        variables = _with_parts(variables, trained)
+      if jax.process_index() == 0:
+        copy_weights(folder / 'weights', workdir / 'weights')
+        if (folder / 'weights_last').exists():
+          copy_weights(folder / 'weights_last', workdir / 'weights_last')
+        else:
+          shutil.rmtree(workdir / 'weights_last', ignore_errors=True)  # Of an earlier stage.
+        on_checkpoint()
   return variables
 
 
@@ -135,17 +145,18 @@ def train_stage(
   source,
   validation: Validation,
   workdir,
+  writers: Writers | None,
   *,
   on_checkpoint: Callable[[], None] = lambda: None,
 ) -> dict:
-  """Trains one stage, or goes on with it; see `train`.
+  """Trains one stage, or goes on with it; see `train`, and for `writers` see `RunLogger`.
 
   Returns:
     The variables of the network that the stage has made.
   """
   stage_run = set_up(config, spec, variables, source, validation.classes, workdir)
   with (
-    contextlib.closing(RunLogger(workdir, config.stage, config.num_steps)) as logger,
+    contextlib.closing(RunLogger(writers, config.stage, config.num_steps)) as logger,
     checkpoints.manager(stage_run.folder / 'checkpoints') as manager,
     _terminated() as terminated,
   ):

@@ -361,7 +361,6 @@ def _score(stage_run, state, logger: RunLogger, validation: Validation) -> float
   logger.details(step, val_per_class_iou=scores['per_class_iou'])
   if jax.process_index() == 0:
     workdir.keep_best_scores(stage_run.folder, {'step': step, **scores}, extremes)
-  if logger.board:
-    grid = validation.image_grid(segmenter)
-    logger.board.add_image(f'{stage_run.stage.name}/val', grid, step, dataformats='HWC')
+  if logger.takes_images:
+    logger.image(step, 'val', validation.image_grid(segmenter))
   return scores['mean_iou']

@@ -23,6 +23,7 @@ from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import checkpoints, diagnostics, loop, workdir
 from dilated_jax.training.config import OptimizerOptions, StageConfig
 from dilated_jax.training.run_logger import RunLogger
+from dilated_jax.training.trackers import Writers
 from dilated_jax.training.validation import Validation
 
 MEAN = (100.0, 110.0, 120.0)
@@ -392,7 +393,7 @@ def test_initialize_is_the_models_own_and_depends_on_the_seed():
 
 def test_progress_is_logged(unbroken, caplog):
   logging.set_verbosity(logging.INFO)
-  report = RunLogger(unbroken[0] / 'elsewhere', 'context', 10)
+  report = RunLogger(Writers(unbroken[0] / 'elsewhere'), 'context', 10)
   with caplog.at_level('INFO', logger='absl'):
     report(3, loss=0.123456)
   assert 'context 3/10  loss 0.1235' in caplog.text

@@ -18,6 +18,7 @@ from dilated_jax.training import checkpoints, stage_run
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stages import STAGES
+from dilated_jax.training.trackers import Writers
 from dilated_jax.training.validation import Validation
 
 # Orbax says so when a checkpoint is read without being told for which devices.
@@ -162,7 +163,8 @@ def in_memory(monkeypatch):
 
 
 def steps(run, manager, workdir, val=(), terminated=lambda: False):
-  with contextlib.closing(RunLogger(workdir, run.config.stage, run.config.num_steps)) as logger:
+  logger = RunLogger(Writers(workdir), run.config.stage, run.config.num_steps)
+  with contextlib.closing(logger):
     return stage_run.run_steps(run, manager, logger, Validation(val, CLASSES), terminated)
 
 
