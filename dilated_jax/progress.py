@@ -85,7 +85,7 @@ def track(
 
   Args:
     iterable: items to go through.
-    total: number of items; needed if `iterable` has no length.
+    total: number of items; None: the length of `iterable`, or unknown if it has none.
     unit: what the items are, in the plural.
     every: seconds between log lines.
 
@@ -94,17 +94,15 @@ def track(
   """
   if total is None and isinstance(iterable, Sized):
     total = len(iterable)
-  if total is None:
-    raise TypeError('an iterable without a length needs `total`')
   if sys.stderr.isatty():
     yield from tqdm.tqdm(iterable, total=total, unit=f' {unit}', dynamic_ncols=True)
     return
-  meter, last = Meter(total), time.monotonic()
+  meter, last = Meter(total or 0), time.monotonic()
+  of = f' of {total}' if total else ''
   for element in iterable:
     yield element
     meter.update()
     if time.monotonic() - last >= every:
       last = time.monotonic()
-      logging.info(
-        '%d of %d %s, %.2f %s/s, %s left', meter.done, total, unit, meter.rate, unit, meter.left
-      )
+      left = f', {meter.left} left' if total else ''
+      logging.info('%d%s %s, %.2f %s/s%s', meter.done, of, unit, meter.rate, unit, left)

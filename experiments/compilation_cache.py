@@ -6,8 +6,9 @@ different kind does not load. This file says where the cache is, keeps it small,
 it never ends a command: an entry that can't be read is compiled anew and replaced.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
+import dataclasses
 import os
 import pathlib
 import re
@@ -71,6 +72,46 @@ def use(folder: str | None) -> None:
   prune(place)
   # JAX would not write over an entry that it can't read.
   _tell_once(place, lambda name: _remove(place.glob(f'{name}-*-cache')))
+
+
+@dataclasses.dataclass
+class Programs:
+  """Numbers of programs.
+
+  Attributes:
+    total: that were needed.
+    cached: of these, that were in the cache.
+  """
+
+  total: int = 0
+  cached: int = 0
+
+  def __str__(self):
+    plural = 's' * (self.total != 1)
+    cached = f', {self.cached} of them before' if self.cached else ''
+    return f'{self.total} program{plural} compiled{cached}'
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[Programs]:
+  """Counts the programs that JAX compiles, or finds in the cache, until the end of the block."""
+  import jax.monitoring
+
+  found = Programs()
+
+  def compiled(event, *_, **__):
+    found.total += event == '/jax/core/compile/backend_compile_duration'
+
+  def cached(event, **_):
+    found.cached += event == '/jax/compilation_cache/cache_hits'
+
+  jax.monitoring.register_event_duration_secs_listener(compiled)
+  jax.monitoring.register_event_listener(cached)
+  try:
+    yield found
+  finally:
+    jax.monitoring.unregister_event_duration_listener(compiled)
+    jax.monitoring.unregister_event_listener(cached)
 
 
 def user_folder() -> pathlib.Path | None:

@@ -46,12 +46,16 @@ class ImageFiles(NamedTuple):
   unread: list[tuple[pathlib.Path, str]]
 
 
-def find_images(inputs) -> list[pathlib.Path]:
+def find_images(
+  inputs, suffixes: Sequence[str] = SUFFIXES, *, may_lack: bool = False
+) -> list[pathlib.Path]:
   """Lists image files.
 
   Args:
     inputs: a file, a folder (the images in it, not those in its subfolders) or a glob (`**` also
       matches subfolders); several separated by commas, or a list.
+    suffixes: endings of the files that are meant.
+    may_lack: whether inputs that do not exist, or have no images, are passed over in silence.
 
   Returns:
     paths without duplicates, in the order of `inputs`. The images of one folder or glob are in
@@ -72,17 +76,19 @@ def find_images(inputs) -> list[pathlib.Path]:
     path, others = pathlib.Path(each), []
     if path.is_dir():
       files = [file for file in path.iterdir() if not file.name.startswith('.')]
-      images, others = _divide(files)
+      images, others = _divide(files, suffixes)
     elif path.exists():
       images = [path]
     elif glob.has_magic(each):
-      images, others = _divide(_glob(each))
+      images, others = _divide(_glob(each), suffixes)
+    elif may_lack:
+      continue
     else:
       raise InputError(f'{each}: no such file or folder')
-    over = describe_others(others)
-    if not images:
+    over = '' if may_lack else describe_others(others)
+    if not images and not may_lack:
       problem = 'no images in this folder' if path.is_dir() else 'no image matches'
-      raise InputError(f'{each}: {problem} ({", ".join(SUFFIXES)}){over and f", only {over}"}')
+      raise InputError(f'{each}: {problem} ({", ".join(suffixes)}){over and f", only {over}"}')
     if over:
       hint = f' ({path / "**"} takes subfolders too)' if 'subfolder' in over else ''
       logging.info('%s: passed over %s%s', each, over, hint)
@@ -90,11 +96,11 @@ def find_images(inputs) -> list[pathlib.Path]:
   return list(found.values())
 
 
-def _divide(files) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+def _divide(files, suffixes=SUFFIXES) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
   """Divides files, links and folders into images and others."""
   images, others = [], []
   for file in files:
-    (images if _is_image(file) else others).append(file)
+    (images if _is_image(file, suffixes) else others).append(file)
   return images, others
 
 
@@ -254,8 +260,8 @@ def _parse_stem(stem: str) -> tuple[str, str | None]:
   return (frame[0] if frame else name), kind
 
 
-def _is_image(path) -> bool:
-  return path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
+def _is_image(path, suffixes) -> bool:
+  return path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
 
 
 def _natural_order(path):

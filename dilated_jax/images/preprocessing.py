@@ -6,7 +6,9 @@ import PIL.Image
 from dilated_jax.images.checks import as_images
 
 
-def reflect_pad(images: np.ndarray, margin: int, stride: int) -> np.ndarray:
+def reflect_pad(
+  images: np.ndarray, margin: int, stride: int, more: tuple[int, int] = (0, 0)
+) -> np.ndarray:
   """Pads images by reflection, so that a network of valid convolutions predicts every pixel.
 
   All sides are padded by `margin`. Then bottom and right are padded further, until the height and
@@ -17,16 +19,17 @@ def reflect_pad(images: np.ndarray, margin: int, stride: int) -> np.ndarray:
     images: (N, H, W, 3).
     margin: pixels on each side.
     stride: output stride of the network in pixels.
+    more: rows and columns, at the bottom and right, by which this pads further.
 
   Returns:
-    (N, H' + 2 * margin, W' + 2 * margin, 3); H' and W' are H and W rounded up to multiples of
-    `stride`.
+    (N, H' + 2 * margin, W' + 2 * margin, 3); H' and W' are H and W, and `more`, rounded up to
+    multiples of `stride`.
 
   Source: `predict.py` of github.com/fyu/dilation (OpenCV's BORDER_REFLECT_101, twice).
   """
   rows, columns = (
-    reflect_pad_indices(size, margin, size + 2 * margin + -size % stride)
-    for size in images.shape[1:3]
+    reflect_pad_indices(size, margin, size + fill + 2 * margin + -(size + fill) % stride)
+    for size, fill in zip(images.shape[1:3], more, strict=True)
   )
   return images[:, rows[:, None], columns]
 

@@ -21,7 +21,9 @@ from dilated_jax.images.checks import as_images
 from dilated_jax.images.files import read_image
 from dilated_jax.images.preprocessing import downscale_image, reflect_pad
 from dilated_jax.inference import tiling, upsampling, windows
+from dilated_jax.inference.canvases import Canvases
 from dilated_jax.models.segmenter import Segmenter
+from dilated_jax.nn import geometry
 
 Tile = tuple[int, int] | Literal['whole', 'auto'] | None
 Refine = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -52,6 +54,7 @@ def predict(
   tile: Tile = None,
   window: tuple[int, int] | None = None,
   refine: Refine | None = None,
+  canvases: Canvases | None = None,
 ) -> Prediction:
   """Labels an image of any size.
 
@@ -86,6 +89,9 @@ def predict(
       PSPNet's authors do; for networks that pad inside. See `windows.averaged`.
     refine: a function of the averaged probabilities (H, W, C) float32 and the image to better
       probabilities (H, W, C), such as `crf.DenseCrf`; None leaves them alone.
+    canvases: for images of many sizes, one `Canvases` for all of them: they share programs where
+      the network sees whole images. The result is the same but for the rounding of float32. None
+      compiles a program for each size, of which the last 64 are kept.
 
   Returns:
     A Prediction of NumPy arrays.
@@ -100,7 +106,7 @@ def predict(
     image = read_image(image)
   image = as_images(image)
   _check_ways(segmenter, scales, tile, window)
-  batch = _averaged(segmenter, image[None], scales, flip, tile, window, refine)
+  batch = _averaged(segmenter, image[None], scales, flip, tile, window, refine, canvases)
   return Prediction(*(array[0] for array in batch))
 
 
@@ -113,6 +119,7 @@ def label_maps(
   tile: Tile = None,
   window: tuple[int, int] | None = None,
   refine: Refine | None = None,
+  canvases: Canvases | None = None,
 ) -> UInt8[np.ndarray, 'n h w']:
   """Labels images of one size; only class ids leave the device.
 
@@ -124,6 +131,7 @@ def label_maps(
     tile: as for `predict`.
     window: as for `predict`.
     refine: as for `predict`.
+    canvases: as for `predict`.
 
   Returns:
     (N, H, W) uint8 class ids.
@@ -134,10 +142,10 @@ def label_maps(
   images = as_images(images, 'a batch of images', ndim=4)
   _check_ways(segmenter, scales, tile, window)
   if tuple(scales) == (1.0,) and not flip and refine is None:
-    result = _apply(segmenter, images, tile=tile, window=window, scores=False)
+    result = _apply(segmenter, images, tile=tile, window=window, scores=False, canvases=canvases)
     labels = np.asarray(result.labels)
     return labels[:, : images.shape[1], : images.shape[2]]
-  return _averaged(segmenter, images, scales, flip, tile, window, refine).labels
+  return _averaged(segmenter, images, scales, flip, tile, window, refine, canvases).labels
 
 
 # One pass of the network.
@@ -150,11 +158,12 @@ def _apply(
   tile: Tile = None,
   window=None,
   scores: bool = True,
+  canvases: Canvases | None = None,
 ) -> Prediction:
   """Labels (N, H, W, 3) images in one pass; without `scores`, probabilities may be None.
 
-  At their own size they are padded to a multiple of the stride or to whole tiles; the caller crops
-  the result, so that images of nearly the same size share a compiled program.
+  At their own size they are padded to a multiple of the stride, to a canvas or to whole tiles; the
+  caller crops the result, so that images of nearly the same size share a compiled program.
   """
   model, variables, spec = segmenter
   size = images.shape[1:3]
@@ -168,8 +177,17 @@ def _apply(
   has_crf = 'crf' in model.parts
   if window:
     windows.check_window(model, window, tile)
-  # Tiles are fed to the network without its CRF-RNN, which sees the whole image.
-  by_tiles = _tiling(segmenter.without_crf(), fed, len(images), tile)
+  by_tiles, canvas = None, None
+  if not window:
+    # Tiles are fed to the network without its CRF-RNN, which sees the whole image.
+    plain = segmenter.without_crf()
+    by_tiles, canvas = _tiling(plain, fed, len(images), tile, canvases)
+    if by_tiles and has_crf:  # It refines the logits of the image alone.
+      by_tiles, canvas = _tiling(plain, fed, len(images), tile, None)
+  own = canvas and _own(model, fed, size)
+  if canvas and restore:  # To a canvas that holds all images that are brought to a size on it.
+    zoom = scale * spec.image_scale
+    restore = canvas, tuple(int((side + 0.5) / zoom) + 1 for side in canvas)
   probabilities: Any
   try:
     if window:
@@ -178,11 +196,15 @@ def _apply(
       logits = by_tiles(images)
       if has_crf:
         logits = _apply_crf(model, variables, images, logits)
-      labels, probabilities = upsampling.by_rows(model, spec.upsampling, logits, restore, scores)
+      labels, probabilities = upsampling.by_rows(
+        model, spec.upsampling, logits, restore, scores, own
+      )
     else:
-      padded = reflect_pad(images, model.margin, model.stride)
-      run = _program(model, spec.upsampling, padded.shape, restore, scores)
-      labels, probabilities, logits = run(variables, np.asarray(spec.mean, np.float32), padded)
+      fill = (0, 0) if canvas is None else [c - n for c, n in zip(canvas, fed, strict=True)]
+      padded = reflect_pad(images, model.margin, model.stride, fill)
+      run = _program(model, spec.upsampling, padded.shape, restore, scores, canvas is not None)
+      mean = np.asarray(spec.mean, np.float32)
+      labels, probabilities, logits = run(variables, mean, padded, own)
       labels.block_until_ready()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
@@ -191,6 +213,9 @@ def _apply(
       f'{len(images)} x {size[0]} x {size[1]} pixels do not fit into the memory of the device: '
       'take smaller tiles, or a smaller batch, scale or image'
     ) from None
+  logits = np.asarray(logits)  # What is cut from it in JAX would be a program for each size.
+  if own:
+    logits = logits[:, : own.cells[0], : own.cells[1]]
   if model.full_size and not window:
     logits = logits[:, : fed[0], : fed[1]]
   if has_crf and not np.isfinite(logits).all():
@@ -199,6 +224,18 @@ def _apply(
       'smooth it, or train with a larger bandwidth of color (`crf_rnn_bandwidths`)'
     )
   return Prediction(labels, probabilities, logits)
+
+
+def _own(model, fed, size) -> upsampling.Own:
+  """How much of a canvas is that of images, `fed` to the network, of a size of their own."""
+  whole = [side + -side % model.stride for side in fed]
+  pixels = [side + 2 * model.margin for side in whole]
+  cells = fed
+  if not model.full_size:
+    cells = [geometry.output_size(model.table, side) for side in pixels]
+    if 'crf' in model.parts:  # It refines those that have pixels.
+      cells = [min(n, side // model.stride) for n, side in zip(cells, whole, strict=True)]
+  return upsampling.Own(*(np.asarray(each, np.int32) for each in (pixels, cells, fed, size)))
 
 
 def _by_windows(segmenter: Segmenter, images, window, size):
@@ -212,8 +249,7 @@ def _by_windows(segmenter: Segmenter, images, window, size):
 
   found = windows.averaged(probabilities_of, images, window, np.rint(mean).astype(np.uint8))
   if found.shape[1:3] != size:
-    shape = (len(found), *size, found.shape[-1])
-    found = np.asarray(jax.image.resize(found, shape, 'linear'))
+    found = np.asarray(upsampling.resized(found, size))
   labels = np.argmax(found, axis=-1).astype(np.uint8)
   return labels, found, np.log(np.maximum(found, np.finfo(np.float32).tiny))
 
@@ -234,26 +270,40 @@ def _compiled_crf(model, shape):
   return jax.jit(functools.partial(model.apply, method='apply_crf'))
 
 
-def _tiling(segmenter: Segmenter, size, count: int, tile: Tile):
-  """How images are fed piece by piece: images -> logits; None for all at once."""
+def _tiling(segmenter: Segmenter, size, count: int, tile: Tile, canvases: Canvases | None):
+  """How images are fed: piece by piece or all at once, on which canvas.
+
+  Returns:
+    (images -> logits, or None for all at once; height and width of the canvas, or None).
+  """
   model, published = segmenter.model, segmenter.spec.input
 
-  def holds(given):
+  def holds(given, size):
     return all(side - 2 * model.margin >= n for side, n in zip(given, size))
 
   if tile is None:
     tile = published or 'auto'
-  if tile == 'whole':
-    return None
+  by_size = tile not in ('whole', 'auto')
+  if by_size and published and (holds(tile, size) or tuple(tile) == published):
+    return functools.partial(tiling.independent, segmenter, tile=tile), None
+  overlapping = functools.partial(tiling.overlapping, segmenter)
+  if by_size and published and holds(published, size):
+    return functools.partial(overlapping, tile=tile, canvas=published), None
+  canvas = None if canvases is None else canvases.of(size, model.stride, model.margin)
+  if by_size and holds(tile, size) and geometry.depends_on_border(model.front_end_table):
+    if canvas and not holds(tile, canvas):
+      canvas = None
+    return None, canvas
   if tile == 'auto':
-    tile = tiling.largest_tile(model, size, memory() // (2 * count))
-    return tile and functools.partial(tiling.overlapping, segmenter, tile=tile)
-  if published and (holds(tile) or tuple(tile) == published):
-    return functools.partial(tiling.independent, segmenter, tile=tile)
-  if holds(tile):
-    return None
-  canvas = published if published and holds(published) else None
-  return functools.partial(tiling.overlapping, segmenter, tile=tile, canvas=canvas)
+    tile = tiling.largest_tile(model, canvas or size, memory() // (2 * count))
+  if tile in (None, 'whole') or holds(tile, canvas or size):
+    return None, canvas
+  if canvas:
+    fed = tuple(side + 2 * model.margin for side in canvas)
+    table, stride = model.front_end_table, model.stride
+    cells = [geometry.output_size(table, n + -n % stride + 2 * model.margin) for n in size]
+    return functools.partial(overlapping, tile=tile, canvas=fed, own_cells=cells), canvas
+  return functools.partial(overlapping, tile=tile), None
 
 
 def memory() -> int:
@@ -270,7 +320,7 @@ def memory() -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _program(model, method: str, shape, restore, scores: bool = True):
+def _program(model, method: str, shape, restore, scores: bool = True, on_canvas: bool = False):
   """The compiled pass for one shape of padded images.
 
   Each shape has a jitted function of its own, so that a folder of images of a thousand sizes
@@ -282,17 +332,19 @@ def _program(model, method: str, shape, restore, scores: bool = True):
     shape: of the padded images; only tells programs apart.
     restore: None, or ((h, w), (H, W)): crop to the first, then resize to the second.
     scores: whether probabilities are returned, which are most of the memory of a large image.
+    on_canvas: whether the images are part of what has these shapes.
 
   Returns:
-    A function of variables, mean (3,) and uint8 images of `shape` to labels, probabilities or None,
-    and logits.
+    A function of variables, mean (3,), uint8 images of `shape` and, on a canvas, their `Own`, to
+    labels, probabilities or None, and logits.
   """
-  del shape
+  del shape, on_canvas
 
   @jax.jit
-  def run(variables, mean, images):
-    logits = tiling.applied(model, variables, mean, images)
-    labels, probabilities = upsampling.to_labels(model, method, logits, restore)
+  def run(variables, mean, images, own=None):
+    more = {} if own is None else {'own': own.pixels}
+    logits = tiling.applied(model, variables, mean, images, **more)
+    labels, probabilities = upsampling.to_labels(model, method, logits, restore, own)
     return labels, probabilities if scores else None, logits
 
   return run
@@ -340,7 +392,9 @@ def _refined(refine: Refine, probabilities: np.ndarray, image: np.ndarray) -> np
   return refined
 
 
-def _averaged(segmenter: Segmenter, images, scales, flip, tile, window, refine) -> Prediction:
+def _averaged(
+  segmenter: Segmenter, images, scales, flip, tile, window, refine, canvases
+) -> Prediction:
   """Averages the probabilities of several passes over (N, H, W, 3) images; NumPy arrays."""
   height, width = images.shape[1:3]
   total: np.ndarray = np.empty(0)
@@ -348,7 +402,7 @@ def _averaged(segmenter: Segmenter, images, scales, flip, tile, window, refine) 
   for scale in scales:
     for flipped in (False, True) if flip else (False,):
       given = images[:, :, ::-1] if flipped else images
-      result = _apply(segmenter, given, scale, tile, window)
+      result = _apply(segmenter, given, scale, tile, window, canvases=canvases)
       probabilities = np.asarray(result.probabilities)[:, :height, :width]
       if not passes:  # One copy, to write to: of a large image it is hundreds of MB.
         total, logits = probabilities.copy(), np.asarray(result.logits)

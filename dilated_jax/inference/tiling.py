@@ -8,6 +8,7 @@ that overlap by its margin make up its scores exactly; the context module then r
 scores, in pieces that overlap by its own receptive field.
 """
 
+from collections.abc import Sequence
 import functools
 import math
 
@@ -61,6 +62,7 @@ def overlapping(
   images: UInt8[np.ndarray, 'n h w 3'],
   tile: tuple[int, int],
   canvas: tuple[int, int] | None = None,
+  own_cells: Sequence[int] | None = None,
 ) -> Float[np.ndarray, 'n cells_h cells_w c']:
   """Logits as of the whole images.
 
@@ -70,6 +72,8 @@ def overlapping(
     tile: (height, width) that the front end's input does not exceed.
     canvas: (height, width) of the input whose answer is wanted, reflected up to that size; None for
       the least that holds the images.
+    own_cells: rows and columns of the logits, from the top left, that are the images'; to the
+      context module the others lie beyond the border. None: all.
 
   Returns:
     (N, h, w, C) float32, for the least canvas h = ceil(H / stride); (N, h * stride, w * stride, C)
@@ -107,7 +111,7 @@ def overlapping(
         scores = np.empty((len(images), *cells, part.shape[-1]), part.dtype)
       scores[:, top : top + piece[0], left : left + piece[1]] = part
   memory = len(images) * costs.inference_bytes(model.table, *tile)
-  return _refined(model, variables, scores, memory)
+  return _refined(model, variables, scores, memory, own_cells or cells)
 
 
 def largest_tile(model, size, memory: int) -> tuple[int, int] | None:
@@ -155,7 +159,7 @@ def _starts(n: int, piece: int) -> list[int]:
   return [min(start, n - piece) for start in range(0, n, piece)]
 
 
-def _refined(model, variables, scores, memory) -> np.ndarray:
+def _refined(model, variables, scores, memory, own_cells) -> np.ndarray:
   """The context module over all scores, in pieces that need no more than `memory` bytes."""
   table = model.context_table
   if not table:
@@ -175,6 +179,10 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
   while needed() > memory and max(piece) > 2 * halo:  # Smaller ones would be mostly halo.
     longer = piece.index(max(piece))
     piece[longer] = _evenly(cells[longer], math.ceil(piece[longer] / 2))
+  inside = None
+  if tuple(own_cells) != cells:
+    inside = np.zeros((len(scores), *cells), bool)
+    inside[:, : own_cells[0], : own_cells[1]] = True
   result = np.empty(0)
   for top in _starts(cells[0], piece[0]):
     for left in _starts(cells[1], piece[1]):
@@ -183,7 +191,9 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
         for start, length, n in zip((top, left), piece, cells)
       )
       given = scores[:, rows, columns]
-      part = np.asarray(_compiled(model, 'apply_context', given.shape)(variables, None, given))
+      more = {} if inside is None else {'inside': inside[:, rows, columns]}
+      run = _compiled(model, 'apply_context', given.shape)
+      part = np.asarray(run(variables, None, given, **more))
       if not result.size:
         shape = (len(scores), cells[0] * zoom, cells[1] * zoom, part.shape[-1])
         result = np.empty(shape, part.dtype)
@@ -193,7 +203,7 @@ def _refined(model, variables, scores, memory) -> np.ndarray:
   return result
 
 
-def applied(model, variables, mean, x, method: str = '__call__'):
+def applied(model, variables, mean, x, method: str = '__call__', **more):
   """What a method of the model makes of images or scores, to be compiled.
 
   Args:
@@ -202,6 +212,7 @@ def applied(model, variables, mean, x, method: str = '__call__'):
     mean: (3,) RGB, subtracted from images; None for scores.
     x: (N, H, W, C), images of 0..255 or scores.
     method: of the model.
+    **more: further arguments of the method.
 
   Returns:
     (N, h, w, C) float32, on accelerators too, which would take fewer digits by themselves.
@@ -210,7 +221,7 @@ def applied(model, variables, mean, x, method: str = '__call__'):
   if mean is not None:
     x = x - mean.reshape(1, 1, 1, 3)
   with jax.default_matmul_precision('float32'):
-    return model.apply(variables, x, method=method).astype(jnp.float32)
+    return model.apply(variables, x, method=method, **more).astype(jnp.float32)
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from dilated_jax.crf import CrfRnn
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.upsampling import upsample
+from dilated_jax.nn import ops
 from dilated_jax.nn.table import Table
 
 
@@ -51,10 +52,16 @@ class CrfRnnModel(nn.Module):
       train_bandwidths=self.train_bandwidths,
     )
 
-  def __call__(self, images, train: bool = False):
+  def __call__(self, images, train: bool = False, own=None):
     """Maps images to logits, as the network does; all of it is trained."""
-    logits = self.network(images, train)
-    return self.apply_crf(logits, self._without_margin(images), train=train)
+    logits = self.network(images, train, own)
+    images, inside = self._without_margin(images), None
+    if own is not None:
+      cells = (own - 2 * self.margin) // (1 if self.network.full_size else self.stride)
+      inside = ops.is_own(logits, cells)
+      logits = jnp.where(inside, logits, jnp.zeros((), logits.dtype))
+      inside = jnp.broadcast_to(inside[..., 0], logits.shape[:3])
+    return self.apply_crf(logits, images, inside, train=train)
 
   def apply_crf(self, logits, images, inside=None, train: bool = False):
     """The CRF-RNN alone.

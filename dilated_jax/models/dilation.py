@@ -50,12 +50,14 @@ class Dilation(nn.Module):
     if self.context_table:
       self.context = Stack(self.context_table, **options)
 
-  def __call__(self, images, train: bool = False):
+  def __call__(self, images, train: bool = False, own=None):
     """Maps images to logits.
 
     Args:
       images: (N, H + 2 margin, W + 2 margin, 3) float32, RGB of 0..255 minus the RGB mean.
       train: dropout on, batch normalization by the statistics of the batch.
+      own: (2,) integers, which rows and columns, from the top left, are the images and their
+        margins; None: all. At the top left of the logits is then what these give alone.
 
     Returns:
       (N, H / stride, W / stride, num_classes) float32 logits; (N, H, W, num_classes) where the
@@ -67,28 +69,45 @@ class Dilation(nn.Module):
     """
     for size in images.shape[1:3]:
       geometry.output_sizes(self.front_end_table, size)
-    logits = self.apply_context(self.apply_front_end(images, train), train=train)
+    scores, of_scores = self._front_end(images, train, own)
+    logits = self.context(scores, train, own=of_scores) if self.context_table else scores
     if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the image.
       logits = logits[:, : images.shape[1], : images.shape[2]]
     return logits
 
   def apply_front_end(self, images, train: bool = False):
     """The front end alone: its class scores (N, h, w, num_classes)."""
-    scores = self._scores_at(self.scales[0], images, train)
-    for scale in self.scales[1:]:
-      found = self._scores_at(scale, images, train)
-      scores = jnp.maximum(scores, ops.resize(found, scores.shape[1:3], align_corners=False))
-    if self.upsampling and not self.margin:  # FCN: cells that no pixel is blended from.
-      last = [geometry.window(self.upsampling, side - 1)[1] for side in images.shape[1:3]]
-      scores = scores[:, : last[0] + 1, : last[1] + 1]
-    return scores
+    return self._front_end(images, train, None)[0]
 
-  def _scores_at(self, scale: float, images, train: bool):
-    """The class scores of the images at another size."""
+  def _front_end(self, images, train: bool, own):
+    """The class scores, and how many of their rows and columns are the images' own, or None."""
+    scores, of_scores = self._scores_at(self.scales[0], images, train, own)
+    size = scores.shape[1:3]
+    for scale in self.scales[1:]:
+      found, of_found = self._scores_at(scale, images, train, own)
+      found = ops.resize(found, size, align_corners=False, own=of_found, own_size=of_scores)
+      scores = jnp.maximum(scores, found)
+    if self.upsampling and not self.margin:  # FCN: cells that no pixel is blended from.
+      longest = max(images.shape[1:3])
+      ends = [geometry.window(self.upsampling, side - 1)[1] + 1 for side in range(longest + 1)]
+      scores = scores[:, : ends[images.shape[1]], : ends[images.shape[2]]]
+      if own is not None:
+        of_scores = jnp.minimum(of_scores, jnp.asarray(ends, jnp.int32)[own])
+    return scores, of_scores
+
+  def _scores_at(self, scale: float, images, train: bool, own):
+    """The class scores of the images at another size, and which of them are their own."""
     if scale != 1:
-      size = [max(1, round(side * scale)) for side in images.shape[1:3]]
-      images = ops.resize(images, size, align_corners=False)
-    return self.front_end(images, train)
+      sizes = [max(1, round(side * scale)) for side in range(max(images.shape[1:3]) + 1)]
+      size = [sizes[side] for side in images.shape[1:3]]
+      scaled = None if own is None else jnp.asarray(sizes, jnp.int32)[own]
+      images = ops.resize(images, size, align_corners=False, own=own, own_size=scaled)
+      own = scaled
+    of_scores = None
+    if own is not None:
+      sizes = geometry.all_output_sizes(self.front_end_table, max(images.shape[1:3]))[-1]
+      of_scores = jnp.asarray(sizes)[own]
+    return self.front_end(images, train, own=own), of_scores
 
   def apply_context(self, scores, inside=None, train: bool = False):
     """The context module alone, on scores (N, h, w, num_classes); without one, the scores.

@@ -89,8 +89,15 @@ class SegmentationModel(Network, Protocol):
     """Whether the logits have one cell for each pixel, not one for `stride` pixels."""
     ...
 
-  def __call__(self, images, train: bool = False) -> Any:
-    """Maps (N, H + 2 margin, W + 2 margin, 3) images to logits."""
+  def __call__(self, images, train: bool = False, own: Any = None) -> Any:
+    """Maps (N, H + 2 margin, W + 2 margin, 3) images to logits.
+
+    Args:
+      images: what the network is fed.
+      train: whether it is trained.
+      own: (2,) integers, how many rows and columns, from the top left, are the images and their
+        margins; the other pixels have no effect on the logits of these. None: all.
+    """
     ...
 
   def apply_front_end(self, images, train: bool = False) -> Any:

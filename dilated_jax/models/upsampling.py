@@ -60,13 +60,14 @@ def cell_offset(model: SegmentationModel, method: str) -> Fraction:
   return Fraction(network.stride - 1, 2) if method == 'deconvolution' else Fraction(0)
 
 
-def upsample(values, stride: int, method: str):
+def upsample(values, stride: int, method: str, own=None):
   """Bilinear interpolation between cells (N, h, w, C), to (N, h * stride, w * stride, C).
 
   Args:
     values: of the cells.
     stride: pixels from cell to cell.
     method: one of `METHODS`; see `ops.resize_corner` and `ops.deconvolution`.
+    own: (2,) integers, how many rows and columns of cells, from the top left, there are; None: all.
 
   Raises:
     InputError: there is no such method.
@@ -75,8 +76,8 @@ def upsample(values, stride: int, method: str):
 
   _check(method)
   if method == 'deconvolution':
-    return ops.deconvolution(values, stride)
-  return ops.resize_corner(values, stride)
+    return ops.deconvolution(values, stride, own=own)
+  return ops.resize_corner(values, stride, own)
 
 
 def _check(method: str) -> None:

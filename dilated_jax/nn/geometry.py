@@ -10,6 +10,7 @@ receptive fields here are those of the other branches.
 from collections.abc import Iterator
 import dataclasses
 from fractions import Fraction
+import functools
 import math
 
 from jaxtyping import Shaped
@@ -266,6 +267,24 @@ def output_sizes(table: Table, size: int) -> list[int]:
   return result
 
 
+def all_output_sizes(table: Table, largest: int) -> Shaped[np.ndarray, 'layers sizes']:
+  """Output sizes of all layers for every input up to a size; 0 where a layer vanishes.
+
+  Args:
+    table: the layers.
+    largest: input size in pixels, S.
+
+  Returns:
+    (L, S + 1) int32: of layer i for an input of n pixels at [i, n].
+
+  >>> from dilated_jax.nn import table
+  >>> all_output_sizes(table.context(21)[:1], 3).tolist()
+  [[0, 1, 2, 3]]
+  """
+  found = [cells for cells, _ in _cells(table, np.arange(largest + 1))]
+  return np.maximum(0, np.stack(np.broadcast_arrays(*found))).astype(np.int32)
+
+
 def output_size(table: Table, size: int) -> int:
   """Output size for an input of `size` pixels: (size - 372) / 8 for the front end of the paper."""
   return output_sizes(table, size)[-1]
@@ -289,11 +308,15 @@ def valid_size(table: Table, least: int = 1) -> int:
   return least
 
 
-def _cells(table: Table, size: int) -> Iterator[tuple[int, int]]:
-  """For each layer, its output size and the number of input cells left over (or clipped)."""
+def _cells(table: Table, size) -> Iterator[tuple]:
+  """For each layer, its output size and the number of input cells left over (or clipped).
+
+  Of an array of sizes, arrays.
+  """
+  least = min if isinstance(size, int) else lambda sizes: functools.reduce(np.minimum, sizes)
   sizes = {-1: size}
   for index, (layer, reads) in enumerate(zip(table, input_indices(table), strict=True)):
-    cells, rest = min(sizes[source] for source in reads), 0
+    cells, rest = least([sizes[source] for source in reads]), 0
     if layer.kind == 'adaptive_avg_pool':
       cells = layer.kernel
     elif layer.kind == 'resize':
@@ -305,8 +328,9 @@ def _cells(table: Table, size: int) -> Iterator[tuple[int, int]]:
       cells = steps + 1
       if layer.kind == 'crop':  # At one end only.
         cells -= layer.padding
-      elif rest and layer.kind.endswith('pool') and layer.round_up:
+      elif layer.kind.endswith('pool') and layer.round_up:
         # A last window that would begin in the padding behind the input is dropped.
-        cells += steps * layer.stride + layer.stride < sizes[reads[0]] + layer.padding
+        begins = steps * layer.stride + layer.stride < sizes[reads[0]] + layer.padding
+        cells += (rest > 0) & begins
     sizes[index] = cells
     yield cells, rest

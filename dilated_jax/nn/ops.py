@@ -6,14 +6,16 @@ from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from dilated_jax.typing import AnyArray, varying_axes
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 _Int: TypeAlias = int | np.integer
-_Matrix: TypeAlias = Callable[[int], np.ndarray]  # Of a linear map, from the size of its input.
+_Matrix: TypeAlias = Callable[..., AnyArray]  # Of a linear map, from the size of its input.
+# Rows and columns of a map at the top left of a larger array; None: it fills it.
+Own: TypeAlias = Int[AnyArray, '2'] | None
 
 
 def dilated_conv(
@@ -249,12 +251,26 @@ def _conv_of_patches(x, kernel, dilation):
   )
 
 
+def is_own(x: Float[AnyArray, 'n h w c'], own: Int[AnyArray, '2']) -> Bool[jax.Array, '1 h w 1']:
+  """Which cells are those of the map that fills the first `own` rows and columns of `x`."""
+  rows, columns = (jnp.arange(n) < count for n, count in zip(x.shape[1:3], own, strict=True))
+  return (rows[:, None] & columns[None])[None, :, :, None]
+
+
+def only_own(
+  x: Float[AnyArray, 'n h w c'], own: Own, beyond: float = 0.0
+) -> Float[jax.Array, 'n h w c']:
+  """`x` with one number in all cells that are not the map's, see `is_own`."""
+  return x if own is None else jnp.where(is_own(x, own), x, jnp.asarray(beyond, x.dtype))
+
+
 def max_pool(
   x: Float[AnyArray, 'n h w c'],
   size: int = 2,
   stride: int = 2,
   padding: int = 0,
   round_up: bool = True,
+  own: Own = None,
 ) -> Float[jax.Array, 'n h_out w_out c']:
   """Max pooling that rounds the output size up, as Caffe does: the last window is clipped.
 
@@ -264,12 +280,15 @@ def max_pool(
     stride: step of the window.
     padding: cells of -infinity on each side.
     round_up: whether there is a last window that is clipped; False drops it.
+    own: rows and columns of the map, where it is the top left part of `x` only. So is the result.
 
   Returns:
     The maxima, of the dtype of `x` and of size ceil((H + 2 padding - size) / stride) + 1, likewise
     for the width. As in Caffe and PyTorch, a last window is dropped if it would begin behind the
     input, in the padding at its end.
   """
+  if padding or (round_up and stride > 1):  # Windows reach beyond the map.
+    x = only_own(x, own, -jnp.inf)
   x, counts = _pad_for_windows(x, size, stride, padding, round_up, -jnp.inf)
 
   def of_windows(x):
@@ -337,6 +356,7 @@ def avg_pool(
   stride: int,
   padding: int = 0,
   round_up: bool = True,
+  own: Own = None,
 ) -> Float[jax.Array, 'n h_out w_out c']:
   """Average pooling that counts zeros of the padding, but not what is clipped (Caffe, PyTorch).
 
@@ -346,12 +366,18 @@ def avg_pool(
     stride: step of the window.
     padding: zeros on each side.
     round_up: as for `max_pool`.
+    own: as for `max_pool`.
 
   Returns:
     The means, of the dtype of `x` and of the size that `max_pool` returns.
   """
-  inside = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
-  inside = jnp.pad(inside, ((0, 0), (padding, padding), (padding, padding), (0, 0)), 'edge')
+  if own is None:
+    inside = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    inside = jnp.pad(inside, ((0, 0), (padding, padding), (padding, padding), (0, 0)), 'edge')
+  else:
+    x = only_own(x, own)
+    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    inside = is_own(jnp.pad(x[:1, :, :, :1], pads), own + 2 * padding).astype(x.dtype)
 
   def window_sums(x, padding):
     x, counts = _pad_for_windows(x, size, stride, padding, round_up, 0)
@@ -385,13 +411,14 @@ def _every_window(x, top, left, stride, counts):
 
 
 def adaptive_avg_pool(
-  x: Float[AnyArray, 'n h w c'], output_size: int
+  x: Float[AnyArray, 'n h w c'], output_size: int, own: Own = None
 ) -> Float[jax.Array, 'n {output_size} {output_size} c']:
   """Averages over a grid of windows that cover the map; some overlap if it can't be divided evenly.
 
   Args:
     x: the input, in any floating-point format.
     output_size: windows along each axis; 1 averages over the whole map.
+    own: as for `max_pool`.
 
   Returns:
     The means. Window i reaches from floor(i H / output_size) to ceil((i + 1) H / output_size).
@@ -399,31 +426,45 @@ def adaptive_avg_pool(
   Source: Zhao et al., "Pyramid Scene Parsing Network", section 3.2; the rounding is that of
   PyTorch's AdaptiveAvgPool2d.
   """
-  return _apply_along_both(x, functools.partial(_averaging_matrix, count=output_size))
+  return _apply_along_both(x, functools.partial(_averaging_matrix, count=output_size), own=own)
 
 
 def resize(
-  x: Float[AnyArray, 'n h w c'], size: Sequence[int], *, align_corners: bool
+  x: Float[AnyArray, 'n h w c'],
+  size: Sequence[int],
+  *,
+  align_corners: bool,
+  antialias: bool = False,
+  own: Own = None,
+  own_size: Own = None,
 ) -> Float[jax.Array, 'n h_out w_out c']:
-  """Bilinear interpolation, without a low-pass filter when it shrinks.
+  """Bilinear interpolation.
 
   Args:
     x: the input, in any floating-point format.
     size: (height, width) of the output.
     align_corners: as in PyTorch: whether the centers of the corner cells lie on each other (True),
       or the outer edges of the maps (False).
+    antialias: whether the filter widens when the map shrinks, as that of `jax.image.resize`; where
+      corners are not aligned.
+    own: as for `max_pool`.
+    own_size: to what size the map is brought then.
 
   Returns:
     The output, of the dtype of `x`.
   """
+  lengths = (None, None) if own_size is None else own_size
   rows, columns = (
-    functools.partial(_linear_matrix, count=count, align_corners=align_corners) for count in size
+    functools.partial(
+      _linear_matrix, rows=n, count=count, align_corners=align_corners, antialias=antialias
+    )
+    for n, count in zip(size, lengths, strict=True)
   )
-  return _apply_along_both(x, rows, columns)
+  return _apply_along_both(x, rows, columns, own)
 
 
 def deconvolution(
-  x: Float[AnyArray, 'n h w c'], stride: int, padding: int | None = None
+  x: Float[AnyArray, 'n h w c'], stride: int, padding: int | None = None, own: Own = None
 ) -> Float[jax.Array, 'n h_out w_out c']:
   """Bilinear upsampling by a transposed convolution: `ctx_upsample` of the authors' networks.
 
@@ -436,6 +477,7 @@ def deconvolution(
     x: the input, in any floating-point format.
     stride: upsampling factor, even or 1.
     padding: cells cut off on each side. None cuts stride / 2; FCN cuts none.
+    own: as for `max_pool`.
 
   Returns:
     The output, of the dtype of `x` and of height (h + 1) * stride - 2 * padding, likewise for the
@@ -443,11 +485,12 @@ def deconvolution(
   """
   # The kernel is an outer product, so the operator is two small matrices. XLA runs them as matrix
   # products, much faster than a grouped convolution of an input with zeros between its cells.
-  return _apply_along_both(x, functools.partial(_bilinear_matrix, stride=stride, padding=padding))
+  of_axis = functools.partial(_bilinear_matrix, stride=stride, padding=padding)
+  return _apply_along_both(only_own(x, own), of_axis)
 
 
 def resize_corner(
-  x: Float[AnyArray, 'n h w c'], stride: int
+  x: Float[AnyArray, 'n h w c'], stride: int, own: Own = None
 ) -> Float[jax.Array, 'n {stride}*h {stride}*w c']:
   """Bilinear upsampling that puts cell i at pixel stride * i: `interp_map` of the authors' code.
 
@@ -456,17 +499,26 @@ def resize_corner(
   Args:
     x: the input, in any floating-point format.
     stride: upsampling factor.
+    own: as for `max_pool`.
 
   Returns:
     The output, of the dtype of `x`.
   """
-  return _apply_along_both(x, functools.partial(_corner_matrix, stride=stride))
+  return _apply_along_both(x, functools.partial(_corner_matrix, stride=stride), own=own)
 
 
-def _apply_along_both(x, rows: _Matrix, columns: _Matrix | None = None) -> jax.Array:
-  """Applies a linear map along the height and one along the width; None applies the same."""
-  down = jnp.asarray(rows(x.shape[1]), x.dtype)
-  across = jnp.asarray((columns or rows)(x.shape[2]), x.dtype)
+def _apply_along_both(
+  x, rows: _Matrix, columns: _Matrix | None = None, own: Own = None
+) -> jax.Array:
+  """Applies a linear map along the height and one along the width; None applies the same.
+
+  Each is made from the number of cells of x, and with `own` from how many of them are the map's.
+  """
+  x = only_own(x, own)
+  height, width = x.shape[1:3]
+  of_map = ({}, {}) if own is None else ({'n': own[0]}, {'n': own[1]})
+  down = jnp.asarray(rows(height, **of_map[0]), x.dtype)
+  across = jnp.asarray((columns or rows)(width, **of_map[1]), x.dtype)
   # Where devices hold bands of rows, the map is gathered before rows are combined, so these come
   # first, while it is small.
   return jax.lax.platform_dependent(x, down, across, cpu=_columns_first, default=_rows_first)
@@ -496,26 +548,58 @@ def _bilinear_matrix(n: int, stride: int, padding: int | None) -> np.ndarray:
   return np.maximum(0.0, 1.0 - np.abs(pixels - centers) / stride)
 
 
-def _corner_matrix(n: int, stride: int) -> np.ndarray:
-  """(n * stride, n) weights of linear interpolation between cells at pixels 0, stride, ..."""
-  pixels = np.minimum(np.arange(n * stride), (n - 1) * stride)[:, None]
-  return np.maximum(0.0, 1.0 - np.abs(pixels - np.arange(n) * stride) / stride)
+# Numerators and denominators are whole numbers, so that weights are as exact where the size of the
+# map is known to the running program only.
 
 
-def _averaging_matrix(n: int, count: int) -> np.ndarray:
-  """(count, n) weights of the mean over each window."""
+def _corner_matrix(cells: int, stride: int, n=None):
+  """(cells * stride, cells) weights of linear interpolation between cells at 0, stride, ..."""
+  n = cells if n is None else n
+  array = _module_of(n)
+  pixels = array.minimum(np.arange(cells * stride), (n - 1) * stride)
+  return _triangles(array, pixels[:, None] - np.arange(cells)[None] * stride, stride)
+
+
+def _averaging_matrix(cells: int, count: int, n=None):
+  """(count, cells) weights of the mean over each window."""
+  n = cells if n is None else n
   first = np.arange(count) * n // count
   last = -(-(np.arange(count) + 1) * n // count)
-  cells = np.arange(n)
-  inside = (cells >= first[:, None]) & (cells < last[:, None])
-  return inside / (last - first)[:, None]
+  places = np.arange(cells)[None]
+  inside = (places >= first[:, None]) & (places < last[:, None])
+  return inside.astype(float) / (last - first)[:, None].astype(float)
 
 
-def _linear_matrix(n: int, count: int, align_corners: bool) -> np.ndarray:
-  """(count, n) weights of linear interpolation; beyond the outermost cells, these are repeated."""
+def _linear_matrix(
+  cells: int, rows: int, align_corners: bool, antialias: bool = False, count=None, n=None
+):
+  """(rows, cells) weights of linear interpolation; beyond the outermost cells, these are repeated.
+
+  From n cells, of `cells`, to `count` of `rows`.
+  """
+  n, count = cells if n is None else n, rows if count is None else count
+  array = _module_of(n)
+  # Positions on the cells, in units of 1 / unit.
   if align_corners:
-    positions = np.arange(count) * ((n - 1) / max(count - 1, 1))
+    positions, unit = np.arange(rows) * (n - 1), array.maximum(count - 1, 1)
   else:
-    positions = (np.arange(count) + 0.5) * n / count - 0.5
-  positions = np.clip(positions, 0, n - 1)[:, None]
-  return np.maximum(0.0, 1.0 - np.abs(positions - np.arange(n)))
+    positions, unit = (2 * np.arange(rows) + 1) * n - count, 2 * count
+  if not antialias:
+    positions = array.clip(positions, 0, (n - 1) * unit)
+    return _triangles(array, positions[:, None] - np.arange(cells)[None] * unit, unit)
+  distances = abs(positions[:, None] - np.arange(cells)[None] * unit)
+  width = array.maximum(unit, 2 * n)
+  weights = array.where(np.arange(cells)[None] < n, array.maximum(0, width - distances), 0).astype(
+    float
+  )
+  return weights / array.maximum(weights.sum(1, keepdims=True), 1.0)
+
+
+def _triangles(array, distances, unit):
+  """Weights that fall from 1 to 0 within one unit."""
+  return array.maximum(0, unit - abs(distances)) / unit
+
+
+def _module_of(n):
+  """NumPy for a number, jax.numpy for one that only the running program knows."""
+  return np if isinstance(n, _Int) else jnp

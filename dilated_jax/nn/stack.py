@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
-from dilated_jax.nn import initializers, ops
+from dilated_jax.nn import geometry, initializers, ops
 from dilated_jax.nn.dropout import Dropout
 from dilated_jax.nn.normalization import BatchNorm
 from dilated_jax.nn.table import Layer, Table, blocks, input_indices, last_uses
@@ -91,6 +91,7 @@ class Stack(nn.Module):
     x: Float[AnyArray, 'n h w c'],
     train: bool = False,
     inside: Bool[AnyArray, 'n h w'] | None = None,
+    own: Int[AnyArray, '2'] | None = None,
   ) -> Float32[jax.Array, 'n h_out w_out o']:
     """Runs all layers.
 
@@ -99,6 +100,10 @@ class Stack(nn.Module):
       train: whether to drop out, to normalize by the batch and to run the auxiliary classifier.
       inside: which cells there are; None: all. To every layer the others are zeros, as what lies
         beyond the border is, so that maps of several sizes in one array are what each is alone.
+      own: rows and columns of `x`, from the top left, that are the map; None: all. The output of
+        the last layer has at its top left what the map alone gives. Unlike `inside` this is for all
+        layers, those that change the size and those that average over the map too; one program
+        does maps of all sizes.
 
     Returns:
       The output of the last layer.
@@ -106,27 +111,38 @@ class Stack(nn.Module):
     table = self.table
     if self.auxiliary and (train or self.is_initializing()):
       table += self.auxiliary
+    sizes = None if own is None else _own_sizes(table, x.shape, own)
     # Outputs by row, -1 for the input, as long as another row reads them.
     outputs, row = {-1: jnp.asarray(x, self.dtype)}, 0
     for block in blocks(table):
       # The lifted transform keeps the parameters under this module, whatever the blocks.
       run = nn.remat(_run_rows, static_argnums=(2, 3, 4, 5)) if self.remat else _run_rows
-      outputs = run(self, outputs, table, row, row + len(block), train, inside)
+      outputs = run(self, outputs, table, row, row + len(block), train, inside, sizes)
       row += len(block)
     if len(table) > len(self.table) and not self.is_initializing():
       self.sow('auxiliary', 'auxiliary', outputs[row - 1].astype(jnp.float32))
     return outputs[len(self.table) - 1].astype(jnp.float32)
 
 
+def _own_sizes(table: Table, shape, own) -> dict:
+  """Rows and columns of the own part of each output, by row; -1 for the input."""
+  found = jnp.asarray(geometry.all_output_sizes(table, max(shape[1:3])))[:, own]
+  return {-1: own, **dict(enumerate(found))}
+
+
 def _run_rows(
-  stack: Stack, outputs: dict, table: Table, first: int, end: int, train: bool, inside
+  stack: Stack, outputs: dict, table: Table, first: int, end: int, train: bool, inside, sizes
 ) -> dict:
   """Runs the rows from `first` to `end`: adds their outputs, drops those not read again."""
   reads, last_use, outputs = input_indices(table), last_uses(table), dict(outputs)
   answers = len(stack.table) - 1, len(table) - 1
   for row in range(first, end):
-    inputs = [_without_outside(table[row], outputs[index], inside) for index in reads[row]]
-    outputs[row] = _run_layer(stack, table[row], inputs, train)
+    own = None if sizes is None else [sizes[index] for index in (*reads[row], row)]
+    inputs = [
+      _without_outside(table[row], outputs[index], inside, own and own[place])
+      for place, index in enumerate(reads[row])
+    ]
+    outputs[row] = _run_layer(stack, table[row], inputs, train, own)
     if table[row].kind == 'conv' and not stack.is_initializing():
       stack.sow('activations', f'{table[row].name}_output', outputs[row])
     for index in set(reads[row]) - set(answers):
@@ -135,31 +151,35 @@ def _run_rows(
   return outputs
 
 
-def _without_outside(layer: Layer, x, inside):
+def _without_outside(layer: Layer, x, inside, own):
   """The input of a layer with zeros where there are no cells."""
+  if own is not None:  # Other kinds of layers are told, see `_run_layer`.
+    return ops.only_own(x, own) if layer.kind == 'conv' and layer.padding else x
   # Of a map that was padded before, the zeros are part of the map.
   if inside is None or layer.kernel == 1 or x.shape[1:3] != inside.shape[1:3]:
     return x
   return jnp.where(inside[..., None], x, jnp.zeros((), x.dtype))
 
 
-def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool):
-  """The output of one row."""
+def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool, own):
+  """The output of one row; `own` is None, or the sizes of the maps in its inputs and output."""
   x = inputs[0]
+  of_input = own and own[0]
   if layer.kind == 'conv':
     x, bias = Conv(layer, stack.dtype, name=layer.name)(x)
-    x = _normalize(stack, layer, x, bias, train)
+    x = _normalize(stack, layer, x, bias, train, own and own[-1])
   elif layer.kind == 'max_pool':
-    x = ops.max_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
+    x = ops.max_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up, of_input)
   elif layer.kind == 'avg_pool':
-    x = ops.avg_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up)
+    x = ops.avg_pool(x, layer.kernel, layer.stride, layer.padding, layer.round_up, of_input)
   elif layer.kind == 'adaptive_avg_pool':
-    x = ops.adaptive_avg_pool(x, layer.kernel)
+    x = ops.adaptive_avg_pool(x, layer.kernel, of_input)
   elif layer.kind == 'deconv':
     usual = layer.padding == layer.stride // 2
-    x = ops.deconvolution(x, layer.stride, None if usual else layer.padding)
+    x = ops.deconvolution(x, layer.stride, None if usual else layer.padding, of_input)
   elif layer.kind == 'resize':
-    x = ops.resize(x, inputs[1].shape[1:3], align_corners=True)
+    size = inputs[1].shape[1:3]
+    x = ops.resize(x, size, align_corners=True, own=of_input, own_size=own and own[1])
   elif layer.kind == 'crop':
     x = x[:, -layer.padding :, -layer.padding :]
   else:
@@ -173,7 +193,7 @@ def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool):
   return x
 
 
-def _normalize(stack: Stack, layer: Layer, x, bias, train: bool):
+def _normalize(stack: Stack, layer: Layer, x, bias, train: bool, own):
   """The output of a convolution and its bias, normalized as the row says."""
   name = f'{layer.name}_norm'
   if layer.norm == 'batch':
@@ -183,7 +203,8 @@ def _normalize(stack: Stack, layer: Layer, x, bias, train: bool):
     x = x + bias.astype(stack.dtype).reshape(1, 1, 1, -1)
   if layer.norm == 'group':
     groups = group_count(x.shape[-1])
-    return nn.GroupNorm(num_groups=groups, dtype=stack.dtype, name=name)(x)
+    mask = None if own is None else jnp.broadcast_to(ops.is_own(x, own), x.shape)
+    return nn.GroupNorm(num_groups=groups, dtype=stack.dtype, name=name)(x, mask=mask)
   return x
 
 

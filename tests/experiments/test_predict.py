@@ -1,8 +1,11 @@
 """predict: what it writes, and what it refuses."""
 
+import errno
+from fractions import Fraction
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +17,13 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from dilated_jax import crf, inference, models
+from dilated_jax import crf, files, inference, models
 from dilated_jax.errors import InputError
-from dilated_jax.images import files as image_files, matching
+from dilated_jax.images import files as image_files, matching, video
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from experiments import predict
+from experiments import predict, prediction_files, watching
 from tests import calling
 
 NAMES = ('land', 'water', 'sky')
@@ -157,7 +160,8 @@ def test_refusals_come_before_any_work(photos, tmp_path):
 
 def test_the_same_picture_twice_is_done_once(photos, tmp_path):
   inputs = matching.find_images(f'{photos},{photos}/a.png')
-  assert len(predict.planned(inputs, tmp_path / 'out', ['labels'])) == 3
+  plan = prediction_files.Plan(tmp_path / 'out', ['labels'])
+  assert len(plan.of_all(inputs)) == 3
 
 
 @pytest.mark.parametrize('argument', ['--save=masks', '--save=', '--scales=-1', '--scales=1,,2'])
@@ -195,3 +199,154 @@ def test_a_tile_does_not_change_the_answer(weights, photos, tmp_path):
 def test_refuses_a_wrong_tile(text, weights, photos, tmp_path):
   with pytest.raises(flags.IllegalFlagValueError, match='HxW'):
     run(f'--weights={weights}', f'--inputs={photos}', f'--output={tmp_path}', f'--tile={text}')
+
+
+# Many sizes, again and again, and videos.
+
+
+def test_many_sizes_share_programs(weights, tmp_path, caplog):
+  folder, rng = tmp_path / 'photos', np.random.default_rng(0)
+  folder.mkdir()
+  for number, size in enumerate(rng.integers(10, 120, (30, 2))):
+    pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / f'{number}.png')
+  run(f'--weights={weights}', f'--inputs={folder}', f'--output={tmp_path}/out', '--save=labels')
+  told = re.search(r'30 pictures in .* (\d+) programs? compiled', caplog.text)
+  assert 1 < int(told[1]) < 8
+  for number in range(0, 30, 7):
+    image = image_files.read_image(folder / f'{number}.png')
+    expected = inference.predict(weights_folder.load_weights(weights), image).labels
+    found = np.asarray(Image.open(tmp_path / f'out/{number}.png'))
+    assert (found == expected).mean() > 0.999 and found.shape == expected.shape
+
+
+@pytest.mark.parametrize('workers', [0, 3])
+def test_workers_change_nothing(workers, weights, photos, tmp_path):
+  (photos / 'bad.png').write_bytes(b'no picture')
+  with pytest.raises(InputError, match='1 of 4'):
+    run(
+      f'--weights={weights}', f'--inputs={photos}', f'--output={tmp_path}/out',
+      f'--workers={workers}', '--save=labels,overlays',
+    )  # fmt: skip
+  made = [f'{stem}{ending}' for stem in 'abc' for ending in ('.png', '_overlay.png')]
+  assert names(tmp_path / 'out') == sorted([*made, 'predictions.json'])
+
+
+def test_a_full_disk_is_one_line(weights, photos, tmp_path, monkeypatch):
+  def full(path, content):
+    if path.name == 'b.png':
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write(path, content)
+
+  write = files.write_atomic
+  monkeypatch.setattr(files, 'write_atomic', full)
+  with pytest.raises(OSError, match=r'No space left on device.*out/b\.png'):
+    run(f'--weights={weights}', f'--inputs={photos}', f'--output={tmp_path}/out', '--save=labels')
+  assert set(names(tmp_path / 'out')) <= {'a.png', 'c.png', 'predictions.json'}
+  done = json.loads((tmp_path / 'out/predictions.json').read_text())['inputs']
+  assert f'{photos}/b.jpg' not in done
+
+
+def test_what_is_done_is_skipped_until_anything_changes(weights, photos, tmp_path, capsys):
+  out, other = tmp_path / 'out', tmp_path / 'other weights'
+  common = [f'--inputs={photos}', f'--output={out}', '--skip_existing']
+
+  def labeled(*more, weights=weights):
+    times = {path.name: path.stat().st_ino for path in out.iterdir()} if out.exists() else {}
+    run(*common, f'--weights={weights}', *more)
+    capsys.readouterr()
+    return sorted(
+      path.name[0] for path in out.glob('?.png') if times.get(path.name) != path.stat().st_ino
+    )
+
+  assert labeled('--save=labels') == ['a', 'b', 'c']
+  assert labeled('--save=labels') == []
+  Image.new('RGB', (20, 30)).save(photos / 'b.jpg')
+  assert labeled('--save=labels') == ['b']
+  (out / 'c.png').unlink()
+  assert labeled('--save=labels') == ['c']
+  assert labeled('--save=labels,colors') == ['a', 'b', 'c']
+  assert labeled('--save=labels') == []
+  assert labeled('--save=labels', '--flip') == ['a', 'b', 'c']
+  shutil.copytree(weights, other)
+  assert labeled('--save=labels', '--flip', weights=other) == []  # The same, elsewhere.
+  about = json.loads((other / 'model.json').read_text()) | {'mean': [1, 2, 3]}
+  (other / 'model.json').write_text(json.dumps(about))
+  assert labeled('--save=labels', '--flip', weights=other) == ['a', 'b', 'c']
+  (out / 'predictions.json').write_text('{"inputs": 3')
+  assert labeled('--save=labels', '--flip', weights=other) == ['a', 'b', 'c']
+
+
+def test_watches_a_folder(weights, photos, tmp_path, monkeypatch, capsys, caplog):
+  """Half a file is left until it is whole, a deleted one is forgotten; then Ctrl-C."""
+  whole = (photos / 'a.png').read_bytes()
+  shutil.move(photos / 'c.bmp', tmp_path / 'c.bmp')
+  out = photos / 'out'
+  deeds = iter([
+    lambda: (photos / 'late.png').write_bytes(whole[:200]),
+    lambda: None,  # Somebody pauses for long.
+    lambda: (photos / 'late.png').write_bytes(whole),
+    (photos / 'b.jpg').unlink,
+    lambda: shutil.move(tmp_path / 'c.bmp', photos / 'c.bmp'),
+    lambda: None,
+    lambda: None,
+  ])  # fmt: skip
+
+  def sleep(seconds):
+    deed = next(deeds, None)
+    if deed is None:
+      sys.exit(143)  # SIGTERM, as `cli` hands it on.
+    deed()
+
+  monkeypatch.setattr(watching.time, 'sleep', sleep)
+  common = [f'--weights={weights}', f'--inputs={photos}', f'--output={out}', '--save=labels']
+  run(*common, '--watch')
+  assert names(out) == ['a.png', 'b.png', 'c.png', 'late.png', 'predictions.json']
+  told = capsys.readouterr()
+  assert 'late.png: damaged' in told.err and '4 of 4 pictures labeled' in told.out
+  assert [line for line in caplog.messages if line.endswith(': labeled')][-1].count('c.bmp')
+
+  deeds = iter([lambda: None] * 3)
+  run(*common, '--watch')
+  assert '0 of 0 pictures labeled' in (said := capsys.readouterr().out)
+  assert '3 were labeled before' in said
+  with pytest.raises(InputError, match='would be labeled too'):
+    run(f'--weights={weights}', f'--inputs={photos}', f'--output={photos}', '--watch')
+
+
+def test_videos(weights, tmp_path, capsys, caplog):
+  folder, out = tmp_path / 'videos', tmp_path / 'out'
+  folder.mkdir()
+  source = video.Video(folder, (45, 64), Fraction(24), None, Fraction(1), False)
+  rng = np.random.default_rng(0)
+  with video.VideoWriter(folder / 'clip.mp4', source) as writer:
+    for _ in range(7):
+      small = rng.integers(0, 256, (5, 8, 3), dtype=np.uint8)
+      writer.add(np.repeat(np.repeat(small, 9, 0), 8, 1))
+  Image.new('RGB', (20, 30)).save(folder / 'clip.png')
+  (folder / 'text.mp4').write_text('no video')
+  common = [f'--weights={weights}', f'--output={out}']
+  with pytest.raises(InputError, match='1 of 3 files'):
+    run(*common, f'--inputs={folder}')
+  assert 'text.mp4: can not be read as a video (Invalid data' in capsys.readouterr().err
+  assert names(out) == [
+    'clip', 'clip.png', 'clip_color.mp4', 'clip_color.png', 'clip_overlay.mp4',
+    'clip_overlay.png', 'predictions.json',
+  ]  # fmt: skip
+  made = video.open_video(out / 'clip_overlay.mp4')
+  assert (made.size, made.rate, made.frames) == ((46, 64), 24, 7)
+  assert names(out / 'clip') == [f'{number:06}.png' for number in range(1, 8)]
+
+  segmenter = weights_folder.load_weights(weights)
+  frames = list(video.read_frames(video.open_video(folder / 'clip.mp4')))
+  for number, (frame, shown) in enumerate(zip(frames, video.read_frames(made), strict=True), 1):
+    expected = inference.predict(segmenter, frame).labels
+    labels = np.asarray(Image.open(out / f'clip/{number:06}.png'))
+    assert (labels == expected).mean() > 0.999
+    mixed = (frame + np.array(PALETTE)[labels]) / 2
+    assert abs(shown - mixed).mean() < 8
+  with pytest.raises(InputError, match='scores is for pictures'):
+    run(*common, f'--inputs={folder}/clip.mp4', '--save=scores')
+  (out / 'clip/notes.txt').touch()
+  with pytest.raises(InputError, match='is no folder of frames'):
+    run(*common, f'--inputs={folder}/clip.mp4', '--save=labels')
