@@ -36,7 +36,7 @@ class Record:
       flags=values, version=__version__, weights_digest=digest(segmenter),
     )  # fmt: skip
     self._inputs, self._written, self._lock = {}, time.monotonic(), threading.Lock()
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
       found = json.loads(self._path.read_text())
       ours = json.loads(json.dumps(self._about))
       if all(found.get(key) == ours[key] for key in ('flags', 'version', 'weights_digest')):

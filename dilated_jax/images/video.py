@@ -12,7 +12,7 @@ import pathlib
 import re
 import subprocess
 import tempfile
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from absl import logging
 from jaxtyping import UInt8
@@ -111,8 +111,9 @@ def read_frames(video: Video) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
       '-fps_mode', 'cfr', '-r', f'{video.rate}', '-pix_fmt', 'rgb24', '-f', 'rawvideo', '-',
     ]  # fmt: skip
     with _process(command, told, stdout=subprocess.PIPE) as process:
+      output = cast(IO[bytes], process.stdout)
       while True:
-        content = process.stdout.read(height * width * 3)
+        content = output.read(height * width * 3)
         if len(content) < height * width * 3:
           break
         yield np.frombuffer(content, np.uint8).reshape(height, width, 3)
@@ -142,6 +143,7 @@ class VideoWriter:
     self._path, self._video = pathlib.Path(path), video
     self._cleanup = contextlib.ExitStack()
     self._told: IO[bytes]
+    self._input: IO[bytes]
     self._process: subprocess.Popen
 
   def __enter__(self):
@@ -167,6 +169,7 @@ class VideoWriter:
         '-movflags', '+faststart', f'file:{name}',
       ]  # fmt: skip
       self._process = cleanup.enter_context(_process(command, self._told, stdin=subprocess.PIPE))
+      self._input = cast(IO[bytes], self._process.stdin)
       self._cleanup = cleanup.pop_all()
     return self
 
@@ -183,7 +186,7 @@ class VideoWriter:
     if height % 2 or width % 2:
       frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), 'edge')
     try:
-      self._process.stdin.write(np.ascontiguousarray(frame))
+      self._input.write(np.ascontiguousarray(frame))
     except BrokenPipeError:
       self._process.wait()
       raise OSError(f'{self._path}: can not be written ({_told(self._told)})') from None
@@ -193,7 +196,7 @@ class VideoWriter:
       if kind is not None:
         return
       with contextlib.suppress(BrokenPipeError):
-        self._process.stdin.close()
+        self._input.close()
       if self._process.wait() or (reason := _told(self._told)):
         reason = _told(self._told) or f'ffmpeg ended with {self._process.returncode}'
         raise OSError(f'{self._path}: can not be written ({reason})')

@@ -200,7 +200,7 @@ def _apply(
         model, spec.upsampling, logits, restore, scores, own
       )
     else:
-      fill = (0, 0) if canvas is None else [c - n for c, n in zip(canvas, fed, strict=True)]
+      fill = (canvas[0] - fed[0], canvas[1] - fed[1]) if canvas else (0, 0)
       padded = reflect_pad(images, model.margin, model.stride, fill)
       run = _program(model, spec.upsampling, padded.shape, restore, scores, canvas is not None)
       mean = np.asarray(spec.mean, np.float32)
@@ -299,7 +299,7 @@ def _tiling(segmenter: Segmenter, size, count: int, tile: Tile, canvases: Canvas
   if tile in (None, 'whole') or holds(tile, canvas or size):
     return None, canvas
   if canvas:
-    fed = tuple(side + 2 * model.margin for side in canvas)
+    fed = canvas[0] + 2 * model.margin, canvas[1] + 2 * model.margin
     table, stride = model.front_end_table, model.stride
     cells = [geometry.output_size(table, n + -n % stride + 2 * model.margin) for n in size]
     return functools.partial(overlapping, tile=tile, canvas=fed, own_cells=cells), canvas

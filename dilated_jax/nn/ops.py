@@ -259,7 +259,7 @@ def is_own(x: Float[AnyArray, 'n h w c'], own: Int[AnyArray, '2']) -> Bool[jax.A
 
 def only_own(
   x: Float[AnyArray, 'n h w c'], own: Own, beyond: float = 0.0
-) -> Float[jax.Array, 'n h w c']:
+) -> Float[AnyArray, 'n h w c']:
   """`x` with one number in all cells that are not the map's, see `is_own`."""
   return x if own is None else jnp.where(is_own(x, own), x, jnp.asarray(beyond, x.dtype))
 
