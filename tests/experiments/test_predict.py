@@ -298,7 +298,7 @@ def test_watches_a_folder(weights, photos, tmp_path, monkeypatch, capsys, caplog
       sys.exit(143)  # SIGTERM, as `cli` hands it on.
     deed()
 
-  monkeypatch.setattr(watching.time, 'sleep', sleep)
+  monkeypatch.setattr(watching, 'watch', functools.partial(watching.watch, sleep=sleep))
   common = [f'--weights={weights}', f'--inputs={photos}', f'--output={out}', '--save=labels']
   run(*common, '--watch')
   assert names(out) == ['a.png', 'b.png', 'c.png', 'late.png', 'predictions.json']
