@@ -1,5 +1,6 @@
 """Weights folders: an Orbax checkpoint and `model.json`."""
 
+import functools
 import hashlib
 import json
 import math
@@ -139,6 +140,11 @@ def not_finite(variables) -> str | None:
 
 def abstract_variables(model: SegmentationModel):
   """The shapes and dtypes of a network's variables; nothing is computed."""
+  return jax.tree.map(lambda leaf: leaf, _abstract_variables(model))  # The caller's own.
+
+
+@functools.lru_cache(maxsize=16)  # Tracing a deep network takes a second.
+def _abstract_variables(model: SegmentationModel):
   side = 2 * model.margin + model.stride
   image = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
   return jax.eval_shape(model.init, jax.random.key(0), image)

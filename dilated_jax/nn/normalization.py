@@ -157,18 +157,19 @@ def _last(values, x):
 
 def _sums(x):
   """Sums over all but the last axis."""
-  axes = tuple(range(x.ndim - 1))
-
-  def products(x):
-    # Rows of pixels first, all columns and channels at once.
-    *rows, columns, channels = x.shape
-    joined = x.reshape(*rows, columns * channels)
-    sums = jnp.tensordot(jnp.ones(rows, x.dtype), joined, len(rows), precision='highest')
-    return sums.reshape(columns, channels).sum(0)
-
-  def plain(x):
-    return x.sum(axes)
-
   if x.ndim < 3:
-    return plain(x)
-  return jax.lax.platform_dependent(x, cpu=products, default=plain)
+    return _plain_sums(x)
+  # Functions of the module: JAX finds again what it has traced of them for the same shape.
+  return jax.lax.platform_dependent(x, cpu=_sums_by_products, default=_plain_sums)
+
+
+def _plain_sums(x):
+  return x.sum(tuple(range(x.ndim - 1)))
+
+
+def _sums_by_products(x):
+  # Rows of pixels first, all columns and channels at once.
+  *rows, columns, channels = x.shape
+  joined = x.reshape(*rows, columns * channels)
+  sums = jnp.tensordot(jnp.ones(rows, x.dtype), joined, len(rows), precision='highest')
+  return sums.reshape(columns, channels).sum(0)

@@ -54,13 +54,13 @@ class Conv(nn.Module):
 
 def _in_memory(x) -> jax.Array:
   """The same, not joined with other operations, and neither is its gradient; on CPUs."""
-
   # Gradients of kernels read both transposed. XLA's CPU back end would join the transposes with
   # what is made of the neighboring layers, in loops that jump through memory, instead of copying.
-  def alone(x):
-    return jax.lax.optimization_barrier(x)
+  return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=_same)
 
-  return jax.lax.platform_dependent(x, cpu=alone, default=lambda x: x)
+
+def _same(x):  # A function of its own: JAX finds again what it has traced of it.
+  return x
 
 
 class Stack(nn.Module):
