@@ -44,9 +44,11 @@ gc.set_threshold(50_000, 20, 50)
 flags.FLAGS.mark_as_parsed()
 logging.set_verbosity(logging.INFO)
 
-# No deadline: the first call of a shape compiles. The same examples every time in CI.
-hypothesis.settings.register_profile('default', deadline=None)
-hypothesis.settings.register_profile('ci', deadline=None, derandomize=True, database=None)
+# No deadlines: the first call of a shape compiles, and on a busy machine to draw examples takes
+# seconds too. The same examples every time in CI.
+_patient = {'deadline': None, 'suppress_health_check': [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile('default', **_patient)
+hypothesis.settings.register_profile('ci', **_patient, derandomize=True, database=None)
 hypothesis.settings.load_profile('ci' if os.environ.get('CI') else 'default')
 
 

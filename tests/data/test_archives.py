@@ -1,10 +1,12 @@
 """archives.py: the same files from a folder, a zip and tars; what is wrong with one is named."""
 
+import contextlib
 import gc
 import io
 import os
 import stat
 import tarfile
+import tempfile
 import zipfile
 
 import pytest
@@ -279,16 +281,25 @@ def test_an_encrypted_zip_is_named(tmp_path):
   expect(r'Pictures/a\.jpg: .*encrypted', tree.read, 'Kit/Y12/Pictures/a.jpg')
 
 
-def test_nothing_stays_open(tmp_path):
+def test_nothing_stays_open(tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # Of what was unpacked.
+
+  def opened():
+    links = []
+    for number in os.listdir('/proc/self/fd'):
+      with contextlib.suppress(FileNotFoundError):  # Of other threads.
+        links.append(os.readlink(f'/proc/self/fd/{number}'))
+    return [link for link in links if link.startswith(f'{tmp_path.resolve()}/')]
+
   for kind in KINDS[1:]:
     pack(tmp_path, kind, FILES)
-    gc.collect()
-    before = len(os.listdir('/proc/self/fd'))
     tree = find(tmp_path, kind)
     tree.read(next(iter(FILES)))
     del tree
-    gc.collect()
-    assert len(os.listdir('/proc/self/fd')) == before
+  gc.collect()
+  assert not opened()
+  with open(tmp_path / 'seen', 'w'):
+    assert opened() == [f'{tmp_path.resolve()}/seen']
 
 
 def test_links_in_an_unpacked_copy_are_followed(tmp_path):
