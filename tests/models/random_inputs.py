@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 
+from dilated_jax.models import weights_folder
+
 
 def variables_of(model, seed=0):
   """Variables drawn by NumPy, none zero; compiling `model.init` takes many seconds."""
   rng = np.random.default_rng(seed)
-  side = 2 * model.margin + model.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
 
   def leaf(path, shape):
     name, normal = path[-1].key, rng.standard_normal(shape.shape, np.float32)
@@ -18,8 +18,7 @@ def variables_of(model, seed=0):
       return rng.uniform(0.5, 1.5, shape.shape).astype(np.float32)
     return normal * np.float32(0.1)
 
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-  return jax.tree_util.tree_map_with_path(leaf, shapes)
+  return jax.tree_util.tree_map_with_path(leaf, weights_folder.abstract_variables(model))
 
 
 def pictures(height, width, count=2, seed=0):

@@ -24,9 +24,7 @@ SPEC = ModelSpec(
 @pytest.fixture(scope='module')
 def segmenter():
   model, rng = SPEC.create(), np.random.default_rng(0)
-  side = 2 * model.margin + 4
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(model)
   variables = jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
   return Segmenter.from_spec(SPEC, variables)
 

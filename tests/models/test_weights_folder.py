@@ -37,8 +37,7 @@ SPEC = ModelSpec(
 
 def started(spec=SPEC, seed=0):
   model, rng = spec.create(), np.random.default_rng(seed)
-  images = jax.ShapeDtypeStruct((1, 2 * model.margin + 2, 2 * model.margin + 2, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(model)
   return jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape, np.float32)), shapes)
 
 

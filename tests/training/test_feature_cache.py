@@ -6,6 +6,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.images import preprocessing
+from dilated_jax.models import weights_folder
 from dilated_jax.training import feature_cache
 
 MEAN = (100.0, 110.0, 120.0)
@@ -16,8 +17,7 @@ MODEL = models.create(
 
 def variables_of(seed=0):
   rng = np.random.default_rng(seed)
-  images = jax.ShapeDtypeStruct((1, 2 * MODEL.margin + 2, 2 * MODEL.margin + 2, 3), 'float32')
-  shapes = jax.eval_shape(MODEL.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(MODEL)
   return jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
 
 
