@@ -88,7 +88,7 @@ class Programs:
 
   def __str__(self):
     plural = 's' * (self.total != 1)
-    cached = f', {self.cached} of them before' if self.cached else ''
+    cached = f' ({self.cached} of them found in the cache)' if self.cached else ''
     return f'{self.total} program{plural} compiled{cached}'
 
 

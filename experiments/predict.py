@@ -221,11 +221,12 @@ class Labeling:
       InputError: something could not be labeled.
     """
     total, seconds = len(self._done | self._failed), time.monotonic() - self._start
-    videos = [path for path in self._done if video.is_video(path)]
-    number = len(self._done) - len(videos) + self._frames
+    videos = sum(map(video.is_video, self._done))
     if self._done:
-      unit = 'pictures and frames' if videos else 'pictures'
-      logging.info('%d %s in %.1f s, %.2f/s; %s', number, unit, seconds, number / seconds, programs)
+      units = {'pictures': len(self._done) - videos, 'frames': self._frames}
+      told = ' and '.join(f'{count} {unit}' for unit, count in units.items() if count)
+      rate = '' if self._watching else f', {sum(units.values()) / seconds:.2f}/s'
+      logging.info('%s in %.1f s%s; %s', told, seconds, rate, programs)
     what = 'files' if any(map(video.is_video, self._done | self._failed)) else 'pictures'
     order = [index for index in np.argsort(-self._pixels, kind='stable') if self._pixels[index]]
     classes, pixels = self._segmenter.spec.classes, self._pixels.sum()

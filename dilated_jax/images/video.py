@@ -160,12 +160,14 @@ class VideoWriter:
       height, width = (side + side % 2 for side in video.size)
       # Colors as players expect them of a video of today, and said so.
       colors = 'bt709'
-      filters = f'scale=out_color_matrix={colors}:out_range=tv,setsar={video.pixel_aspect}'
+      filters = (
+        f'scale=out_color_matrix={colors}:out_range=tv,'
+        f'setparams=color_primaries={colors}:color_trc={colors},setsar={video.pixel_aspect}'
+      )
       command = [
         _ffmpeg(), '-v', 'error', '-y', '-f', 'rawvideo', '-pix_fmt', 'rgb24',
         '-s', f'{width}x{height}', '-r', f'{video.rate}', '-i', '-', '-an',
         '-vf', filters, '-c:v', 'libx264', '-pix_fmt', 'yuv420p', '-crf', '20',
-        '-colorspace', colors, '-color_primaries', colors, '-color_trc', colors,
         '-movflags', '+faststart', f'file:{name}',
       ]  # fmt: skip
       self._process = cleanup.enter_context(_process(command, self._told, stdin=subprocess.PIPE))

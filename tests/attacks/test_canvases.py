@@ -18,6 +18,9 @@ NETWORKS = {
     'deeplab_v3', RESNET | {'norm': 'group', 'width': 1 / 4, 'stride': 8}, 'corner_logits',
   ),
   'pyramid of means': ('pspnet', RESNET | BASIC, 'corner_logits'),
+  'CRF-RNN on pixels': (
+    'dilation8', VGG | SHORT | {'crf': 'rnn', 'crf_rnn_grid': 'pixels'}, 'corner',
+  ),
   'CRF-RNN on cells': ('dilation8', VGG | SHORT | {'crf': 'rnn'}, 'corner'),
 }  # fmt: skip
 

@@ -4,12 +4,13 @@ from fractions import Fraction
 import pathlib
 import subprocess
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.images import video
+
+imageio_ffmpeg = pytest.importorskip('imageio_ffmpeg')
 
 
 def ffmpeg(*arguments):

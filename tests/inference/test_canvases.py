@@ -81,7 +81,7 @@ def assert_same(segmenter):
     inference.predict(segmenter, first, canvases=canvases)
     compiled = programs.total
     found = inference.predict(segmenter, image, canvases=canvases)
-  assert len(canvases) == compiled == programs.total == 1
+  assert len(canvases) == 1 and programs.total == compiled
   expected = inference.predict(segmenter, image)
   assert found.labels.shape == expected.labels.shape == image.shape[:2]
   for ours, theirs in zip(found[1:], expected[1:], strict=True):
