@@ -190,8 +190,7 @@ class VideoWriter:
     try:
       self._input.write(np.ascontiguousarray(frame))
     except BrokenPipeError:
-      self._process.wait()
-      raise OSError(f'{self._path}: can not be written ({_told(self._told)})') from None
+      raise self._failure() from None
 
   def __exit__(self, kind, error, trace):
     with self._cleanup:
@@ -199,13 +198,17 @@ class VideoWriter:
         return
       with contextlib.suppress(BrokenPipeError):
         self._input.close()
-      if self._process.wait() or (reason := _told(self._told)):
-        reason = _told(self._told) or f'ffmpeg ended with {self._process.returncode}'
-        raise OSError(f'{self._path}: can not be written ({reason})')
+      if self._process.wait() or _told(self._told):
+        raise self._failure()
       umask = os.umask(0)
       os.umask(umask)
       os.chmod(self._partial, 0o666 & ~umask)
       os.replace(self._partial, self._path)
+
+  def _failure(self) -> OSError:
+    status = self._process.wait()
+    reason = _told(self._told) or f'ffmpeg has ended with status {status}'
+    return OSError(f'{self._path}: can not be written ({reason})')
 
 
 def _ffmpeg() -> str:
