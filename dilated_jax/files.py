@@ -3,15 +3,23 @@
 import codecs
 import collections
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import pathlib
-import shutil
 import signal
-import tempfile
 import threading
 from typing import NamedTuple
 import unicodedata
+
+from dilated_jax.temporary import (
+  COMPLETE,
+  finish_replacement,
+  name_beside,
+  remove,
+  temporary_file,
+)
 
 
 def decode_text(content: bytes) -> str:
@@ -119,6 +127,8 @@ def walk(folder) -> Walk:
 def write_atomic(path, content: bytes) -> None:
   """Writes a file atomically: a reader sees the old content or the new one, never a part.
 
+  So does who looks after a power cut: the content is on disk before it gets its name.
+
   Args:
     path: file to write; missing parent folders are created.
     content: bytes to write.
@@ -127,18 +137,22 @@ def write_atomic(path, content: bytes) -> None:
     OSError: the folder can't be created or written to. An old file at `path` is untouched.
   """
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # In the same folder, because os.replace is atomic only within one file system.
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  try:
-    with os.fdopen(handle, 'wb') as file:
+  with temporary_file(path) as temporary:
+    with naming(path), open(temporary, 'wb') as file:
       file.write(content)
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(name, 0o666 & ~umask)  # mkstemp makes files private; results are for sharing.
-    os.replace(name, path)
-  except BaseException:
-    os.unlink(name)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def naming(path):
+  """Puts the name of a file into errors of writing to it, which have none."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None and error.errno is not None:
+      error.filename = str(path)
     raise
 
 
@@ -158,20 +172,79 @@ def format_json(content: dict) -> bytes:
 def replace_folder(new, target) -> None:
   """Renames the folder `new` to `target` and removes the old folder of that name, if any.
 
+  Whoever is killed meanwhile, or loses power, leaves the old folder or the new one under that name.
+  Where a file system can not exchange two names in one step, as NFS, there may be none for a
+  moment; `temporary.finish_replacement` then finishes what was begun.
+
   Args:
-    new: complete folder, on the same file system as `target`.
+    new: complete folder from `temporary.temporary_folder`.
     target: the new name.
 
   Raises:
     OSError: the old folder can't be moved; both folders are unchanged.
   """
-  new, target, old = pathlib.Path(new), pathlib.Path(target), None
-  if target.exists():
-    old = tempfile.mkdtemp(dir=target.parent, prefix=f'.{target.name}.')
-    os.rename(target, old)  # Replaces the empty folder that mkdtemp made.
-  os.rename(new, target)
-  if old:
-    shutil.rmtree(old, ignore_errors=True)
+  new, target = pathlib.Path(new), pathlib.Path(target)
+  finish_replacement(target)
+  sync_folder(new)
+  if not target.exists():
+    os.rename(new, target)
+  elif not _exchange(new, target):
+    new = _replace_in_steps(new, target)
+  _sync(target.parent)  # Before the old folder goes.
+  remove(new)
+
+
+def _replace_in_steps(new: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+  """Replaces a folder where names can't be exchanged; returns where the old one is now."""
+  complete, old = name_beside(target, COMPLETE), name_beside(target)
+  remove(complete)
+  os.rename(new, complete)
+  try:
+    os.rename(target, old)
+  except OSError:
+    os.rename(complete, new)
+    raise
+  finish_replacement(target)
+  return old
+
+
+def _exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
+  """Exchanges the names of two folders in one step; returns False where that is not possible."""
+  library = ctypes.CDLL(None, use_errno=True)
+  names = [os.fsencode(one), os.fsencode(other)]
+  here, exchange = -100, 2  # AT_FDCWD; RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS.
+  if hasattr(library, 'renameat2'):
+    failed = library.renameat2(here, names[0], here, names[1], exchange)
+  elif hasattr(library, 'renamex_np'):
+    failed = library.renamex_np(*names, exchange)
+  else:
+    return False
+  number = ctypes.get_errno()
+  if failed and number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+    raise OSError(number, os.strerror(number), str(other))
+  return not failed
+
+
+def sync_folder(folder) -> None:
+  """Waits until all that is in a folder is on disk."""
+  for path, _, names in os.walk(folder):
+    for name in names:
+      _sync(os.path.join(path, name))
+    _sync(path)
+
+
+def _sync(path) -> None:
+  """Waits until a file, or the names in a folder, are on disk."""
+  try:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+      os.fsync(handle)
+    finally:
+      os.close(handle)
+  except OSError as error:
+    if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+      raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    # Others say that this file system can't, or that we may write but not read.
 
 
 @contextlib.contextmanager

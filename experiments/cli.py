@@ -1,6 +1,7 @@
 """How every command starts and how it fails: one clear line, exit status not 0, no traceback."""
 
 import collections
+import errno
 import logging as python_logging
 import os
 import re
@@ -38,6 +39,7 @@ def run(main, *, named: str | None = None) -> None:
     _log_plainly()
     # An exception, so that what is half done is cleared away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    commands.end_with_starter()
     try:
       compilation_cache.use(flags.FLAGS.compilation_cache)
       main(argv[1:]) if named else main()
@@ -153,10 +155,20 @@ def _less_memory() -> str:
 
 
 def explain(error: OSError) -> str:
-  """Says what went wrong with which file, without the error number."""
+  """Says what went wrong with which file, without the error number, and what to do about it."""
   if error.strerror and error.filename is not None:
-    return f'{error.filename}: {error.strerror}'
+    remedy = _REMEDIES.get(error.errno)
+    return f'{error.filename}: {error.strerror}' + (f'; {remedy}' if remedy else '')
   return str(error) or type(error).__name__
+
+
+_REMEDIES = {
+  errno.ENOSPC: 'make room there, or choose another folder',
+  errno.EDQUOT: 'remove some of your files there, or choose another folder',
+  errno.EROFS: 'choose another folder',
+  errno.EACCES: 'choose another folder, or ask whoever owns it',
+  errno.EIO: 'the disk fails: choose a folder on another',
+}
 
 
 def parsed(name: str, text: str, convert):

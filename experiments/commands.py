@@ -4,8 +4,11 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import NamedTuple
 
 from dilated_jax.errors import InputError
@@ -33,6 +36,25 @@ def as_typed(text: str) -> str:
   return re.sub(r'dilated-jax\b(?: (\w+))?', lambda found: typed(found[1] or ''), text)
 
 
+_STARTED_BY = 'DILATED_JAX_STARTED_BY'
+
+
+def end_with_starter() -> None:
+  """Lets this command end soon after the one that started it, even if that one was killed.
+
+  It would go on by itself, and write where that command, started again, writes too.
+  """
+  starter = int(os.environ.pop(_STARTED_BY, 0))
+
+  def watch():
+    while os.getppid() == starter:
+      time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  if starter:
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class Done(NamedTuple):
   """What a command took.
 
@@ -52,7 +74,10 @@ def run(name: str, *options: str) -> Done:
   print(f'\n$ {typed(name)} {shlex.join(options)}'.rstrip(), flush=True)
   # As the program `dilated-jax` does, leave modules of the current folder alone.
   safe_path = ['-P'] if _INSTALLED else []
-  process = subprocess.Popen([sys.executable, *safe_path, '-m', f'{__package__}.{name}', *options])
+  process = subprocess.Popen(
+    [sys.executable, *safe_path, '-m', f'{__package__}.{name}', *options],
+    env={**os.environ, _STARTED_BY: str(os.getpid())},
+  )
   try:
     _, status, usage = os.wait4(process.pid, 0)
   except BaseException:

@@ -12,6 +12,7 @@ stages, or one for each, separated by commas.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -94,6 +95,13 @@ def run(values):
   import jax  # Here, because --help does not need it.
 
   workdir = pathlib.Path(values.workdir).absolute()
+  with training.workdir.held(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+    _train(values, workdir)
+
+
+def _train(values, workdir):
+  import jax
+
   configs = stage_configs(values)
   options = networks.options(values)
   load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)

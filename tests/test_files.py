@@ -1,5 +1,6 @@
 """Files are written completely or not at all, and signals wait for the end of a write."""
 
+import errno
 import os
 import signal
 import stat
@@ -8,7 +9,9 @@ import threading
 from hypothesis import given, strategies as st
 import pytest
 
-from dilated_jax.files import defer_signals, write_atomic
+from dilated_jax import files
+from dilated_jax.files import defer_signals, replace_folder, write_atomic
+from dilated_jax.temporary import temporary_folder
 
 
 @given(content=st.binary(max_size=10_000))
@@ -78,6 +81,88 @@ def test_a_reader_sees_one_whole_version(tmp_path):
     seen.append(path.read_bytes())
   writer.join()
   assert seen and set(seen) <= set(versions)
+
+
+def test_the_umask_of_other_threads_is_left_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(os, 'umask', None)  # It is that of the whole process.
+  write_atomic(tmp_path / 'a', b'x')
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch):
+  def full(_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(OSError) as error:
+    write_atomic(tmp_path / 'a', b'x')
+  assert error.value.filename == str(tmp_path / 'a')
+  assert os.listdir(tmp_path) == []
+
+
+def replace(target, content):
+  with temporary_folder(target) as new:
+    write_atomic(new / 'content', content)
+    replace_folder(new, target)
+
+
+EXCHANGES = [files._exchange, lambda *_: False]
+in_one_step_or_several = pytest.mark.parametrize('exchange', EXCHANGES, ids=['one', 'several'])
+
+
+@in_one_step_or_several
+def test_a_folder_is_replaced(tmp_path, monkeypatch, exchange):
+  monkeypatch.setattr(files, '_exchange', exchange)
+  for content in (b'a', b'b', b'c'):
+    replace(tmp_path / 'a', content)
+    assert (tmp_path / 'a' / 'content').read_bytes() == content
+    assert os.listdir(tmp_path) == ['a']
+
+
+@in_one_step_or_several
+def test_a_folder_that_can_not_be_moved_is_left_and_so_is_the_new_one(
+  tmp_path, monkeypatch, exchange
+):
+  monkeypatch.setattr(files, '_exchange', exchange)
+  replace(tmp_path / 'a', b'old')
+  real, number = os.rename, errno.EACCES
+
+  def refuse(old, new):
+    if os.fspath(old) == str(tmp_path / 'a'):
+      raise OSError(number, os.strerror(number), os.fspath(old))
+    real(old, new)
+
+  def refuse_exchange(_, other):
+    refuse(str(other), '')
+
+  monkeypatch.setattr(os, 'rename', refuse)
+  if exchange is files._exchange:
+    monkeypatch.setattr(files, '_exchange', refuse_exchange)
+  with temporary_folder(tmp_path / 'a') as new:
+    write_atomic(new / 'content', b'new')
+    with pytest.raises(OSError, match='a'):
+      replace_folder(new, tmp_path / 'a')
+    assert (new / 'content').read_bytes() == b'new'
+  assert (tmp_path / 'a' / 'content').read_bytes() == b'old'
+  assert os.listdir(tmp_path) == ['a']
+
+
+def test_a_reader_never_misses_a_folder(tmp_path):
+  if not hasattr(files.ctypes.CDLL(None), 'renameat2'):
+    pytest.skip('this system can not exchange names')
+  replace(tmp_path / 'a', b'x')
+  done, seen = threading.Event(), []
+
+  def write():
+    for _ in range(100):
+      replace(tmp_path / 'a', b'x')
+    done.set()
+
+  writer = threading.Thread(target=write)
+  writer.start()
+  while not done.is_set():
+    seen.append(os.path.exists(tmp_path / 'a'))
+  writer.join()
+  assert seen and all(seen)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -14,8 +14,10 @@ from etils import epath
 import numpy as np
 import PIL.Image
 
+from dilated_jax import checksums, files
 from dilated_jax.data.slices import resolve_slice
 from dilated_jax.errors import InputError, one_line
+from dilated_jax.temporary import temporary_folder
 
 BUILDERS = {  # Module and class of the builder of each data set.
   'scenes': 'builders.scenes.Scenes',
@@ -28,6 +30,7 @@ BUILDERS = {  # Module and class of the builder of each data set.
   'coco': 'builders.coco.Coco',
   'folder': 'folder.builder.Folder',
 }
+_RECORDS = '.array_record'  # They have checksums of their own, checked when a record is read.
 # What array_record, TFDS and Pillow raise for damaged files.
 _DAMAGE = (
   OSError, ValueError, RuntimeError, LookupError, SyntaxError, AssertionError, TypeError,
@@ -124,22 +127,35 @@ def prepare_builder(name: str, data_dir=None, manual_dir=None, **options):
     tfds.disable_progress_bar()  # Its carriage returns would fill a log file.
   config = tfds.download.DownloadConfig(manual_dir=raw_dir)
   logging.info('%s: preparing %s', name, builder.data_path)
-  place = pathlib.Path(builder.data_path).parent
-  made = [place.parent / 'downloads/extracted', place.parent / 'downloads', place, *place.parents]
-  made = [path for path in made if not path.exists()]
+  place = pathlib.Path(builder.data_path)
+  made = [path for path in place.parents if not path.exists()]
   try:
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints sizes that it doesn't know.
-      builder.download_and_prepare(download_config=config)
+      if '://' in str(builder.data_path):
+        builder.download_and_prepare(download_config=config)
+      else:
+        # TFDS would leave for ever what it has written when it is killed.
+        with temporary_folder(place) as temporary:
+          writer = _make_builder(name, temporary, **options)
+          writer.download_and_prepare(download_config=config)
+          _finish(pathlib.Path(writer.data_path), place)
   except OSError:
     # Another process may have finished first, with the same result.
-    if not (builder.data_path / 'dataset_info.json').exists():
+    if not (place / 'dataset_info.json').exists():
       raise
-    builder = _make_builder(name, data_dir, **options)
   finally:
     for path in made:  # Those that were left empty.
       with contextlib.suppress(OSError):
         path.rmdir()
-  return builder
+  return _make_builder(name, data_dir, **options)
+
+
+def _finish(written: pathlib.Path, place: pathlib.Path) -> None:
+  """Gives a data set that is written its checksums and its place."""
+  records = [path.name for path in written.glob(f'*{_RECORDS}*')]
+  checksums.write_checksums(written, records)
+  files.sync_folder(written)
+  written.rename(place)
 
 
 def load_prepared(name: str, split: str, data_dir, manual_dir, instances: bool) -> Source:
@@ -195,6 +211,7 @@ def _make_builder(name, data_dir, **options):
   data_dir = default_dir() if data_dir is None else os.path.expanduser(data_dir)
   verbosity = logging.get_verbosity()
   logging.set_verbosity(min(verbosity, logging.WARNING))  # TFDS logs every file that it opens.
+  checksums.check_checksums(folder, advice=_ADVICE)
   try:
     return _builder_class(name)(data_dir=data_dir, file_format='array_record', **options)
   except Exception as error:  # TFDS raises almost anything for a damaged description.
@@ -227,6 +244,8 @@ def _find_raw_dir(name, builder, manual_dir):
 
 def _damaged(folder, reason) -> InputError:
   return InputError(
-    f'{folder}: the prepared data set is damaged ({one_line(reason, 120)}); delete it and prepare '
-    'it again'
+    f'{folder}: the prepared data set is damaged ({one_line(reason, 120)}); {_ADVICE}'
   )
+
+
+_ADVICE = 'delete the prepared data set and prepare it again'

@@ -4,11 +4,13 @@ import dataclasses
 import pathlib
 from typing import cast
 
+from dilated_jax.checksums import check_checksums
 from dilated_jax.errors import InputError, first_line
 from dilated_jax.files import decode_json
 from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import registry, upsampling
 from dilated_jax.models.protocol import SegmentationModel
+from dilated_jax.temporary import finish_replacement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,10 @@ def load_spec(folder) -> ModelSpec:
   """Reads `model.json` of a weights folder.
 
   Raises:
-    InputError: there is none, or it is not what `save_weights` writes, or of no network of ours.
+    InputError: there is none, or it is damaged, or it is not what `save_weights` writes, or of no
+      network of ours.
   """
+  finish_replacement(folder)
   path = pathlib.Path(folder) / 'model.json'
   if path.parent.suffix in ('.onnx', '.stablehlo'):
     raise InputError(
@@ -87,6 +91,7 @@ def load_spec(folder) -> ModelSpec:
       f'{folder}: is not a weights folder (it has no model.json); training leaves one, named '
       'weights, in the folder of the run, and so does `weights.convert`'
     )
+  check_checksums(path.parent, {path.name})
   try:
     content = decode_json(path.read_text('utf-8'))
     content['classes'] = tuple(content['classes'])

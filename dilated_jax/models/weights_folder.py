@@ -1,12 +1,10 @@
-"""Weights folders: an Orbax checkpoint and `model.json`."""
+"""Weights folders: an Orbax checkpoint, `model.json`, and the checksums of both."""
 
 import functools
 import hashlib
 import json
 import math
 import pathlib
-import shutil
-import tempfile
 
 from absl import logging
 import jax
@@ -14,15 +12,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
+from dilated_jax import checksums
 from dilated_jax.errors import InputError, first_line
 from dilated_jax.files import defer_signals, replace_folder, write_atomic
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec, load_spec
+from dilated_jax.temporary import temporary_folder
 
 
 def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> None:
-  """Writes a weights folder: an Orbax checkpoint and `model.json`.
+  """Writes a weights folder: an Orbax checkpoint, `model.json`, and `checksums.json` of both.
 
   A folder that was there is replaced after all is written. Arrays are written piece by piece, so
   that views of a mapped file, transposed or not, are never held in memory as a whole.
@@ -35,17 +35,13 @@ def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> No
   """
   check_weights_folder(folder)
   folder = pathlib.Path(folder).resolve()  # A link stays a link.
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f'.{folder.name}.'))
-  try:
+  with temporary_folder(folder) as temporary:
     with defer_signals():
       _write(temporary / 'checkpoint', jax.tree.map(np.asarray, variables), release)
     content = json.dumps(spec.to_json(), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')
-    temporary.chmod(0o755)
+    checksums.write_checksums(temporary)
     replace_folder(temporary, folder)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_weights_folder(folder) -> None:
@@ -58,7 +54,7 @@ def check_weights_folder(folder) -> None:
   if folder.exists() and not folder.is_dir():
     raise InputError(f'{folder}: is a file; name a folder for the weights')
   found = {path.name for path in folder.iterdir()} if folder.exists() else set()
-  others = sorted(found - {'model.json', 'checkpoint'})
+  others = sorted(found - {'model.json', 'checkpoint', checksums.FILE})
   if others:
     raise InputError(
       f'{folder}: holds other files than weights ({others[0]}) and would be replaced; '
@@ -89,18 +85,19 @@ def load_weights(folder, *, to_use: bool = True) -> Segmenter:
     )  # fmt: skip
   model = spec.create()
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  like = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), abstract_variables(model)
-  )
-  _check_size(folder, like)
-  try:
-    with _reader() as reader:
-      variables = reader.restore(folder / 'checkpoint', like)
-  except Exception as error:  # Orbax and TensorStore have many ways to say it.
-    raise InputError(
-      f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
-      f'({first_line(error)})'
-    ) from error
+  with checksums.checked_meanwhile(folder):
+    like = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), abstract_variables(model)
+    )
+    _check_size(folder, like)
+    try:
+      with _reader() as reader:
+        variables = reader.restore(folder / 'checkpoint', like)
+    except Exception as error:  # Orbax and TensorStore have many ways to say it.
+      raise InputError(
+        f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
+        f'({first_line(error)})'
+      ) from error
   if name := not_finite(variables):
     raise InputError(
       f'{folder}/checkpoint: {name} holds NaN or infinity, and every prediction would be noise: '

@@ -1,11 +1,13 @@
-"""Checkpoints of a run, and weights folders: what a run leaves behind for everyone else."""
+"""Checkpoints of a run, by Orbax, with checksums of their files."""
 
+import asyncio
 import pathlib
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from dilated_jax import checksums, files
 from dilated_jax.errors import InputError, first_line
 
 
@@ -21,14 +23,22 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
 
   Returns:
     Orbax's manager; close it, or use `with`.
+
+  Raises:
+    InputError: a score of a checkpoint is damaged.
   """
+  folder = pathlib.Path(folder).absolute()
+  for step in folder.glob('[0-9]*'):
+    checksums.check_checksums(step, {'metrics/metrics'}, advice=_advice(step))
 
   def mean_iou(metrics):
     return metrics['mean_iou']
 
   options = ocp.CheckpointManagerOptions(
     best_fn=mean_iou,
+    cleanup_tmp_directories=True,  # Of a run that was killed.
     enable_async_checkpointing=async_save,
+    temporary_path_class=_Checked,
     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(1),
@@ -36,7 +46,26 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
       ]
     ),
   )
-  return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+  return ocp.CheckpointManager(folder, options=options)
+
+
+class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):
+  """A checkpoint, or a part of one, before it gets its name."""
+
+  async def finalize(self):
+    if self.get_final().name.isdigit():  # Not a part.
+      folder = pathlib.Path(self.get())
+      await asyncio.to_thread(checksums.write_checksums, folder, _STILL_CHANGED)
+      await asyncio.to_thread(files.sync_folder, folder)
+    await super().finalize()
+
+
+# What Orbax writes last: times and no values.
+_STILL_CHANGED = ('_CHECKPOINT_METADATA', 'commit_success.txt')
+
+
+def _advice(checkpoint) -> str:
+  return f'remove {checkpoint}, or take another `workdir`'
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state, mean_iou: float) -> None:
@@ -69,10 +98,12 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, like):
     InputError: the checkpoint is damaged or of another network.
   """
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-  try:
-    return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
-  except (ValueError, KeyError, TypeError, OSError) as error:
-    raise InputError(
-      f'{checkpoints.directory}/{step}: this checkpoint is damaged or of another network '
-      f'({first_line(error)}); remove it, or take another `workdir`'
-    ) from error
+  folder = pathlib.Path(checkpoints.directory) / str(step)
+  with checksums.checked_meanwhile(folder, advice=_advice(folder)):
+    try:
+      return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+      raise InputError(
+        f'{folder}: this checkpoint is damaged or of another network ({first_line(error)}); '
+        f'{_advice(folder)}'
+      ) from error

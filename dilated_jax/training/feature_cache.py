@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import hashlib
 import os
 import pathlib
-import tempfile
 
 from absl import logging
 import jax
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dilated_jax import progress
-from dilated_jax.files import write_atomic
+from dilated_jax.files import naming, write_atomic
 from dilated_jax.images.preprocessing import reflect_pad
 from dilated_jax.inference import tiling
 from dilated_jax.label_spec import IGNORE
@@ -26,6 +25,7 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.segmenter import select_parts
 from dilated_jax.nn import geometry
+from dilated_jax.temporary import temporary_file
 from dilated_jax.training import parallel
 
 
@@ -179,12 +179,10 @@ def _compute(frozen, source, shapes, largest, path, batch_size):
     for size, indices in groups.items()
     for start in range(0, len(indices), batch_size)
   ]
-  # A name of its own: two runs may share the folder.
-  handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  os.close(handle)
-  try:
+  with temporary_file(path) as partial:  # Two runs may share the folder.
     shape = (len(source), rows, columns, frozen.channels)
     features = np.lib.format.open_memmap(partial, 'w+', np.float32, shape)  # Of zeros.
+    _reserve(partial)
     for size, indices in progress.track(batches, unit='batches of features'):
       images = [source[index]['image'] for index in indices]
       images += images[-1:] * (min(batch_size, len(groups[size])) - len(images))
@@ -195,9 +193,13 @@ def _compute(frozen, source, shapes, largest, path, batch_size):
     features.flush()
     write_atomic(_checksum_file(path), _checksum(partial).encode())
     os.replace(partial, path)
-  except BaseException:
-    os.unlink(partial)
-    raise
+
+
+def _reserve(path) -> None:
+  """Takes the room of a file on disk: filling a mapped file on a full disk kills a process."""
+  if hasattr(os, 'posix_fallocate'):
+    with naming(path), open(path, 'r+b') as file:
+      os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
 
 
 def _is_intact(path) -> bool:

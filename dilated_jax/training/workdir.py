@@ -7,9 +7,28 @@ import shutil
 
 import jax
 
+from dilated_jax import temporary
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation.extremes import Extremes
 from dilated_jax.files import decode_json, replace_folder, write_atomic
+
+
+@contextlib.contextmanager
+def held(folder):
+  """Keeps others from training in a folder during the block.
+
+  Args:
+    folder: of the run; made if it is missing.
+
+  Raises:
+    InputError: another process trains there.
+  """
+  with temporary.held(folder, patience=10) as free:  # Seconds, for one that is ending.
+    if not free:
+      raise InputError(
+        f'{folder}: another process is training there; wait for it, or take another `workdir`'
+      )
+    yield
 
 
 def check_or_save_config(folder, config: dict) -> None:
@@ -72,7 +91,6 @@ def forget_scores(folder) -> None:
 
 def copy_weights(source, target):
   """Makes `target` the same weights folder as `source`."""
-  temporary = target.with_name(f'.{target.name}.new')
-  shutil.rmtree(temporary, ignore_errors=True)
-  shutil.copytree(source, temporary)
-  replace_folder(temporary, target)
+  with temporary.temporary_folder(target) as new:
+    shutil.copytree(source, new, dirs_exist_ok=True)
+    replace_folder(new, target)

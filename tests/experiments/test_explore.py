@@ -123,6 +123,7 @@ def test_a_weights_folder(tmp_path, capsys):
     run(f'--weights={tmp_path}/weights', '--width=1')
   with pytest.raises(InputError, match='--num_classes has no meaning with --weights'):
     run(f'--weights={tmp_path}/weights', '--num_classes=2')
+  (tmp_path / 'weights/checksums.json').unlink()
   for options in ({'width': 'broad'}, {'depth': 3}):
     content = json.loads((tmp_path / 'weights/model.json').read_text()) | {'options': options}
     files.write_atomic(tmp_path / 'weights/model.json', json.dumps(content).encode())

@@ -127,6 +127,7 @@ def test_layers_that_were_never_trained_are_told(weights, photos, tmp_path, capl
   about = json.loads((copy / 'model.json').read_text()) | {'untrained': ['final']}
   for folder, untrained in ((weights, False), (copy, True)):
     (copy / 'model.json').write_text(json.dumps(about))
+    (copy / 'checksums.json').unlink(missing_ok=True)
     run(f'--weights={folder}', f'--inputs={photos}/a.png', f'--output={tmp_path}/out')
     assert ('final is untrained' in caplog.text) == untrained
 

@@ -237,10 +237,24 @@ def emptied(folder):
 )  # fmt: skip
 def test_damaged_weights_are_named_in_one_line(written, tmp_path, harm, words):
   folder = copied(written, tmp_path / 'weights')
+  (folder / 'checksums.json').unlink()  # As in folders of older versions.
   harm(folder)
   with pytest.raises(InputError, match=words) as raised:
     weights_folder.load_weights(folder)
   assert '\n' not in str(raised.value) and str(folder) in str(raised.value)
+
+
+@pytest.mark.parametrize('harm', [garbage, truncated, overwritten, emptied, no_checkpoint])
+def test_checksums_name_the_damaged_file(written, tmp_path, harm):
+  folder = copied(written, tmp_path / 'weights')
+  harm(folder)
+  with pytest.raises(InputError, match=r'(is damaged: not as it was written|is missing); copy'):
+    weights_folder.load_weights(folder)
+
+
+def test_a_folder_whose_replacement_was_killed_is_read(written, tmp_path):
+  copied(written, tmp_path / '.weights.dilated_jax-complete')
+  assert weights_folder.load_weights(tmp_path / 'weights').spec
 
 
 def test_no_folder():

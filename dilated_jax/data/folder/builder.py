@@ -7,6 +7,7 @@ from absl import logging
 import PIL.Image
 import tensorflow_datasets as tfds
 
+from dilated_jax.checksums import check_checksums
 from dilated_jax.data import records
 from dilated_jax.data.folder.classes import NAME
 from dilated_jax.data.folder.classes_file import CLASSES_FILE, read_classes_file
@@ -60,6 +61,7 @@ def read_description(path) -> dict:
   Raises:
     InputError: the prepared data set is damaged.
   """
+  check_checksums(path, {CLASSES_FILE}, advice='delete the folder and prepare it again')
   try:
     content = decode_json((path / CLASSES_FILE).read_text())
     _ = content['detected']['folder'], content['detected']['fingerprint']

@@ -1,0 +1,101 @@
+"""Checksums of the files of a folder, which say later that none of them has changed.
+
+They find what disks and copies do to files: a flipped bit, a lost end, a file that is missing. They
+keep nobody out who changes files on purpose.
+"""
+
+from collections.abc import Collection, Iterator
+import concurrent.futures
+import contextlib
+import json
+import os
+import pathlib
+import zlib
+
+from dilated_jax.errors import InputError
+from dilated_jax.files import format_json, write_atomic
+
+FILE = 'checksums.json'
+_BLOCK = 1 << 20  # Bytes.
+
+
+def write_checksums(folder, leave_out: Collection[str] = ()) -> None:
+  """Writes `checksums.json` into a folder: the CRC-32 of every other file in it.
+
+  Args:
+    folder: existing folder, all of whose files are written.
+    leave_out: names of files that may still change, by their path in the folder.
+
+  Raises:
+    OSError: a file can't be read, or `checksums.json` can't be written.
+  """
+  folder = pathlib.Path(folder)
+  names = [name for name in _names(folder) if name not in leave_out]
+  write_atomic(folder / FILE, format_json({name: _checksum(folder / name) for name in names}))
+
+
+_ADVICE = f'copy it again, or if you have edited it, remove {FILE}'
+
+
+def check_checksums(folder, names: Collection[str] | None = None, *, advice: str = _ADVICE) -> None:
+  """Checks the files of a folder, if it has a `checksums.json`.
+
+  Args:
+    folder: existing folder.
+    names: files to check, by their path in the folder; None for all.
+    advice: what to do about a damaged file, for the message.
+
+  Raises:
+    InputError: names the first file that is missing or is not as it was written.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    content = (folder / FILE).read_bytes()
+  except OSError:
+    return  # Of an older version, or made by someone else.
+  try:
+    expected = {name: int(value, 16) for name, value in json.loads(content).items()}
+    written = format_json({name: f'{value:08x}' for name, value in expected.items()}) == content
+  except (ValueError, AttributeError, TypeError):
+    written = False
+  if not written:
+    raise InputError(f'{folder / FILE}: is damaged: not as it was written; {advice}')
+  for name, value in expected.items():
+    if names is not None and name not in names:
+      continue
+    if not (folder / name).is_file():
+      raise InputError(f'{folder / name}: is missing; {advice}')
+    if int(_checksum(folder / name), 16) != value:
+      raise InputError(f'{folder / name}: is damaged: not as it was written; {advice}')
+
+
+@contextlib.contextmanager
+def checked_meanwhile(folder, *, advice: str = _ADVICE) -> Iterator[None]:
+  """Checks the files of a folder in another thread while the block reads them.
+
+  Raises:
+    InputError: as `check_checksums`, in place of what the block raises of damaged files.
+  """
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    checked = pool.submit(check_checksums, folder, advice=advice)
+    try:
+      yield
+    finally:
+      checked.result()
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+  return sorted(
+    pathlib.Path(path, name).relative_to(folder).as_posix()
+    for path, _, names in os.walk(folder)
+    for name in names
+    if not (name.startswith('.') or (name == FILE and path == str(folder)))
+  )
+
+
+def _checksum(path) -> str:
+  value = 0
+  with open(path, 'rb') as file:
+    while block := file.read(_BLOCK):
+      value = zlib.crc32(block, value)
+  return f'{value:08x}'
