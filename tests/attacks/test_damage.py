@@ -58,7 +58,7 @@ def variables(spec):
 def test_weights(spec, variables, tmp_path, attempts):
   folder = tmp_path / 'weights'
   weights_folder.save_weights(folder, spec, variables)
-  for path in flipped(folder, attempts(12, 600)):
+  for path in flipped(folder, attempts(5, 600)):
     with pytest.raises(InputError) as error:
       weights_folder.load_weights(folder)
     found_in(path, folder, error)
