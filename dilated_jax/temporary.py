@@ -177,20 +177,25 @@ def held(folder, patience: float) -> Iterator[bool]:
   """Locks a folder during the block.
 
   Args:
-    folder: made if it is missing. Where its file system has no locks, nothing is done.
+    folder: made if it is missing, and removed again if it stays empty. Where its file system has
+      no locks, nothing is done.
     patience: seconds to wait for whoever has it.
 
   Yields:
     False if another process has it, or another block of this one.
   """
-  os.makedirs(folder, exist_ok=True)
   if fcntl is None:
     yield True
     return
+  missing = not os.path.exists(folder)
+  os.makedirs(folder, exist_ok=True)
   handle, end = os.open(folder, os.O_RDONLY), time.monotonic() + patience
   try:
     yield _lock_before(handle, end)
   finally:
+    if missing:
+      with contextlib.suppress(OSError):
+        os.rmdir(folder)
     os.close(handle)
 
 
