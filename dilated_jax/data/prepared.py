@@ -209,9 +209,9 @@ def _builder_class(name):
 def _make_builder(name, data_dir, **options):
   folder = prepared_path(name, data_dir)
   data_dir = default_dir() if data_dir is None else os.path.expanduser(data_dir)
+  checksums.check_checksums(folder, advice=_ADVICE)
   verbosity = logging.get_verbosity()
   logging.set_verbosity(min(verbosity, logging.WARNING))  # TFDS logs every file that it opens.
-  checksums.check_checksums(folder, advice=_ADVICE)
   try:
     return _builder_class(name)(data_dir=data_dir, file_format='array_record', **options)
   except Exception as error:  # TFDS raises almost anything for a damaged description.

@@ -99,11 +99,12 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, like):
   """
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
   folder = pathlib.Path(checkpoints.directory) / str(step)
-  with checksums.checked_meanwhile(folder, advice=_advice(folder)):
-    try:
-      return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
-    except (ValueError, KeyError, TypeError, OSError) as error:
-      raise InputError(
-        f'{folder}: this checkpoint is damaged or of another network ({first_line(error)}); '
-        f'{_advice(folder)}'
-      ) from error
+  # Before, since Orbax leaves threads behind where it meets damage.
+  checksums.check_checksums(folder, advice=_advice(folder))
+  try:
+    return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    raise InputError(
+      f'{folder}: this checkpoint is damaged or of another network ({first_line(error)}); '
+      f'{_advice(folder)}'
+    ) from error
