@@ -12,6 +12,7 @@ from dilated_jax import progress
 from dilated_jax.data.sequences import downscale, prefetch
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import protocols
+from dilated_jax.inference.canvases import Canvases
 from dilated_jax.inference.prediction import Tile, label_maps
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models.segmenter import Segmenter
@@ -70,11 +71,13 @@ def evaluate(
   items = prefetch(source)
   if show_progress:
     items = progress.track(items, total=len(source), unit='images')
+  canvases = Canvases()
   for group, spare in _same_sizes(items, batch_size):
     images = np.stack([item['image'] for item in group + group[-1:] * spare])
     labels = label_maps(
-      segmenter, images, scales=scales, flip=flip, tile=tile, window=window, refine=refine
-    )
+      segmenter, images, scales=scales, flip=flip, tile=tile, window=window, refine=refine,
+      canvases=canvases,
+    )  # fmt: skip
     for item, predictions in zip(group, order[labels], strict=False):  # Not for spare ones.
       for measure in measures:
         measure.add(item['label'], predictions, item.get('instances'))
