@@ -10,8 +10,8 @@ search for the dense CRF, on val), evaluate.flags (how to score, where that is s
 published_SPLIT.json has figures to stand beside: `columns` (classes and mean) and `rows`, by
 'network context crf'. A network is trained first, then each context module on its maps, then each
 CRF behind; every step is a command that is printed and can be run by itself. What is finished is
-not done again while the recipe says the same; what an edited recipe changes is run again, and what
-was there before is kept beside it. A run that was interrupted goes on.
+not done again while the recipe says the same of the same images; what an edited recipe changes is
+run again, and what was there before is kept beside it. A run that was interrupted goes on.
 
 Leaves table.md, classes.md, results.json, grid.png (pictures), bars.png (classes) and a page of all
 of it, report.html, in the workdir; the folder of each system has pages of its training and scores.
@@ -19,6 +19,7 @@ of it, report.html, in the workdir; the folder of each system has pages of its t
 
 import json
 import pathlib
+import re
 import statistics
 
 from absl import flags, logging
@@ -76,12 +77,12 @@ def main(values=flags.FLAGS):
         raise InputError(
           f'{recipe}/{name}.flags: has --{place}, which scoring needs too: give it to compare'
         )
-  cells = []
+  cells, pictures = [], content(recipe, values)
   for model in values.models:
     for context in values.contexts:
       for crf in values.crfs:
         for seed in seeds:
-          cells.append(cell(values, recipe, workdir, model, context, crf, seed))
+          cells.append(cell(values, recipe, workdir, model, context, crf, seed, pictures))
         report(values, recipe, workdir, cells)  # As it stands: this may take days.
   print(f'\n{(workdir / "table.md").read_text()}')
   page = comparison_images.image_grid(values, [each for each in cells if each['seed'] == seeds[0]])
@@ -90,6 +91,13 @@ def main(values=flags.FLAGS):
   left = ('table.md', 'classes.md', 'results.json', 'bars.png', 'grid.png', 'report.html')
   for name in left:
     print(workdir / name)
+
+
+def content(recipe, values) -> str:
+  """A digest of the images and labels, which tells of an answer whether it is one to them."""
+  flags_of = flag_files.expand([f'--flagfile={recipe / "common.flags"}'])
+  names = [flag.partition('=')[2] for flag in flags_of if re.match('--?dataset=', flag)]
+  return data.fingerprint(names[-1] if names else 'scenes', values.data_dir, values.manual_dir)
 
 
 def report(values, recipe, workdir, cells):
@@ -108,7 +116,7 @@ def published_file(recipe, values) -> pathlib.Path:
 # One cell.
 
 
-def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
+def cell(values, recipe, workdir, model, context, crf, seed, pictures=None) -> dict:
   """Trains and scores one system, or tells what came out of it before."""
   folder = workdir / f'{model}_{context}_{crf}_{seed}'
   result = folder / f'{values.split.replace("/", "_")}.json'
@@ -116,7 +124,7 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   asked = [f'--split={values.split}', '--boundaries']
   if (recipe / 'evaluate.flags').exists():
     asked.append(f'--flagfile={recipe / "evaluate.flags"}')
-  system = training_record(recipe, model, context, below, seed)
+  system = training_record(recipe, model, context, below, seed, pictures)
   if crf == 'dense':
     system = tuning_record(recipe, system)
   scored = comparison_records.record('evaluate', asked, system)
@@ -129,10 +137,11 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
       comparison_records.changes(found.get('recipe'), scored),
     )  # fmt: skip
   places = [f'--{name}={values[name].value}' for name in _PLACES if values[name].value]
-  weights = trained(recipe, workdir, model, context, below, seed, places)
+  weights = trained(recipe, workdir, model, context, below, seed, places, pictures)
   extra = []
   if crf == 'dense':
-    extra = [f'--flagfile={tuned(recipe, workdir, model, context, seed, weights, places)}']
+    best = tuned(recipe, workdir, model, context, seed, weights, places, pictures)
+    extra = [f'--flagfile={best}']
   scores = folder / f'scores_{result.name}'
   run('evaluate', f'--weights={weights}', *extra, *asked, *places, f'--output={scores}')
   found = json.loads(scores.read_text())
@@ -156,12 +165,15 @@ def cell(values, recipe, workdir, model, context, crf, seed) -> dict:
   return about
 
 
-def trained(recipe, workdir, model, context, crf, seed, places) -> pathlib.Path:
+def trained(recipe, workdir, model, context, crf, seed, places, pictures=None) -> pathlib.Path:
   """The weights of a system, trained where that is still to be done."""
   folder = workdir / f'{model}_{context}_{crf}_{seed}'
   weights, below = folder / 'weights', starts_from(model, context, crf)
-  start = [f'--init={trained(recipe, workdir, *below, seed, places)}'] if below else []
-  comparison_records.begin(folder, training_record(recipe, model, context, crf, seed))
+  start = []
+  if below:
+    start = [f'--init={trained(recipe, workdir, *below, seed, places, pictures)}']
+  now = training_record(recipe, model, context, crf, seed, pictures)
+  comparison_records.begin(folder, now)
   if (weights / 'model.json').exists():
     return weights
   options = training_options(recipe, model, context, crf, seed)
@@ -196,12 +208,12 @@ def training_options(recipe, model, context, crf, seed) -> list[str]:
   return [*options, *(f'--flagfile={recipe / name}.flags' for name in files), f'--seed={seed}']
 
 
-def training_record(recipe, model, context, crf, seed) -> dict:
-  """What the training of a system is told, as the recipe stands."""
+def training_record(recipe, model, context, crf, seed, pictures=None) -> dict:
+  """What the training of a system is told, as the recipe and the images stand."""
   below = starts_from(model, context, crf)
-  after = training_record(recipe, *below, seed) if below else None
+  after = training_record(recipe, *below, seed, pictures) if below else None
   options = training_options(recipe, model, context, crf, seed)
-  return comparison_records.record('train', options, after)
+  return comparison_records.record('train', options, after, pictures)
 
 
 def tuning_record(recipe, training: dict) -> dict:
@@ -209,10 +221,10 @@ def tuning_record(recipe, training: dict) -> dict:
   return comparison_records.record('tune', [f'--flagfile={recipe / "tune.flags"}'], training)
 
 
-def tuned(recipe, workdir, model, context, seed, weights, places) -> pathlib.Path:
+def tuned(recipe, workdir, model, context, seed, weights, places, pictures=None) -> pathlib.Path:
   """The flags of the best dense CRF for a network, searched on val."""
   folder = workdir / f'{model}_{context}_dense_{seed}'
-  training = training_record(recipe, model, context, 'none', seed)
+  training = training_record(recipe, model, context, 'none', seed, pictures)
   comparison_records.begin(folder, tuning_record(recipe, training))
   if not (folder / 'best.flags').exists():
     flagfile = f'--flagfile={recipe / "tune.flags"}'

@@ -23,16 +23,22 @@ _PLACES = {'data_dir', 'manual_dir'}
 _FILE = 'recipe.json'
 
 
-def record(command: str, options: Sequence[str], after: dict | None = None) -> dict:
+def record(
+  command: str,
+  options: Sequence[str],
+  after: dict | None = None,
+  pictures: str | None = None,
+) -> dict:
   """The record of a step.
 
   Args:
     command: that it runs.
     options: of the command, flag files among them.
     after: the record of the step that it starts from.
+    pictures: a digest of the images and labels.
 
   Returns:
-    'command', 'flags' by name, and 'after', a digest; `json.dumps` can write it.
+    'command', 'flags' by name, 'after', a digest, and 'pictures'; `json.dumps` can write it.
   """
   aside = _PLACES | {
     option_flags.flag_name(option)
@@ -45,7 +51,8 @@ def record(command: str, options: Sequence[str], after: dict | None = None) -> d
     several = name == 'init' and name in flags  # Of others, what comes later wins.
     flags[name] = f'{flags[name]}, {value}' if several else value
   flags = {name: flags[name] for name in sorted(flags.keys() - aside)}
-  return {'command': command, 'flags': flags, 'after': after and digest(after)}
+  done = {'command': command, 'flags': flags, 'after': after and digest(after)}
+  return done if pictures is None else done | {'pictures': pictures}
 
 
 def digest(of: dict) -> str:
@@ -77,6 +84,8 @@ def changes(before: dict | None, now: dict) -> str:
     for name in sorted(old.keys() | new.keys())
     if old.get(name) != new.get(name)
   ]
+  if not found and before.get('pictures') != now.get('pictures'):
+    return 'its images or labels are others'
   if not found:
     return 'what it starts from is another'
   return f'the recipe has changed ({"; ".join(found)})'

@@ -161,6 +161,28 @@ def build_traced(features: Float[AnyArray, 'n d'], size: int | None = None) -> L
   return Lattice(jnp.where(fits, weights, jnp.nan), *arrays, choose_size=choose_size)
 
 
+def where_room(lattice: Lattice) -> tuple[Lattice, jax.Array]:
+  """A lattice from `build_traced` without NaN, and whether there was room for it, a bool scalar.
+
+  Where there was none, all pixels lie at one point, so that a filter gives the mean everywhere, and
+  derivatives are finite: what is to be left out can be left out by a weight of zero.
+  """
+  fits = jnp.isfinite(jax.lax.stop_gradient(lattice.weights)).all()
+  entries = np.arange(lattice.row_pixels.size, dtype=np.int32).reshape(lattice.row_pixels.shape)
+  ones, share = jnp.ones_like, 1 / len(lattice.weights)
+  instead = dataclasses.replace(
+    lattice,
+    weights=share * ones(lattice.weights),
+    points=ones(lattice.points),
+    row_pixels=jnp.asarray(entries % lattice.weights.shape[1]),
+    row_weights=share * ones(lattice.row_weights),
+    rows=ones(lattice.rows),
+    neighbors=jnp.zeros_like(lattice.neighbors),
+    num_points=2 * ones(lattice.num_points),
+  )
+  return jax.tree.map(functools.partial(jnp.where, fits), lattice, instead), fits
+
+
 def stack(lattices: Sequence[Lattice]) -> Lattice:
   """Stacks lattices from `build`, of images of one size, along a leading axis."""
   size = max(lattice.neighbors.shape[-1] for lattice in lattices)

@@ -84,8 +84,10 @@ class CrfRnn(nn.Module):
 
     Returns:
       Logits, whose softmax are the marginals, in float32 or the dtype of `logits` if that is wider.
-      They are NaN for an image for whose lattice there is no room (`lattice.build_traced`); how
-      many there are is sown as 'lack_room' into the collection 'crf_rnn'.
+      For which images there is no room (`lattice.build_traced`), 0 or 1 each, is sown as
+      'lack_room' (n,) int32 into the collection 'crf_rnn'. Their logits are NaN; in training they
+      are finite but without a meaning, so that one image does not spoil a batch: leave it out of
+      the loss.
 
     Raises:
       InputError: shapes or attributes that do not fit; outside of compiled programs also
@@ -114,6 +116,10 @@ class CrfRnn(nn.Module):
     def refine(scores_appearance_and_inside):
       scores, given, inside = scores_appearance_and_inside
       kernel = given if kernels else self._build(self._features(given, factors[1:]))
+      room = jnp.bool_(True)
+      if isinstance(kernel, lattice.Lattice):
+        sound, room = lattice.where_room(kernel)
+        kernel = sound if train else kernel
       unary = -scores.reshape(-1, self.num_classes)
       inside = None if inside is None else inside.ravel()
       problem = mean_field.assemble(
@@ -121,13 +127,13 @@ class CrfRnn(nn.Module):
       )
       steps = self.iterations if train else self.test_iterations
       refined = mean_field.unrolled_logits(problem, steps).reshape(scores.shape)
-      return refined, jnp.int32(0) if self.method == 'exact' else _lacks_room(kernel)
+      return refined, (~room).astype(jnp.int32)
 
     scores = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
     # One image after the other: a batch of lattices would take the memory of all of them.
     refined, lack_room = jax.lax.map(refine, (scores, appearance, inside))
     if not self.is_initializing():
-      self.sow('crf_rnn', 'lack_room', lack_room.sum(dtype=jnp.int32))
+      self.sow('crf_rnn', 'lack_room', lack_room)
     return refined
 
   def build_kernels(self, images: Real[np.ndarray, 'n _ _ 3']) -> Kernels:
@@ -187,8 +193,3 @@ class CrfRnn(nn.Module):
       check_scores(np.asarray(logits))
     if not is_traced(images):
       check_color_scale(images, self.bilateral[1])
-
-
-def _lacks_room(kernel) -> jax.Array:
-  """1 if the weights of a lattice are NaN, as `lattice.build_traced` makes them, else 0."""
-  return (~jnp.isfinite(kernel.weights).all()).astype(jnp.int32)

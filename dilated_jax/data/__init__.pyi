@@ -25,6 +25,7 @@ from .registry import (
   ORDERS as ORDERS,
   classes as classes,
   describe_folder as describe_folder,
+  fingerprint as fingerprint,
   load as load,
   prepare as prepare,
   splits as splits,

@@ -27,7 +27,7 @@ _GROWTH, _ROOM = 20, 2**28
 
 # What the standard library raises for damaged members, and for damaged archives.
 UNREADABLE = (
-  OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError,
+  OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, UnicodeError,
 )  # fmt: skip
 _DAMAGED = (
   *UNREADABLE, tarfile.TarError, ValueError, LookupError, ArithmeticError, MemoryError,

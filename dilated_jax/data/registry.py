@@ -1,6 +1,7 @@
 """All data sets by name: their classes, preparing them, and their examples by index."""
 
 from collections.abc import Sequence
+import hashlib
 import pathlib
 import re
 
@@ -62,6 +63,31 @@ def describe_folder(name: str, data_dir=None, manual_dir=None) -> dict | None:
   if dataset := _scan_in_place(name, data_dir, manual_dir):
     return dataset.to_json()
   return folder.builder.read_description(prepare_builder(name, data_dir, manual_dir).data_path)
+
+
+def fingerprint(name: str, data_dir=None, manual_dir=None) -> str:
+  """Returns a digest of the records of a data set, which reads all of them; prepares it if needed.
+
+  Args:
+    name: one of `NAMES`.
+    data_dir: as in `prepare`.
+    manual_dir: as in `prepare`.
+
+  Raises:
+    InputError: as in `prepare`.
+  """
+  if dataset := _scan_in_place(name, data_dir, manual_dir):
+    return dataset.fingerprint
+  digest = hashlib.sha256()
+  folder = prepare(name, data_dir, manual_dir)
+  for path in sorted(folder.iterdir(), key=lambda path: path.name):
+    if 'array_record' in path.name:
+      with path.open('rb') as file:
+        inner = hashlib.sha256()
+        while piece := file.read(1 << 20):
+          inner.update(piece)
+      digest.update(f'{path.name} {inner.hexdigest()}\n'.encode())
+  return digest.hexdigest()[:16]
 
 
 def prepare(name: str, data_dir=None, manual_dir=None, **options) -> epath.Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from absl import logging
 import numpy as np
 
 from dilated_jax.errors import InputError
@@ -44,7 +45,8 @@ class Measurements:
     if not self._limited:  # Nor is a loss that the run began with.
       self._limit, self._limited = max(self._limit, 10 * values['loss']), True
     if not all(map(math.isfinite, values.values())) or values['loss'] > self._limit:
-      raise InputError(self._lack_of_room(measured) or self._diverged(values['loss'], step))
+      raise InputError(self._diverged(values['loss'], step))
+    self._tell_left_out(measured)
     del self._metrics[: len(measured)]
     self._next, self._layers = step + 1, measured[-1]
     return values
@@ -54,21 +56,18 @@ class Measurements:
     metrics, index = self._layers
     return np.asarray(metrics['layer_gradient_norms'])[index].tolist()
 
-  def _lack_of_room(self, measured: list) -> str | None:
-    """What to say where NaN came first from a lattice without room; None where it did not."""
-    for number, metrics in enumerate(measured, self._next):
-      if math.isfinite(_value(metrics, 'loss')) and math.isfinite(_value(metrics, 'gradient_norm')):
-        continue
-      if not _value(metrics, 'lack_room'):
-        return None
-      smaller = ', a `crop` of at most 43,000 pixels' if self._stage.frozen is None else ''
-      return (
-        f'{self._stage.name}, step {number}: the lattice of the CRF-RNN has no room for an image '
-        'of so many colors in so little space, and the loss is NaN; nothing of this step was '
-        'saved. Take a larger bandwidth of color (the second of `crf_rnn_bandwidths`), '
-        f"`crf_rnn_grid='cells'`{smaller} or smoother images, with another `workdir`"
-      )
-    return None
+  def _tell_left_out(self, measured: list) -> None:
+    """Logs how many images were left out for lack of room in the lattice of a CRF-RNN."""
+    count = sum(int(_value(metrics, 'lack_room')) for metrics in measured)
+    if not count:
+      return
+    smaller = ', a `crop` of at most 43,000 pixels' if self._stage.frozen is None else ''
+    logging.warning(
+      '%s: %d images since the last report were left out: the lattice of the CRF-RNN has no room '
+      'for so many colors in so little space; if there are many, take a larger bandwidth of color '
+      "(the second of `crf_rnn_bandwidths`), `crf_rnn_grid='cells'`%s or smoother images",
+      self._stage.name, count, smaller,
+    )  # fmt: skip
 
   def _diverged(self, loss: float, step: int) -> str:
     """What to say of a run that has diverged; the last good checkpoint stays."""

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from dilated_jax.errors import InputError
+from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import upsampling
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.training import diagnostics, loops, losses
@@ -120,7 +121,8 @@ def make_step(
     which of them there are, if not all; with 'image' (n, H, W, 3) beside them in the CRF stage) and
     'label' (n, H, W) uint8 with 255 for ignored pixels. Metrics are float32 scalars: loss,
     accuracy, gradient_norm, and lack_room, the number of images for whose lattice in the CRF-RNN
-    there was no room; and layer_gradient_norms (L,), in the order of `optimizers.layer_names`.
+    there was no room, and which were left out; and layer_gradient_norms (L,), in the order of
+    `optimizers.layer_names`.
 
   Raises:
     InputError: `loss_resolution` is neither 'grid' nor 'full'.
@@ -182,13 +184,18 @@ def _loss_sums(model, stage, mean, loss_resolution, class_weights, params, batch
     rngs={'dropout': key},
     mutable=['batch_stats', 'auxiliary', 'crf_rnn'],
   )
-  logits, target = _same_places(model, logits, batch['label'], loss_resolution)
+  labels, lack_room = batch['label'], jnp.float32(0)
+  for lacking in jax.tree.leaves(updated.get('crf_rnn', {})):
+    # An image whose colors the CRF-RNN has no room for counts as one without labels.
+    ignored = jnp.asarray(IGNORE, labels.dtype)
+    labels = jnp.where((lacking > 0)[:, None, None], ignored, labels)
+    lack_room = lack_room + lacking.sum().astype(jnp.float32)
+  logits, target = _same_places(model, logits, labels, loss_resolution)
   total, weight = losses.cross_entropy(logits, target, class_weights)
   hits, valid = losses.count_correct(logits, target)
-  lack_room = sum(jax.tree.leaves(updated.get('crf_rnn', {})), jnp.int32(0)).astype(jnp.float32)
   sums = dict(zip(_SUMS, (total, weight, hits, valid, lack_room), strict=True))
   for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
-    found = _same_places(model, auxiliary, batch['label'], loss_resolution)
+    found = _same_places(model, auxiliary, labels, loss_resolution)
     total = total + _AUXILIARY_WEIGHT * losses.cross_entropy(*found, class_weights)[0]
   return total, (sums, updated.get('batch_stats', {}))
 

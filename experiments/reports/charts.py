@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import math
 from typing import NamedTuple
 
 from . import scales
@@ -14,6 +13,7 @@ from .page import details, number, percent, table
 _WIDTH, _HEIGHT = 400, 224
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 38
 _MOST_POINTS, _MOST_DOTS, _MOST_ROWS = 400, 60, 100
+_SMALLEST, _LARGEST = 1e-200, 1e200
 
 
 class Series(NamedTuple):
@@ -88,7 +88,12 @@ def thin(items: Sequence, most: int) -> list:
 
 
 def _finite(points) -> list[tuple[float, float]]:
-  return [(x, y) for x, y in points if y is not None and math.isfinite(y)]
+  """Those that can be drawn: differences of numbers near 1e308 overflow."""
+  return [
+    (x, 0.0 if abs(y) < _SMALLEST else y)
+    for x, y in points
+    if y is not None and abs(y) < _LARGEST and abs(x) < _LARGEST
+  ]
 
 
 def _place(x_scale, y_scale, x, y) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Files from strangers: nothing of them is run, and what they claim takes no memory and no time."""
 
 import gzip
+import html.parser
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -19,6 +21,7 @@ from dilated_jax.files import walk
 from dilated_jax.images import files
 from dilated_jax.models import spec, weights_folder
 from experiments import flag_files
+from experiments.reports import several, single, source
 from tests.attacks import damaged
 
 STATED = json.loads(damaged.MODEL)
@@ -153,3 +156,63 @@ def test_a_label_that_is_edited_never_gives_the_old_data_set(tmp_path):
   os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
   with pytest.raises(InputError, match='has changed since'):
     data.load('folder', 'train', **load)
+
+
+class _Elements(html.parser.HTMLParser):
+  """Names of the elements of a page, and of their attributes."""
+
+  def __init__(self, page: str):
+    super().__init__()
+    self.found = set()
+    self.feed(page)
+
+  def handle_starttag(self, tag, attrs):
+    self.found |= {tag, *(f'@{name}' for name, _ in attrs)}
+
+
+def test_names_are_no_markup_in_reports(tmp_path):
+  """Class names, flags and layers that are scripts: the page has the elements of any other."""
+
+  def pages(name):
+    stage = tmp_path / str(len(name)) / 'front_end'
+    stage.mkdir(parents=True)
+    scores = json.loads(damaged.SCORES) | {
+      'per_class_iou': {f'{name}1': 0.25, f'{name}2': 0.75},
+      **{key: name for key in ('dataset', 'split', 'protocol', 'weights')},
+      'flags': {name: name},
+      'made': {name: name, 'date': name},
+      'notes': [name],
+      'step': 2,
+    }
+    lines = [
+      {'stage': 'front_end', 'step': step, 'loss': 1.0, 'accuracy': 0.5, 'gradient_norm': 1.0}
+      | {'learning_rate': 0.1, 'mean_iou': 0.5, 'per_class_iou': {f'{name}1': 0.5}}
+      | {'layer_drift': {name: 0.5}, 'layer_gradient_norm': {name: 1.0}}
+      for step in (1, 2)
+    ]
+    about = {'model': name, 'dataset': name, 'date': name, 'classes': [f'{name}1'], name: name}
+    run = stage.parent
+    (run / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    (run / 'about.json').write_text(json.dumps(about | {'palette': [[1, 2, 3]]}))
+    (run / 'flags.txt').write_text(f'--{name}={name}\n')
+    (run / 'scores.json').write_text(json.dumps(scores))
+    (stage / 'config.json').write_text(json.dumps({name: name, 'num_steps': 5}))
+    (stage / 'val.json').write_text(json.dumps(scores))
+    found = [source.load(run), source.load(run / 'scores.json')]
+    yield from map(single.render, found)
+    for one in found:
+      yield several.render([one, one])
+
+  hostile = '"><script>alert(1)</script><img src=x onerror=alert(1)>\'`</style></title>-->'
+  for plain, attacked in zip(pages('road'), pages(hostile), strict=True):
+    assert _Elements(attacked.decode()).found == _Elements(plain.decode()).found
+
+
+@pytest.mark.parametrize('values', [*itertools.permutations([1e308, -1e308, 1e-320, 0.0], 2)])
+def test_numbers_at_the_end_of_floats_draw_a_report(values, tmp_path):
+  lines = [
+    {'stage': 'joint', 'step': step, 'loss': value, 'learning_rate': value, 'mean_iou': value}
+    for step, value in enumerate(values)
+  ]
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  assert b'</html>' in single.render(source.load(tmp_path))

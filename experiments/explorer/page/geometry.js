@@ -277,6 +277,12 @@ const geometry = (() => {
       names.add(layer.name);
       table.push(layer);
     }
+    const counts = channelCounts(table), reads = inputIndices(table);
+    for (const [i, layer] of table.entries()) {
+      const given = [...new Set(reads[i].map((source) => counts[source + 1]))];
+      if (layer.kind === 'sum' && given.length > 1)
+        return fail(`Layer ${i + 1} (${layer.name}): a sum of ${given.join(' and ')} channels; they must be equal`);
+    }
     const error = tooLarge(table);
     return error ? fail(error) : {table};
   }

@@ -116,6 +116,10 @@ def test_caffe_rounds_poolings_up(shared_tab):
     ('[{"channels": 1e300}]', 'channels is 1e+300; give a whole number of 1 to 1000000'),
     ('[{"norm": "layer"}]', 'norm is "layer"; choose none, batch, group'),
     ('[{"bias": 1}]', 'bias is 1; give true or false'),
+    (
+      '[{"name": "a", "channels": 4}, {"kind": "sum", "inputs": ["a", "input"]}]',
+      'Layer 2 (layer 2): a sum of 4 and 3 channels; they must be equal',
+    ),
     (json.dumps([{'name': 'a' * 61}]), 'its name is no text of up to 60 letters'),
     ('[{"kind": "deconv", "stride": 8}]', 'There is nothing before the deconv'),
     (json.dumps([{'kernel': 1, 'stride': 10_000}] * 200), 'Cells that lie Infinity pixels apart'),
