@@ -119,6 +119,9 @@ def _check(spec) -> None:
     raise ValueError('a class has no name that can be printed')
   if not 0 < len(spec.classes) < IGNORE:
     raise ValueError(f'{len(spec.classes)} classes, not 1 to {IGNORE - 1}')
+  for about in (spec.dataset, spec.source):
+    if not isinstance(about, str) or not about.isprintable():
+      raise ValueError(f'{about!r} is no text that can be printed')
   if not all(isinstance(name, str) for name in spec.untrained):
     raise ValueError(f'untrained is {spec.untrained}, not names of layers')
   if len(spec.palette) != len(spec.classes):
