@@ -118,19 +118,24 @@ def check_repeated(arguments, values: flags.FlagValues) -> None:
       )
 
 
-def as_typed(text: str) -> str:
+def as_typed(text: str, values: flags.FlagValues | None = None) -> str:
   """Turns what the library says of its arguments and functions into flags and commands.
 
   Names in backticks are meant: `tile` becomes --tile and `fc='random'` --fc=random where this
   command has such a flag, `data.prepare` becomes `dilated-jax prepare`. Where that program is not
   installed, commands are as they are typed in a clone.
+
+  Args:
+    text: a message.
+    values: the flags of the command that it is about, if that is another than this.
   """
+  known = flags.FLAGS if values is None else values
 
   def as_flag(found):
     name, value = found[1], found[2]
     if name in _FUNCTIONS:
       return f'dilated-jax {_FUNCTIONS[name]}'
-    if name not in flags.FLAGS:
+    if name not in known:
       return found[0]
     return f'--{name}' if value is None else f'--{name}={value}'
 

@@ -1,5 +1,6 @@
 """The commands: which there are, how one is called, and running one from another."""
 
+from collections.abc import Iterable
 import os
 import pathlib
 import re
@@ -65,6 +66,13 @@ class Done(NamedTuple):
   memory: int
 
 
+def program(name: str, options: Iterable[str]) -> list[str]:
+  """The words that run a command of the project in a process of its own."""
+  # As the program `dilated-jax` does, leave modules of the current folder alone.
+  safe_path = ['-P'] if _INSTALLED else []
+  return [sys.executable, *safe_path, '-m', f'{__package__}.{name}', *options]
+
+
 def run(name: str, *options: str) -> Done:
   """Prints a command of the project and runs it.
 
@@ -72,12 +80,16 @@ def run(name: str, *options: str) -> Done:
     InputError: it failed; what it said stands above.
   """
   print(f'\n$ {typed(name)} {shlex.join(options)}'.rstrip(), flush=True)
+<<<<<<< HEAD
   # As the program `dilated-jax` does, leave modules of the current folder alone.
   safe_path = ['-P'] if _INSTALLED else []
   process = subprocess.Popen(
     [sys.executable, *safe_path, '-m', f'{__package__}.{name}', *options],
     env={**os.environ, _STARTED_BY: str(os.getpid())},
   )
+=======
+  process = subprocess.Popen(program(name, options))
+>>>>>>> e5373d5 (sweep: many settings of one command, over an optuna journal; here, under Slurm, on several hosts, or written out for pods)
   try:
     _, status, usage = os.wait4(process.pid, 0)
   except BaseException:

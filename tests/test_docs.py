@@ -59,6 +59,10 @@ def test_commands_have_the_flags(path):
     found = COMMAND.search(line)
     if found and '[' not in line:
       command, *arguments = shlex.split(found['line'].partition(' # ')[0].rstrip(" .'"))
+      if '--' in arguments:  # Behind it stands the command that sweep runs.
+        behind = arguments[arguments.index('--') + 1 :]
+        arguments = arguments[: arguments.index('--')]
+        check(values_of(behind[0]), behind[1:])
       if command != 'NAME':
         check(values_of(command), [each for each in arguments if each.startswith('--')])
 

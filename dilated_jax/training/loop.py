@@ -172,8 +172,15 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
   """Refuses, before anything is trained, what could not be trained when its turn comes.
 
   Raises:
-    InputError: the network lacks the part that the stage trains, or the sizes don't fit.
+    InputError: the network lacks the part that the stage trains, or the sizes don't fit each other
+      or the devices.
   """
+  check_sizes(config, spec)
+  _check_shares(config)
+
+
+def check_sizes(config: StageConfig, spec: ModelSpec) -> None:
+  """The part of `check` that asks for no device: a program that only starts others needs none."""
   model, stage = spec.create(), STAGES[config.stage]
   later = set(stage.trains) - {'front_end'}
   if later and not later & set(model.parts):
@@ -199,6 +206,10 @@ def check(config: StageConfig, spec: ModelSpec) -> None:
       f'`batch_size={config.batch_size}` can not be cut into equal parts by '
       f'`grad_accum_steps={config.grad_accum_steps}`'
     )
+
+
+def _check_shares(config: StageConfig) -> None:
+  """Refuses a batch that processes and devices can't share evenly."""
   # Several processes use all their devices, one process as many as share the batch evenly.
   processes, parts = jax.process_count(), config.grad_accum_steps
   shares = processes

@@ -99,7 +99,7 @@ def load(path) -> Source:
 def of_training(workdir) -> Source:
   """Reads the workdir of a training."""
   workdir = pathlib.Path(workdir)
-  lines = list(_lines(workdir / 'metrics.jsonl'))
+  lines = list(metric_lines(workdir / 'metrics.jsonl'))
   names = list(dict.fromkeys(line['stage'] for line in lines))
   stages = tuple(_stage(workdir / name, lines) for name in names)
   scored = [stage for stage in stages if stage.scores]
@@ -151,7 +151,7 @@ def _stage(folder: pathlib.Path, lines) -> Stage:
   )
 
 
-def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+def metric_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   """The lines of metrics.jsonl; a run that was killed may have left half a one."""
   for text in path.read_text(errors='replace').splitlines():
     with contextlib.suppress(ValueError, AttributeError):
