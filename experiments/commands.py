@@ -80,16 +80,9 @@ def run(name: str, *options: str) -> Done:
     InputError: it failed; what it said stands above.
   """
   print(f'\n$ {typed(name)} {shlex.join(options)}'.rstrip(), flush=True)
-<<<<<<< HEAD
-  # As the program `dilated-jax` does, leave modules of the current folder alone.
-  safe_path = ['-P'] if _INSTALLED else []
   process = subprocess.Popen(
-    [sys.executable, *safe_path, '-m', f'{__package__}.{name}', *options],
-    env={**os.environ, _STARTED_BY: str(os.getpid())},
+    program(name, options), env={**os.environ, _STARTED_BY: str(os.getpid())}
   )
-=======
-  process = subprocess.Popen(program(name, options))
->>>>>>> e5373d5 (sweep: many settings of one command, over an optuna journal; here, under Slurm, on several hosts, or written out for pods)
   try:
     _, status, usage = os.wait4(process.pid, 0)
   except BaseException:
