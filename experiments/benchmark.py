@@ -35,6 +35,7 @@ SUITES = {
   'crf': 'the dense CRF, and the peak memory of a process, beside pydensecrf2',
   'crf_rnn': 'gradients through the CRF-RNN: lattices made on the host, or in the program',
   'input': 'training pictures made ready by threads, beside the DataLoader of PyTorch',
+  'export': 'ONNX and StableHLO files of all networks beside JAX: differences, sizes, speed',
   'curves': 'time and memory against image size, classes, batch and dilation, beside PyTorch',
   'scaling': 'what limits training on 8, 64 and 256 devices, from compiled programs, and what the '
     'runs of the paper cost in device hours',

@@ -1,11 +1,12 @@
 """Writes a network with its weights as one file that other runtimes run.
 
   dilated-jax export --weights=DIR --output=network.onnx
-  dilated-jax export --weights=DIR --output=network.stablehlo --input_size=360x480
+  dilated-jax export --weights=DIR --output=network.stablehlo
 
-The name says the format (pip install 'dilated_jax[export]'). ONNX: any batch, height and width,
-every network without a CRF-RNN. StableHLO, by jax.export: any batch of one size, CRF-RNN included,
-for CPUs, CUDA and TPUs; JAX of the next six months reads it.
+The name says the format (pip install 'dilated_jax[export]'); either file takes any batch, height
+and width. ONNX: every network without a CRF-RNN. StableHLO, by jax.export: CRF-RNN included, for
+CPUs, CUDA and TPUs; JAX of the next six months reads it. A CRF-RNN on pixels needs
+--input_size=HxW, and that file takes this size alone.
 
 --contents=labels takes pictures as bytes and returns label maps and probabilities: mean, reflected
 margin and upsampling are part of the file. --contents=network takes what the network itself takes
@@ -40,8 +41,9 @@ def define_flags(values=flags.FLAGS):
     'Pictures in and labels out, or what the network itself takes and returns.', flag_values=values,
   )  # fmt: skip
   flags.DEFINE_string(
-    'input_size', None, 'Size of the pictures of a .stablehlo file, HxW; with --contents=network '
-    'of what the network is fed, margins included.', flag_values=values,
+    'input_size', None, 'The one size of pictures that a .stablehlo file takes, HxW; with '
+    '--contents=network of what the network is fed, margins included. Unset: any size.',
+    flag_values=values,
   )  # fmt: skip
   flags.DEFINE_bool(
     'crf', True, 'With the CRF-RNN of the weights; --nocrf leaves it out.', flag_values=values
@@ -52,12 +54,8 @@ def main(values=flags.FLAGS):
   ending = next((end for end in FORMATS if values.output.endswith(end)), None)
   if not ending:
     raise InputError(f'--output={values.output}: the name must end in {" or ".join(FORMATS)}')
-  if (ending == '.stablehlo') != bool(values.input_size):
-    raise InputError(
-      '--input_size is not read: ONNX files take any size'
-      if values.input_size
-      else '--input_size=HxW is needed: a .stablehlo file is for pictures of one size'
-    )
+  if values.input_size and ending == '.onnx':
+    raise InputError('--input_size is not read: ONNX files take any size')
   if os.path.isdir(values.output):
     raise InputError(f'--output={values.output}: is a folder; name a file')
   size = cli.parsed('input_size', values.input_size, cli.size) if values.input_size else None
@@ -70,7 +68,7 @@ def main(values=flags.FLAGS):
     raise InputError(
       f'{values.weights}: has a CRF-RNN, for which ONNX has no operators; --nocrf leaves it out'
     )
-  if size:
+  if ending == '.stablehlo':
     content = dilated_jax.export.stablehlo.export(segmenter, size, values.contents)
     about = f'StableHLO, {" ".join(dilated_jax.export.stablehlo.PLATFORMS)}'
     run, runtime = _by_jax(content), 'the program'

@@ -15,6 +15,7 @@ import pytest
 
 import dilated_jax  # noqa: F401  # Sets XLA's flags, before JAX reads them.
 from tests import typed
+from tests.browser import browser as browser
 
 # Before the first JAX operation; later it is an error.
 jax.config.update('jax_num_cpu_devices', 8)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from dilated_jax.typing import AnyArray
 
 _CHUNK = 1 << 22  # Kernel values that are held at a time.
+_ROWS = 64  # Of the kernel, where the number of pixels is not known.
 
 
 # A pytree: jax.tree.map makes kernels of other things than arrays.
@@ -48,4 +49,10 @@ def apply(kernel: ExactKernel, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n
     distances = sum((some[i] - features[:, i]) ** 2 for i in range(d))
     return jnp.exp(-distances / 2) @ x
 
-  return jax.lax.map(rows, features, batch_size=max(1, min(count, _CHUNK // count)))
+  if isinstance(count, int):
+    return jax.lax.map(rows, features, batch_size=max(1, min(count, _CHUNK // count)))
+  # Of a program for any size: rows of zeros fill up the last of its pieces.
+  pieces = -(-count // _ROWS)
+  filled = jnp.pad(features, ((0, pieces * _ROWS - count), (0, 0))).reshape(pieces, _ROWS, d)
+  filtered = jax.lax.map(jax.vmap(rows), filled)
+  return filtered.reshape(pieces * _ROWS, x.shape[1])[:count]

@@ -11,17 +11,21 @@ from jaxtyping import Float, Float32
 import numpy as np
 
 from dilated_jax.crf import exact, lattice as lattices
-from dilated_jax.typing import AnyArray
+from dilated_jax.typing import AnyArray, DimSize
 
 Kernel: TypeAlias = lattices.Lattice | exact.ExactKernel
 Method: TypeAlias = Literal['lattice', 'exact']
 METHODS = ('lattice', 'exact')
 
 
-def positions(height: int, width: int) -> Float32[np.ndarray, 'hw 2']:
+def positions(height: DimSize, width: DimSize) -> Float32[AnyArray, 'hw 2']:
   """Column and row of each pixel."""
-  rows, columns = np.mgrid[:height, :width]
-  return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
+  if isinstance(height, int) and isinstance(width, int):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns, rows], -1).reshape(-1, 2).astype(np.float32)
+  # Of a program for any size.
+  both = [jax.lax.broadcasted_iota(jnp.float32, (height, width), axis) for axis in (1, 0)]
+  return jnp.stack(both, -1).reshape(-1, 2)
 
 
 def build_kernel(
@@ -43,7 +47,9 @@ def build_kernel(
   return lattices.build(np.concatenate(features, 1))
 
 
-def smoothness_kernel(height: int, width: int, sxy: float, method: Method, traced: bool) -> Kernel:
+def smoothness_kernel(
+  height: DimSize, width: DimSize, sxy: float, method: Method, traced: bool
+) -> Kernel:
   """The kernel of positions alone.
 
   Args:

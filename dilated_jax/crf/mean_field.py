@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Integer
 
 from dilated_jax.crf import lattice
 from dilated_jax.crf.kernels import Kernel, apply_kernel
-from dilated_jax.typing import AnyArray
+from dilated_jax.typing import AnyArray, DimSize
 
 Normalization: TypeAlias = Literal['none', 'before', 'after', 'symmetric']
 Factors: TypeAlias = Float[jax.Array, 'n 1'] | None
@@ -66,14 +66,14 @@ def assemble(
     tuple(kernels),
     tuple(jnp.asarray(matrix, jnp.float32) for matrix in compatibility_matrices),
     tuple(
-      _normalizers(kernel, len(unary), normalization, inside)
+      _normalizers(kernel, unary.shape[0], normalization, inside)
       for kernel, normalization in zip(kernels, normalizations, strict=True)
     ),
   )
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _normalizers(kernel: Kernel, count: int, normalization: str, inside=None):
+def _normalizers(kernel: Kernel, count: DimSize, normalization: str, inside=None):
   """The factors before and after filtering, from n = K 1; 0 at pixels that there are not."""
   there = None if inside is None else jnp.asarray(inside)[:, None].astype(jnp.float32)
   if normalization == 'none':

@@ -22,7 +22,7 @@ from dilated_jax.crf.kernels import (
   smoothness_lattice,
 )
 from dilated_jax.errors import InputError
-from dilated_jax.typing import AnyArray
+from dilated_jax.typing import AnyArray, DimSize
 
 Kernels: TypeAlias = tuple[lattice.Lattice, lattice.Lattice]
 
@@ -159,7 +159,7 @@ class CrfRnn(nn.Module):
     colors = image.reshape(-1, image.shape[-1]) / (srgb * factors[1])
     return jnp.concatenate([scaled, colors], 1)
 
-  def _smoothness(self, height: int, width: int, factor) -> Kernel:
+  def _smoothness(self, height: DimSize, width: DimSize, factor) -> Kernel:
     sxy = self.gaussian / self.stride
     if self.train_bandwidths:
       return self._build(positions(height, width) / (sxy * factor))

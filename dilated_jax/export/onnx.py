@@ -122,7 +122,7 @@ def _reflected(graph: Graph, size: str, margin: int, stride: int) -> str:
   """The pixel of the image at each place of its padded axis, see `images.preprocessing`."""
   # The margins, and then up to a multiple of the stride: each step reflects what there is.
   rest = graph.add('Mod', graph.add('Neg', size), graph.integer(stride))
-  padded = graph.add('Add', size, graph.integer(2 * margin))
+  padded = graph.add('Add', size, graph.integer(2 * margin)) if margin else size
   count = graph.add('Add', padded, rest)
   places = graph.range(count)
   if stride > 1:
@@ -151,38 +151,37 @@ class _Network:
   def logits(self, images: str) -> str:
     """What `model.apply` returns, of images with their margin."""
     graph, model = self.graph, self.model
-    sides = [graph.size(images, axis) for axis in (2, 3)]
-    scores = self._scores(images, sides, model.scales[0], '')
+    scores = self._scores(images, model.scales[0], '')
     for index, scale in enumerate(model.scales[1:], 2):
-      more = self._scores(images, sides, scale, f'scale{index}/')
-      to = graph.add('Concat', *(graph.size(scores, axis) for axis in (2, 3)), axis=0)
-      scores = graph.add('Max', scores, graph.resized(more, to, 'half_pixel'))
+      more = self._scores(images, scale, f'scale{index}/')
+      more = graph.resized(more, 'half_pixel', graph.size(scores, 2, 4))
+      scores = graph.add('Max', scores, more)
     if model.upsampling and not model.margin:  # FCN: cells that no pixel is blended from.
       layer, *crops = model.upsampling
       ahead = layer.padding - sum(crop.padding for crop in crops)  # Theirs is below 0.
       needed = []
-      for side in sides:  # The last pixel reads no cell behind this one.
-        last = graph.add('Add', side, graph.integer(ahead - 1))
+      for axis in (2, 3):  # The last pixel reads no cell behind this one.
+        last = graph.add('Add', graph.size(images, axis), graph.integer(ahead - 1))
         cell = graph.add('Div', last, graph.integer(layer.stride))
         needed.append(graph.add('Add', cell, graph.integer(1)))
       scores = graph.cut(scores, *needed)
     if model.context_table:
       scores = self._rows('context', model.context_table, scores, model.num_classes)
     if model.full_size and not model.margin:
-      scores = graph.cut(scores, *sides)
+      scores = graph.cut(scores, *(graph.size(images, axis) for axis in (2, 3)))
     return scores
 
-  def _scores(self, images: str, sides: Sequence[str], scale: float, prefix: str) -> str:
+  def _scores(self, images: str, scale: float, prefix: str) -> str:
     """The class scores of the images at a scale."""
     graph = self.graph
     if scale != 1:
       sizes = []
-      for side in sides:
-        scaled = graph.add('Cast', side, to=graph.dtype(np.float32))
+      for axis in (2, 3):
+        scaled = graph.add('Cast', graph.size(images, axis), to=graph.dtype(np.float32))
         scaled = graph.add('Mul', scaled, graph.constant(np.float32([scale])))
         whole = graph.add('Cast', graph.add('Round', scaled), to=graph.dtype(np.int64))
         sizes.append(graph.add('Max', whole, graph.integer(1)))
-      images = graph.resized(images, graph.add('Concat', *sizes, axis=0), 'half_pixel')
+      images = graph.resized(images, 'half_pixel', *sizes)
     return self._rows('front_end', self.model.front_end_table, images, 3, prefix)
 
   def _rows(self, part: str, table: Table, x: str, channels: int, prefix: str = '') -> str:
@@ -207,7 +206,9 @@ class _Network:
     if layer.kind == 'conv':
       x = self._conv(part, layer, x, window)
     elif layer.kind == 'max_pool':
-      x = self._max_pool(layer, x, window)
+      # Runtimes differ in windows that begin behind the input, of which there are none.
+      assert layer.kernel - layer.padding >= layer.stride, layer
+      x = graph.add('MaxPool', x, ceil_mode=int(layer.round_up), **window)
     elif layer.kind == 'avg_pool':
       x = graph.add('AveragePool', x, count_include_pad=1, ceil_mode=int(layer.round_up), **window)
     elif layer.kind == 'adaptive_avg_pool':
@@ -215,8 +216,7 @@ class _Network:
     elif layer.kind == 'deconv':
       x = _deconv(graph, layer, x, width)
     elif layer.kind == 'resize':
-      to = graph.add('Concat', *(graph.size(inputs[1], axis) for axis in (2, 3)), axis=0)
-      x = graph.resized(x, to, 'align_corners')
+      x = graph.resized(x, 'align_corners', graph.size(inputs[1], 2, 4))
     elif layer.kind == 'crop':
       x = graph.sliced(x, [-layer.padding] * 2, [2**31 - 1] * 2)
     else:
@@ -252,31 +252,6 @@ class _Network:
     groups = group_count(len(values['scale']))
     return graph.add('GroupNormalization', x, scale, bias, num_groups=groups, epsilon=1e-6)
 
-  def _max_pool(self, layer: Layer, x: str, window: dict) -> str:
-    """A pooling that rounds up as Caffe does: a window that begins behind the input is dropped."""
-    graph = self.graph
-    if not layer.padding or not layer.round_up:
-      return graph.add('MaxPool', x, ceil_mode=int(layer.round_up), **window)
-    # Runtimes differ in which windows they drop. Padded by hand, no window begins in the padding.
-    lowest = graph.constant(np.float32(np.finfo(np.float32).min))
-    before = layer.padding
-    ends = []
-    for axis in (2, 3):
-      # Windows: all that begin before the end of the input and its padding in front.
-      reach = graph.add('Add', graph.size(x, axis), graph.integer(2 * before - layer.kernel))
-      up = graph.add('Add', reach, graph.integer(layer.stride - 1))
-      steps = graph.add('Div', up, graph.integer(layer.stride))
-      most = graph.add('Add', graph.size(x, axis), graph.integer(before - 1))
-      steps = graph.add('Min', steps, graph.add('Div', most, graph.integer(layer.stride)))
-      end = graph.add('Mul', steps, graph.integer(layer.stride))
-      end = graph.add('Add', end, graph.integer(layer.kernel - before))
-      ends.append(graph.add('Sub', end, graph.size(x, axis)))
-    pads = graph.add(
-      'Concat', graph.constant(np.int64([0, 0, before, before, 0, 0])), *ends, axis=0
-    )
-    x = graph.add('Pad', x, pads, lowest, mode='constant')
-    return graph.add('MaxPool', x, **window | {'pads': [0] * 4})
-
 
 def _sizes_may_differ(table: Table, row: int) -> bool:
   """Whether the inputs of a row have different sizes for some size of the image."""
@@ -306,12 +281,13 @@ def _adaptive_avg_pool(graph: Graph, x: str, count: int) -> str:
   """Means over count x count windows that cover a map of any size: a matrix for each axis."""
   if count == 1:
     return graph.add('GlobalAveragePool', x)
-  number, total = graph.constant(np.arange(count)[:, None]), graph.integer(count)
+  number, next_number = (graph.constant(np.arange(count)[:, None] + i) for i in (0, 1))
+  total = graph.integer(count)
   down, across = (graph.size(x, axis) for axis in (2, 3))
   matrices = []
   for size in (down, across):
     first = graph.add('Div', graph.add('Mul', number, size), total)
-    ahead = graph.add('Mul', graph.add('Add', number, graph.integer(1)), size)
+    ahead = graph.add('Mul', next_number, size)
     last = graph.add('Div', graph.add('Add', ahead, graph.integer(count - 1)), total)
     cells = graph.range(size)
     inside = graph.add(
@@ -332,13 +308,15 @@ class Graph:
 
     self._helper, self._numpy = helper, numpy_helper
     self._nodes, self._constants, self._taken, self._prefix = [], {}, {'images'}, ''
+    self._known = {}
 
   def add(self, kind: str, *inputs: str, **attributes) -> str:
-    """Adds a node, and returns the name of its output."""
-    name = self._unused(self._prefix or kind)
-    node = self._helper.make_node(kind, inputs, [name], name=name, **attributes)
-    self._nodes.append(node)
-    return name
+    """Adds a node, unless there is the same, and returns the name of its output."""
+    key = kind, inputs, str(attributes)
+    if key not in self._known:
+      name = self._known[key] = self._unused(self._prefix or kind)
+      self._nodes.append(self._helper.make_node(kind, inputs, [name], name=name, **attributes))
+    return self._known[key]
 
   @contextlib.contextmanager
   def named(self, prefix: str):
@@ -362,9 +340,9 @@ class Graph:
     """One integer, (1,)."""
     return self.constant(np.int64([value]))
 
-  def size(self, x: str, axis: int) -> str:
-    """The length of an axis, (1,)."""
-    return self.add('Shape', x, start=axis, end=axis + 1)
+  def size(self, x: str, axis: int, end: int | None = None) -> str:
+    """The length of an axis, (1,); or the lengths of those before `end`."""
+    return self.add('Shape', x, start=axis, end=end or axis + 1)
 
   def range(self, count: str) -> str:
     """0, 1, ... up to before `count`, which is (1,)."""
@@ -381,10 +359,9 @@ class Graph:
     places = (self.constant(np.int64(list(each))) for each in (starts, ends))
     return self.add('Slice', x, *places, self._both_axes())
 
-  def resized(self, x: str, size: str, mode: str) -> str:
-    """Bilinear interpolation to a size (2,), without a filter; `mode` says what lies on what."""
-    front = self.add('Shape', x, start=0, end=2)
-    whole = self.add('Concat', front, size, axis=0)
+  def resized(self, x: str, mode: str, *sizes: str) -> str:
+    """Bilinear interpolation to a size, without a filter; `mode` says what lies on what."""
+    whole = self.add('Concat', self.size(x, 0, 2), *sizes, axis=0)
     options = dict(mode='linear', coordinate_transformation_mode=mode)
     return self.add('Resize', x, '', '', whole, **options)
 
@@ -411,9 +388,11 @@ class Graph:
       InputError: it is too large for one file.
     """
     helper = self._helper
-    outputs = []
-    for value, called, dtype, shape in made:
-      self._nodes.append(helper.make_node('Identity', [value], [called], name=called))
+    outputs, names = [], {value: called for value, called, *_ in made}
+    for node in self._nodes:
+      for values in (node.input, node.output):
+        values[:] = [names.get(value, value) for value in values]
+    for _, called, dtype, shape in made:
       outputs.append(helper.make_tensor_value_info(called, self.dtype(dtype), shape))
     inputs = [helper.make_tensor_value_info(x, self.dtype(kind), shape) for x, kind, shape in given]
     tensors = [tensor for _, tensor in self._constants.values()]

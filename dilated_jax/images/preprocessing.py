@@ -6,9 +6,7 @@ import PIL.Image
 from dilated_jax.images.checks import as_images
 
 
-def reflect_pad(
-  images: np.ndarray, margin: int, stride: int, more: tuple[int, int] = (0, 0)
-) -> np.ndarray:
+def reflect_pad(images, margin: int, stride: int, more: tuple[int, int] = (0, 0), xp=np):
   """Pads images by reflection, so that a network of valid convolutions predicts every pixel.
 
   All sides are padded by `margin`. Then bottom and right are padded further, until the height and
@@ -20,6 +18,7 @@ def reflect_pad(
     margin: pixels on each side.
     stride: output stride of the network in pixels.
     more: rows and columns, at the bottom and right, by which this pads further.
+    xp: NumPy, or `jax.numpy` within a program, whose sizes may be those of its input.
 
   Returns:
     (N, H' + 2 * margin, W' + 2 * margin, 3); H' and W' are H and W, and `more`, rounded up to
@@ -28,13 +27,13 @@ def reflect_pad(
   Source: `predict.py` of github.com/fyu/dilation (OpenCV's BORDER_REFLECT_101, twice).
   """
   rows, columns = (
-    reflect_pad_indices(size, margin, size + fill + 2 * margin + -(size + fill) % stride)
+    reflect_pad_indices(size, margin, 2 * margin - -(size + fill) // stride * stride, xp=xp)
     for size, fill in zip(images.shape[1:3], more, strict=True)
   )
   return images[:, rows[:, None], columns]
 
 
-def reflect_pad_indices(size: int, margin: int, length: int, start: int = 0) -> np.ndarray:
+def reflect_pad_indices(size: int, margin: int, length: int, start: int = 0, xp=np):
   """Returns the source pixels of a tile of a padded image, along one axis.
 
   The axis is padded by `margin` at both ends. A tile that reaches beyond the padded end is
@@ -45,28 +44,30 @@ def reflect_pad_indices(size: int, margin: int, length: int, start: int = 0) -> 
     margin: pixels of padding at each end.
     length: pixels of the tile.
     start: first pixel of the tile, counted from the padded start.
+    xp: as for `reflect_pad`.
 
   Returns:
     (length,) integers in 0..size-1.
   """
-  padded = reflect_indices(np.arange(-margin, size + margin), size)
+  padded = reflect_indices(xp.arange(-margin, size + margin), size, xp)
   tile = padded[start : start + length]
-  return tile[reflect_indices(np.arange(length), tile.size)]
+  return tile[reflect_indices(xp.arange(length), tile.size, xp)]
 
 
-def reflect_indices(indices: np.ndarray, size) -> np.ndarray:
+def reflect_indices(indices, size, xp=np):
   """Maps indices outside 0..size-1 into it by reflection that doesn't repeat the border pixel.
 
   Args:
     indices: integers of any shape and range.
     size: pixels of the image along the axis: an integer, or an array that broadcasts.
+    xp: as for `reflect_pad`.
 
   Returns:
     integers in 0..size-1, of the shape of `indices`.
   """
-  period = np.maximum(1, 2 * (size - 1))
+  period = xp.maximum(1, 2 * (size - 1))
   folded = indices % period
-  return np.minimum(folded, period - folded)
+  return xp.minimum(folded, period - folded)
 
 
 def downscale_image(image: np.ndarray, image_scale: float) -> np.ndarray:

@@ -7,12 +7,14 @@ file.
 from typing import Any
 
 import flax.linen as nn
+from jax.core import max_dim
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from dilated_jax.nn import geometry, ops
 from dilated_jax.nn.stack import Stack
 from dilated_jax.nn.table import Table
+from dilated_jax.typing import DimSize
 
 
 class Dilation(nn.Module):
@@ -68,7 +70,8 @@ class Dilation(nn.Module):
       InputError: the images are smaller than the receptive field of the front end.
     """
     for size in images.shape[1:3]:
-      geometry.output_sizes(self.front_end_table, size)
+      if isinstance(size, int):  # Of a program for any size, the program checks it itself.
+        geometry.output_sizes(self.front_end_table, size)
     scores, of_scores = self._front_end(images, train, own)
     logits = self.context(scores, train, own=of_scores) if self.context_table else scores
     if self.full_size and not self.margin:  # FCN: what is made of the zeros behind the image.
@@ -88,19 +91,24 @@ class Dilation(nn.Module):
       found = ops.resize(found, size, align_corners=False, own=of_found, own_size=of_scores)
       scores = jnp.maximum(scores, found)
     if self.upsampling and not self.margin:  # FCN: cells that no pixel is blended from.
-      longest = max(images.shape[1:3])
-      ends = [geometry.window(self.upsampling, side - 1)[1] + 1 for side in range(longest + 1)]
-      scores = scores[:, : ends[images.shape[1]], : ends[images.shape[2]]]
+
+      def end(side):
+        return geometry.window(self.upsampling, side - 1)[1] + 1
+
+      scores = scores[:, : end(images.shape[1]), : end(images.shape[2])]
       if own is not None:
+        ends = [end(side) for side in range(max(images.shape[1:3]) + 1)]
         of_scores = jnp.minimum(of_scores, jnp.asarray(ends, jnp.int32)[own])
     return scores, of_scores
 
   def _scores_at(self, scale: float, images, train: bool, own):
     """The class scores of the images at another size, and which of them are their own."""
     if scale != 1:
-      sizes = [max(1, round(side * scale)) for side in range(max(images.shape[1:3]) + 1)]
-      size = [sizes[side] for side in images.shape[1:3]]
-      scaled = None if own is None else jnp.asarray(sizes, jnp.int32)[own]
+      size = [_scaled(side, scale) for side in images.shape[1:3]]
+      scaled = None
+      if own is not None:
+        sizes = [_scaled(side, scale) for side in range(max(images.shape[1:3]) + 1)]
+        scaled = jnp.asarray(sizes, jnp.int32)[own]
       images = ops.resize(images, size, align_corners=False, own=own, own_size=scaled)
       own = scaled
     of_scores = None
@@ -166,3 +174,10 @@ class Dilation(nn.Module):
   def full_size(self) -> bool:
     """Whether the network upsamples its logits to label pixels itself."""
     return bool(self.upsampling)
+
+
+def _scaled(side: DimSize, scale: float) -> DimSize:
+  """max(1, round(side * scale)) in integers, as sizes of any image are computed with too."""
+  over, under = scale.as_integer_ratio()
+  odd = side * over // under % 2  # Halves are rounded to even numbers.
+  return max_dim(1, (2 * side * over + under - 1 + odd) // (2 * under))

@@ -12,6 +12,7 @@ import dataclasses
 from fractions import Fraction
 import functools
 import math
+from typing import Any
 
 from jaxtyping import Shaped
 import numpy as np
@@ -87,12 +88,12 @@ def jumps_and_centers(table: Table) -> list[tuple[Fraction, Fraction]]:
   return [result[index] for index in range(len(table))]
 
 
-def window(table: Table, cell: int = 0) -> tuple[int, int]:
+def window(table: Table, cell: int | Any = 0) -> tuple[int | Any, int | Any]:
   """The first and the last input pixel that one cell of the output reads.
 
   Args:
     table: the layers.
-    cell: index of the output cell.
+    cell: index of the output cell, perhaps one that `jax.export` knows by name alone.
 
   Returns:
     (first, last); below 0 or beyond the input where the cell reads padding.
@@ -110,7 +111,7 @@ def window(table: Table, cell: int = 0) -> tuple[int, int]:
   return seen
 
 
-def _window(table: Table, cell: int) -> tuple[int, int] | None:
+def _window(table: Table, cell: int | Any) -> tuple[int | Any, int | Any] | None:
   """As `window`, but None where that raises."""
   windows, reads = {len(table) - 1: (cell, cell)}, input_indices(table)
   for index in reversed(range(len(table))):
@@ -290,6 +291,13 @@ def output_size(table: Table, size: int) -> int:
   return output_sizes(table, size)[-1]
 
 
+def least_size(table: Table, least: int = 1) -> int:
+  """The smallest input size from `least` on that leaves every layer a cell."""
+  while not all(size > 0 for size, _ in _cells(table, least)):
+    least += 1
+  return least
+
+
 def valid_size(table: Table, least: int = 1) -> int:
   """The smallest input size from `least` on at which every layer uses its whole input.
 
@@ -298,8 +306,7 @@ def valid_size(table: Table, least: int = 1) -> int:
   layer vanishes.
   """
   grid = without_upsampling(table)
-  while not all(size > 0 for size, _ in _cells(grid, least)):
-    least += 1
+  least = least_size(grid, least)
   # From here on, what is left over depends on the size modulo all jumps.
   period = math.lcm(*(jump.numerator for jump, _ in jumps_and_centers(grid)))
   for size in range(least, least + period):

@@ -5,11 +5,12 @@ import functools
 from typing import Literal, TypeAlias
 
 import jax
+from jax.core import max_dim, min_dim
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 import numpy as np
 
-from dilated_jax.typing import AnyArray, varying_axes
+from dilated_jax.typing import AnyArray, DimSize, varying_axes
 
 _DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
 _Int: TypeAlias = int | np.integer
@@ -390,14 +391,16 @@ def avg_pool(
   return sums / counts[:, : sums.shape[1], : sums.shape[2]]
 
 
-def _pad_for_windows(x, size, stride, padding, round_up, value) -> tuple[jax.Array, list[int]]:
+def _pad_for_windows(x, size, stride, padding, round_up, value) -> tuple[jax.Array, list[DimSize]]:
   """Pads the input to what all windows cover; returns it and the number of windows per axis."""
   counts = []
   for n in x.shape[1:3]:
-    steps, rest = divmod(n + 2 * padding - size, stride)
-    counts.append(steps + 1 + bool(rest and round_up and (steps + 1) * stride < n + padding))
+    count = (n + 2 * padding - size + (stride - 1) * round_up) // stride + 1
+    if round_up and size - padding < stride:  # Only then one may begin behind the input.
+      count = min_dim(count, (n + padding - 1) // stride + 1)
+    counts.append(count)
   ends = [(count - 1) * stride + size for count in counts]
-  rest = [max(end - n - padding, 0) for end, n in zip(ends, x.shape[1:3], strict=True)]
+  rest = [max_dim(end - n - padding, 0) for end, n in zip(ends, x.shape[1:3], strict=True)]
   pads = ((0, 0), *((padding, more) for more in rest), (0, 0))
   return jnp.pad(x, pads, constant_values=value), counts
 
@@ -431,7 +434,7 @@ def adaptive_avg_pool(
 
 def resize(
   x: Float[AnyArray, 'n h w c'],
-  size: Sequence[int],
+  size: Sequence[DimSize],
   *,
   align_corners: bool,
   antialias: bool = False,
@@ -536,62 +539,64 @@ def _columns_first(x, down, across):
   # A product for each map, whose output lies as it is read.
   each = jnp.broadcast_to(down, (n, *down.shape))
   x = jnp.einsum('nuh,nhk->nuk', each, x.reshape(n, height, -1), precision='highest')
-  return jnp.moveaxis(x.reshape(n, len(down), channels, len(across)), 2, 3)
+  return jnp.moveaxis(x.reshape(n, down.shape[0], channels, across.shape[0]), 2, 3)
 
 
-def _bilinear_matrix(n: int, stride: int, padding: int | None) -> np.ndarray:
+def _bilinear_matrix(n: DimSize, stride: int, padding: int | None) -> AnyArray:
   """(pixels, n) weights that fall linearly from 1 to 0 within `stride` of each cell's center."""
+  xp = _module_of(n)
   cut = stride / 2 if padding is None else padding
   total = n * stride if padding is None else (n + 1) * stride - 2 * padding
-  pixels = np.arange(total)[:, None]
-  centers = np.arange(n) * stride + stride - 0.5 - cut
-  return np.maximum(0.0, 1.0 - np.abs(pixels - centers) / stride)
+  pixels = xp.arange(total, dtype=float)[:, None]
+  centers = xp.arange(n, dtype=float)[None] * stride + (stride - 0.5 - cut)
+  return xp.maximum(0.0, 1.0 - abs(pixels - centers) / stride)
 
 
 # Numerators and denominators are whole numbers, so that weights are as exact where the size of the
 # map is known to the running program only.
 
 
-def _corner_matrix(cells: int, stride: int, n=None):
+def _corner_matrix(cells: DimSize, stride: int, n=None):
   """(cells * stride, cells) weights of linear interpolation between cells at 0, stride, ..."""
   n = cells if n is None else n
-  array = _module_of(n)
-  pixels = array.minimum(np.arange(cells * stride), (n - 1) * stride)
-  return _triangles(array, pixels[:, None] - np.arange(cells)[None] * stride, stride)
+  array = _module_of(n, cells)
+  pixels = array.minimum(array.arange(cells * stride), (n - 1) * stride)
+  return _triangles(array, pixels[:, None] - array.arange(cells)[None] * stride, stride)
 
 
-def _averaging_matrix(cells: int, count: int, n=None):
+def _averaging_matrix(cells: DimSize, count: int, n=None):
   """(count, cells) weights of the mean over each window."""
   n = cells if n is None else n
-  first = np.arange(count) * n // count
-  last = -(-(np.arange(count) + 1) * n // count)
-  places = np.arange(cells)[None]
+  array = _module_of(n, cells)
+  first = array.arange(count) * n // count
+  last = -(-(array.arange(count) + 1) * n // count)
+  places = array.arange(cells)[None]
   inside = (places >= first[:, None]) & (places < last[:, None])
   return inside.astype(float) / (last - first)[:, None].astype(float)
 
 
 def _linear_matrix(
-  cells: int, rows: int, align_corners: bool, antialias: bool = False, count=None, n=None
+  cells: DimSize, rows: DimSize, align_corners: bool, antialias: bool = False, count=None, n=None
 ):
   """(rows, cells) weights of linear interpolation; beyond the outermost cells, these are repeated.
 
   From n cells, of `cells`, to `count` of `rows`.
   """
   n, count = cells if n is None else n, rows if count is None else count
-  array = _module_of(n)
+  array = _module_of(n, cells, rows)
   # Positions on the cells, in units of 1 / unit.
   if align_corners:
-    positions, unit = np.arange(rows) * (n - 1), array.maximum(count - 1, 1)
+    positions, unit = array.arange(rows) * (n - 1), array.maximum(count - 1, 1)
   else:
-    positions, unit = (2 * np.arange(rows) + 1) * n - count, 2 * count
+    positions, unit = (2 * array.arange(rows) + 1) * n - count, 2 * count
   if not antialias:
     positions = array.clip(positions, 0, (n - 1) * unit)
-    return _triangles(array, positions[:, None] - np.arange(cells)[None] * unit, unit)
-  distances = abs(positions[:, None] - np.arange(cells)[None] * unit)
+    return _triangles(array, positions[:, None] - array.arange(cells)[None] * unit, unit)
+  distances = abs(positions[:, None] - array.arange(cells)[None] * unit)
   width = array.maximum(unit, 2 * n)
-  weights = array.where(np.arange(cells)[None] < n, array.maximum(0, width - distances), 0).astype(
-    float
-  )
+  weights = array.where(
+    array.arange(cells)[None] < n, array.maximum(0, width - distances), 0
+  ).astype(float)
   return weights / array.maximum(weights.sum(1, keepdims=True), 1.0)
 
 
@@ -600,6 +605,6 @@ def _triangles(array, distances, unit):
   return array.maximum(0, unit - abs(distances)) / unit
 
 
-def _module_of(n):
-  """NumPy for a number, jax.numpy for one that only the running program knows."""
-  return np if isinstance(n, _Int) else jnp
+def _module_of(*sizes):
+  """NumPy for numbers, jax.numpy if one is known to the running program only."""
+  return np if all(isinstance(size, _Int) for size in sizes) else jnp

@@ -1,7 +1,10 @@
 """From a table of layers to a Flax module."""
 
+import functools
+
 import flax.linen as nn
 import jax
+from jax.core import min_dim
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Float32, Int
@@ -183,7 +186,7 @@ def _run_layer(stack: Stack, layer: Layer, inputs: list, train: bool, own):
   elif layer.kind == 'crop':
     x = x[:, -layer.padding :, -layer.padding :]
   else:
-    rows, columns = (min(x.shape[axis] for x in inputs) for axis in (1, 2))
+    rows, columns = (functools.reduce(min_dim, (x.shape[axis] for x in inputs)) for axis in (1, 2))
     inputs = [x[:, :rows, :columns] for x in inputs]
     x = jnp.concatenate(inputs, -1) if layer.kind == 'concat' else sum(inputs[1:], inputs[0])
   if layer.activation == 'relu':

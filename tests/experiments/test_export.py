@@ -2,6 +2,8 @@
 
 import functools
 
+import jax
+import jax.export
 import onnxruntime
 import pytest
 
@@ -10,7 +12,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.export import onnx
 from experiments import export
 from tests import calling
-from tests.export.test_onnx import VGG, segmenter
+from tests.export.networks import VGG, segmenter
 
 run = functools.partial(calling.run, export)
 
@@ -39,7 +41,6 @@ def test_a_file_that_agrees(contents, weights, tmp_path, capsys):
   [
     (['--output=a.onnx'], '--nocrf leaves it out'),
     (['--output=a.pb', '--nocrf'], 'the name must end in .onnx or .stablehlo'),
-    (['--output=a.stablehlo'], '--input_size=HxW is needed'),
     (['--output=a.onnx', '--nocrf', '--input_size=8x8'], '--input_size is not read'),
     (['--output=a.stablehlo', '--input_size=0x8'], '--input_size=0x8: both sides'),
   ],
@@ -54,11 +55,24 @@ def test_errors(options, message, weights, tmp_path, monkeypatch):
     run(f'--weights={weights}', '--output=a.onnx', '--nocrf')
 
 
-def test_a_program_with_its_crf(weights, tmp_path, capsys):
+@pytest.mark.parametrize('options', [[], ['--input_size=21x30']])
+def test_a_program_with_its_crf(options, weights, tmp_path, capsys):
   output = tmp_path / 'network.stablehlo'
-  run(f'--weights={weights}', f'--output={output}', '--input_size=21x30')
-  assert 'the program beside JAX: labels differ in 0 of 630 pixels' in capsys.readouterr().out
-  assert output.stat().st_size > 1000
+  run(f'--weights={weights}', f'--output={output}', *options)
+  count = 630 if options else 67 * 81
+  said = capsys.readouterr().out
+  assert f'the program beside JAX: labels differ in 0 of {count:,} pixels' in said
+  program = jax.export.deserialize(bytearray(output.read_bytes()))
+  known = [isinstance(size, int) for size in program.in_avals[0].shape]
+  assert known == [False, *[bool(options)] * 2, True]
+
+
+def test_a_crf_on_pixels_is_of_one_size(tmp_path):
+  network = segmenter('front_end', crf='rnn', crf_rnn_grid='pixels', **VGG)
+  models.save_weights(tmp_path / 'weights', network.spec, network.variables)
+  with pytest.raises(InputError, match='laid out for images of one size: give `input_size`'):
+    run(f'--weights={tmp_path}/weights', f'--output={tmp_path}/a.stablehlo')
+  assert [path.name for path in tmp_path.iterdir()] == ['weights']
 
 
 def test_a_file_with_another_answer_is_not_written(weights, tmp_path, monkeypatch):

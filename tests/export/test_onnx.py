@@ -1,52 +1,20 @@
 """onnx.py: files that onnx's checker accepts and onnxruntime runs, beside JAX and the geometry."""
 
+import collections
 import json
 
 import jax
 import numpy as np
 import onnx
 import onnxruntime
+import onnxslim
 import pytest
 
 from dilated_jax import inference, models
 from dilated_jax.errors import InputError
 from dilated_jax.export import onnx as exporter
-from dilated_jax.models import weights_folder
-from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import geometry
-
-VGG = dict(width=1 / 32, blocks=(1, 1, 1, 1), fc_channels=16)
-RESNET = dict(width=1 / 16, blocks=(1, 1, 1, 1))
-NETWORKS = {
-  'front end, groups': ('front_end', VGG | dict(norm='group', width=1 / 4, fc_kernel=3)),
-  'front end, batch': ('front_end', VGG | dict(norm='batch', stride=4)),
-  'large context': ('dilation8', VGG | dict(context='large', fc_kernel=3)),
-  'own upsampling': ('dilation10', VGG | dict(fc_kernel=3)),
-  'skips at once': ('fcn8s', dict(width=1 / 32, at_once=True, context='basic', fc_channels=8)),
-  'poolings of 3x3': ('deeplab_msc', VGG | dict(blocks=(1, 1, 1, 1, 1))),
-  'three scales': ('deeplab_v2', dict(VGG, blocks=(1, 1, 1, 1, 1), multi_scale=True)),
-  'image mean': ('deeplab_v3', RESNET),
-  'pyramid of means': ('pspnet', RESNET | dict(auxiliary=False)),
-}
-
-
-def segmenter(name, upsampling=None, classes=3, **options) -> Segmenter:
-  """A network of random weights, biases and statistics."""
-  model = models.create(name, classes, **options)
-  rng = np.random.default_rng(0)
-
-  def drawn(path, like):
-    if path[-1].key == 'kernel':
-      return rng.normal(0, np.sqrt(2 / np.prod(like.shape[:3])), like.shape).astype(np.float32)
-    return rng.uniform(0.1, 1, like.shape).astype(np.float32)
-
-  variables = jax.tree_util.tree_map_with_path(drawn, weights_folder.abstract_variables(model))
-  names = tuple(f'class {i}' for i in range(classes))
-  spec = models.ModelSpec(
-    name, options, names, ((1, 2, 3),) * classes, (120.0, 110.0, 100.0),
-    upsampling=upsampling or models.upsampling.of_training(model, 'grid'),
-  )  # fmt: skip
-  return Segmenter.from_spec(spec, variables)
+from tests.export.networks import NETWORKS, VGG, segmenter
 
 
 def session(content):
@@ -103,6 +71,25 @@ def test_sizes_of_any_image(which):
     (found,) = run(None, {'images': np.zeros((1, 3, side, least), np.float32)})
     wanted = [geometry.output_size(network.model.table, size) for size in (side, least)]
     assert list(found.shape[2:]) == wanted
+
+
+@pytest.mark.parametrize('which', ['poolings of 3x3', 'three scales', 'pyramid of means'])
+def test_a_simplifier_finds_nothing(which):
+  name, options = NETWORKS[which]
+  content = exporter.export(segmenter(name, **options))
+  # Runtimes fold normalizations into convolutions; the file keeps the layers as they are named.
+  simple = onnxslim.slim(onnx.load_from_string(content), skip_fusion_patterns=['FusionConvBN'])
+  kinds, left = (
+    collections.Counter(node.op_type for node in model.graph.node)
+    for model in (onnx.load_from_string(content), simple)
+  )
+  assert left == kinds
+  images = np.random.default_rng(1).integers(0, 256, (1, 29, 46, 3)).astype(np.uint8)
+  found, expected = (
+    session(each).run(None, {'images': images}) for each in (simple.SerializeToString(), content)
+  )
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_layers_keep_their_names_and_the_file_says_what_it_is():
