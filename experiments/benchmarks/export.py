@@ -59,7 +59,6 @@ TIMED = (
   ('scenes_deeplab', 'preset:scenes_deeplab', (240, 320)),
   ('scenes_fcn', 'preset:scenes_fcn', (240, 320)),
   ('front_end, full width', '--model=front_end', (64, 96)),
-  ('dilation8, full width', '--model=dilation8', (64, 96)),
 )
 _CLASSES = 5
 

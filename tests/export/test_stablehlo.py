@@ -9,13 +9,21 @@ import pytest
 from dilated_jax import inference
 from dilated_jax.errors import InputError
 from dilated_jax.export import stablehlo
+from dilated_jax.models.dilation import _scaled
 from dilated_jax.nn import geometry, ops
 from tests.export.networks import NETWORKS, VGG, segmenter
 
 # `benchmark --suite=export` runs all networks.
-CASES = {name: NETWORKS[name] for name in ('skips at once', 'three scales', 'pyramid of means')} | {
-  'crf of cells': ('front_end', VGG | dict(crf='rnn', fc_kernel=3))
+CASES = {
+  'skips at once': NETWORKS['skips at once'],
+  'crf of cells': ('front_end', VGG | dict(crf='rnn', fc_kernel=3)),
 }
+
+
+def loaded(network, *options):
+  """A program for CPUs."""
+  content = stablehlo.export(network, *options, platforms=('cpu',))
+  return jax.export.deserialize(bytearray(content))
 
 
 def assert_labels(network, program, size, index=0):
@@ -34,15 +42,13 @@ def assert_labels(network, program, size, index=0):
 def test_labels_of_any_size(which):
   name, options = CASES[which]
   network = segmenter(name, gain=0.5, **options)
-  program = jax.export.deserialize(bytearray(stablehlo.export(network)))
-  assert program.platforms == stablehlo.PLATFORMS
-  assert_labels(network, program, (29, 46), 1)
+  assert_labels(network, loaded(network), (29, 46), 1)
 
 
 def test_tiny_odd_and_even_sizes():
   """The margin is larger than the images: they are reflected several times."""
   network = segmenter('dilation8', context='basic', gain=0.5, **VGG)
-  program = jax.export.deserialize(bytearray(stablehlo.export(network)))
+  program = loaded(network)
   for size in ((1, 1), (7, 5), (32, 16)):
     assert_labels(network, program, size)
 
@@ -51,25 +57,26 @@ def test_a_crf_on_pixels_is_of_one_size():
   network = segmenter('front_end', crf='rnn', crf_rnn_grid='pixels', fc_kernel=3, **VGG)
   with pytest.raises(InputError, match='laid out for images of one size: give `input_size`'):
     stablehlo.export(network)
-  program = jax.export.deserialize(bytearray(stablehlo.export(network, (21, 30))))
-  assert_labels(network, program, (21, 30))
+  assert_labels(network, loaded(network, (21, 30)), (21, 30))
 
 
-@pytest.mark.parametrize('which', ['large context', 'poolings of 3x3'])
-def test_logits_of_any_size(which):
-  name, options = NETWORKS[which]
+def test_logits_of_any_size():
+  name, options = NETWORKS['large context']
   network = segmenter(name, **options)
-  program = jax.export.deserialize(bytearray(stablehlo.export(network, contents='network')))
+  program = loaded(network, None, 'network')
   least = geometry.least_size(network.model.table)
-  apply = jax.jit(network.model.apply)
-  for side in (least, least + 9):
-    images = np.random.default_rng(0).normal(0, 60, (2, side, least + 4, 3)).astype(np.float32)
-    expected = np.asarray(apply(network.variables, images))
-    found = program.call(images) / abs(expected).max()
-    np.testing.assert_allclose(found, expected / abs(expected).max(), atol=1e-5)
-  if least > 1:
-    with pytest.raises(ValueError, match=f'height >= {least}'):
-      program.call(images[:, : least - 1])
+  images = np.random.default_rng(0).normal(0, 60, (2, least, least + 9, 3)).astype(np.float32)
+  expected = np.asarray(jax.jit(network.model.apply)(network.variables, images))
+  found = program.call(images) / abs(expected).max()
+  np.testing.assert_allclose(found, expected / abs(expected).max(), atol=1e-5)
+  with pytest.raises(ValueError, match=f'height >= {least}'):
+    program.call(images[:, : least - 1])
+
+
+@pytest.mark.parametrize('scale', [0.5, 0.75, 1.25])
+def test_sizes_at_another_scale(scale):
+  sides = range(1, 40)
+  assert [_scaled(side, scale) for side in sides] == [max(1, round(side * scale)) for side in sides]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +105,7 @@ def test_a_program_is_loaded(tmp_path):
   path = tmp_path / 'network.stablehlo'
   content = stablehlo.export(network, (9, 12))
   path.write_bytes(content)
+  assert jax.export.deserialize(bytearray(content)).platforms == stablehlo.PLATFORMS
   images = np.zeros((1, 9, 12, 3), np.uint8)
   labels, probabilities = stablehlo.load(path)(images)
   assert labels.shape == (1, 9, 12) and probabilities.shape == (1, 9, 12, 3)
