@@ -85,7 +85,7 @@ def as_function(segmenter: Segmenter, contents: Literal['labels', 'network'] = '
 
   def labels(images):
     height, width = images.shape[1:3]
-    padded = reflect_pad(images, model.margin, model.stride, jnp)
+    padded = reflect_pad(images, model.margin, model.stride, xp=jnp)
     logits = tiling.applied(model, variables, mean, padded)
     found = upsampling.to_labels(model, spec.upsampling, logits)
     return tuple(each[:, :height, :width] for each in found)
