@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import signal
 import threading
 from typing import NamedTuple
@@ -154,6 +155,23 @@ def naming(path):
     if error.filename is None and error.errno is not None:
       error.filename = str(path)
     raise
+
+
+@contextlib.contextmanager
+def system_errors(path):
+  """Turns what TensorStore tells of a full disk, among others, into the OSError that it was.
+
+  Args:
+    path: what is written, for the message.
+  """
+  try:
+    yield
+  except (ValueError, RuntimeError) as error:
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    if not found:
+      raise
+    number = int(found[1])
+    raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def format_json(content: dict) -> bytes:

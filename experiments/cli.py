@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 
 from absl import app, flags, logging
 
@@ -276,7 +277,10 @@ def _log_plainly():
 
 
 class _Formatter(python_logging.Formatter):
-  """What the library logs of its arguments is told of flags."""
+  """What the library logs of its arguments is told of flags; of traces, the last line."""
+
+  def formatException(self, ei):
+    return ''.join(traceback.format_exception_only(ei[1])).strip()
 
   def format(self, record):
     return as_typed(super().format(record))

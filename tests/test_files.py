@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 import pytest
 
 from dilated_jax import files
-from dilated_jax.files import defer_signals, replace_folder, write_atomic
+from dilated_jax.files import defer_signals, replace_folder, system_errors, write_atomic
 from dilated_jax.temporary import temporary_folder
 
 
@@ -97,6 +97,15 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch):
     write_atomic(tmp_path / 'a', b'x')
   assert error.value.filename == str(tmp_path / 'a')
   assert os.listdir(tmp_path) == []
+
+
+def test_errors_of_tensorstore_are_those_of_the_system():
+  told = "RESOURCE_EXHAUSTED: Failed to write 4 bytes: No space left [os_error_code='28']"
+  with pytest.raises(OSError) as error, system_errors('there'):
+    raise ValueError(told)
+  assert (error.value.errno, error.value.filename) == (errno.ENOSPC, 'there')
+  with pytest.raises(ValueError, match='^other$'), system_errors('there'):
+    raise ValueError('other')
 
 
 def replace(target, content):

@@ -14,7 +14,7 @@ import tensorstore as ts
 
 from dilated_jax import checksums
 from dilated_jax.errors import InputError, first_line
-from dilated_jax.files import defer_signals, replace_folder, write_atomic
+from dilated_jax.files import defer_signals, replace_folder, system_errors, write_atomic
 from dilated_jax.models.protocol import SegmentationModel
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec, load_spec
@@ -36,7 +36,7 @@ def save_weights(folder, spec: ModelSpec, variables, release=lambda: None) -> No
   check_weights_folder(folder)
   folder = pathlib.Path(folder).resolve()  # A link stays a link.
   with temporary_folder(folder) as temporary:
-    with defer_signals():
+    with defer_signals(), system_errors(folder):
       _write(temporary / 'checkpoint', jax.tree.map(np.asarray, variables), release)
     content = json.dumps(spec.to_json(), indent=2)
     write_atomic(temporary / 'model.json', content.encode() + b'\n')

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from dilated_jax.errors import InputError
+from dilated_jax.files import system_errors
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import upsampling
 from dilated_jax.models.pretrained import load_pretrained
@@ -156,6 +157,7 @@ def train_stage(
   """
   stage_run = set_up(config, spec, variables, source, validation.classes, workdir)
   with (
+    system_errors(stage_run.folder / 'checkpoints'),
     contextlib.closing(RunLogger(writers, config.stage, config.num_steps)) as logger,
     checkpoints.manager(stage_run.folder / 'checkpoints') as manager,
     _terminated() as terminated,

@@ -89,20 +89,32 @@ class TensorBoard:
   def __init__(self, workdir: pathlib.Path, parameters: Mapping[str, Any]):
     import tensorboardX
 
-    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
+    # Its thread dies where the disk is full, and then a queue of some length would fill up and
+    # whoever adds to it would wait for ever.
+    self._board = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'), max_queue=0)
     text = '\n'.join(f'    {name}: {value}' for name, value in flatten(parameters))
     self._board.add_text('parameters', text)
 
   def write(self, stage, step, values):
+    self._check_thread()
     for name, value in flatten(values, stage):
       if value is not None:
         self._board.add_scalar(name, value, step)
 
   def write_image(self, stage, step, name, image):
+    self._check_thread()
     self._board.add_image(f'{stage}/{name}', image, step, dataformats='HWC')
 
   def close(self, finished):
+    self._check_thread()
     self._board.close()
+
+  def _check_thread(self):
+    """Raises an OSError if the thread that writes has died."""
+    writer = self._board.file_writer.event_writer
+    if not writer._worker.is_alive():
+      writer._event_queue.cancel_join_thread()  # Else the process would wait for it at its end.
+      raise OSError('its files can not be written')
 
 
 class WeightsAndBiases:

@@ -59,6 +59,7 @@ def _run(task: dict, told: int) -> None:
   counter = Counter(task['folder'], task['strike_at'], strike)
   if task['after']:  # Seconds.
     _signal_later(task['after'], task['signal'])
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # Shells ignore it in the background.
   sys.addaudithook(counter)
   sys.argv = [task['module'], *task['arguments']]
   status = 1

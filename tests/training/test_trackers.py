@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import struct
+import threading
 
 import numpy as np
 import PIL.Image
@@ -173,6 +174,20 @@ def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(tmp_path, monkeypa
   assert caplog.text.count('Broken is left out from here on: the server is gone') == 1
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   assert [json.loads(line)['step'] for line in lines] == [1, 2]
+
+
+def test_tensorboard_on_a_full_disk_is_left_and_not_waited_for(tmp_path, monkeypatch):
+  def full(event):
+    raise OSError('No space left on device')
+
+  board = trackers.TensorBoard(tmp_path, {})
+  writer = board._board.file_writer.event_writer
+  monkeypatch.setattr(writer._ev_writer, 'write_event', full)
+  monkeypatch.setattr(threading, 'excepthook', lambda _: None)
+  board.write('context', 1, {f'loss{n}': 0.5 for n in range(30)})
+  writer._worker.join(10)
+  with pytest.raises(OSError, match='can not be written'):
+    board.write('context', 2, {'loss': 0.5})
 
 
 def test_a_tracker_that_can_not_begin_ends_the_run(tmp_path, monkeypatch):
