@@ -104,7 +104,7 @@ def test_errors_of_tensorstore_are_those_of_the_system():
   with pytest.raises(OSError) as error, system_errors('there'):
     raise ValueError(told)
   assert (error.value.errno, error.value.filename) == (errno.ENOSPC, 'there')
-  with pytest.raises(ValueError, match='^other$'), system_errors('there'):
+  with pytest.raises(ValueError, match=r'^other$'), system_errors('there'):
     raise ValueError('other')
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 
 import jax
 import numpy as np
@@ -159,7 +160,8 @@ def command(request, own_folder, tiny_weights, caffemodel):
 
 def arrays_of(folder: pathlib.Path) -> str:
   """A digest of the arrays of an Orbax checkpoint."""
-  restored = ocp.PyTreeCheckpointer().restore(folder)
+  with warnings.catch_warnings(action='ignore'):  # Of devices, which are the same here.
+    restored = ocp.PyTreeCheckpointer().restore(folder)
   return weights_folder.fingerprint(restored).hexdigest()
 
 
