@@ -61,7 +61,7 @@ def render(
     for index, each in enumerate(complete)
   ]  # fmt: skip
   if drawn := parallel_coordinates.chart('Settings and results', names, lines, metric):
-    remark = page.note('A line for each trial that was finished, the best ones darkest.')
+    remark = page.note('A line for each trial that was finished, the best ones on top.')
     sections.append(page.section('Settings', drawn, remark))
   if importance:
     sections.append(page.section('Importance', _importance(importance)))
@@ -74,7 +74,7 @@ def render(
   lead = [element('p', _lead(trials))]
   if complete:
     best = complete[0]
-    settings = ', '.join(f'{name} {value}' for name, value in best.flags.items())
+    settings = ', '.join(f'{name} {_short(value)}' for name, value in best.flags.items())
     lead.append(page.tiles([(f'best {metric}', page.number(best.value), settings)]))
   return page.page(f'Sweep: {"/".join(workdir.resolve().parts[-2:])}', lead, sections)
 
@@ -95,11 +95,19 @@ def _table(workdir: pathlib.Path, trials: Sequence, names, metric: str) -> Marku
     if not (workdir / link).exists():
       link = f'trials/{each.number:04}/scores.html'
     head = element('a', name, href=link) if (workdir / link).exists() else name
-    settings = (each.flags.get(flag, '–') for flag in names)
+    settings = (_short(each.flags.get(flag, '–')) for flag in names)
     rows.append((head, *settings, page.number(each.value), each.state))
   return page.table(
     ['trial', *names, metric, 'state'], rows, caption='All trials', words=1 + len(names)
   )
+
+
+def _short(value: str) -> str:
+  """The value of a flag; of a number that was drawn five digits."""
+  try:
+    return value if len(value) < 10 else f'{float(value):.5g}'
+  except ValueError:
+    return value
 
 
 def _importance(importance: Mapping[str, float]) -> list[Markup]:
