@@ -67,7 +67,7 @@ def attack(originals, read, path, count, seed=0):
   assert not wrong, '\n'.join(
     f'{len(where)} x {what}, first {where[0]}' for what, where in sorted(wrong.items())
   )
-  assert outcomes['refused'], outcomes
+  assert outcomes.total() >= count  # Lines of metrics that are damaged are passed over.
 
 
 SHORT, FULL = 60, 8000
