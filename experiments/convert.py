@@ -4,11 +4,12 @@
   dilated-jax convert --source=vgg16-397923af.pth --output=vgg --dataset=camvid
 
 Known are the networks of the paper (front end, Dilation7, 8 and 10, of any width and number of
-classes) and FCN-32s, 16s and 8s as .caffemodel; VGG from Caffe (.caffemodel), torchvision (.pth),
-timm (.safetensors) and Keras (.h5), or any of these files whose 3x3 kernels in order are those of
-VGG-16, whatever they are called; torchvision's fcn_resnet50, 101, deeplabv3_resnet50 and 101
-(.pth). What a file holds is told by its content. Neither Caffe nor PyTorch nor Keras is needed, and
-nothing in a file is executed.
+classes) and FCN-32s, 16s and 8s as .caffemodel; VGG-11, 13, 16 and 19 from Caffe (.caffemodel),
+torchvision (.pth), timm (.safetensors) and Keras (.h5), or any of these files whose 3x3 kernels in
+order are those of VGG-16, whatever they are called; ResNet-18, 34, 50 and 101 from torchvision and
+timm; torchvision's fcn_resnet50, 101, deeplabv3_resnet50 and 101. What a file holds is told by its
+content. Neither Caffe nor PyTorch nor Keras is needed, and nothing in a file is executed. `train
+--init=FILE` takes the same files.
 
 The report lists every array of the file and where it went; one that is missing, left over or of the
 wrong shape is an error, and nothing is written then. What the file can't tell, such as the names of
@@ -39,8 +40,8 @@ def define_flags(values=flags.FLAGS):
   )  # fmt: skip
   flags.DEFINE_enum(
     'dataset', None, [*data.ORDERS, 'folder'],
-    'Data set whose classes the network tells apart; as published if not given. A VGG gets an '
-    'untrained layer for them.', **string,
+    'Data set whose classes the network tells apart; as published if not given. A classifier of '
+    'ImageNet gets untrained layers for them.', **string,
   )  # fmt: skip
   path_flags.define('data_dir', None, 'Your own images and labels, for --dataset=folder.', **string)
   flags.DEFINE_enum(
@@ -53,11 +54,12 @@ def define_flags(values=flags.FLAGS):
   )  # fmt: skip
   flags.DEFINE_enum(
     'normalization', None, list(weights.published.NORMALIZATIONS),
-    'How a VGG file was trained to see pictures; by its checksum or format if not given.', **string,
+    'How a classifier was trained to see pictures; by its checksum or format if not given.',
+    **string,
   )  # fmt: skip
   flags.DEFINE_enum(
     'channel_order', None, ['rgb', 'bgr'],
-    'Order of the channels that a VGG file was trained to see; as usual in its format if not '
+    'Order of the channels that a classifier was trained to see; as usual in its format if not '
     'given.', **string,
   )  # fmt: skip
 

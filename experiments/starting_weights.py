@@ -1,8 +1,12 @@
 """The weights that a run of train starts from: where they are, and how they fit."""
 
+from collections.abc import Sequence
+import os
+from typing import NamedTuple
+
 from absl import logging
 
-from dilated_jax import models
+from dilated_jax import models, weights
 from dilated_jax.errors import InputError
 from dilated_jax.images.checks import is_of_unit_scale
 from dilated_jax.training.stages import STAGES
@@ -10,14 +14,28 @@ from dilated_jax.training.stages import STAGES
 from . import cli
 
 
-def locate(values, workdir) -> list:
-  """Weights folders to start from: those of --init, or of stages that the workdir has already."""
+class Start(NamedTuple):
+  """Weights to start from.
+
+  Attributes:
+    name: of the folder or file.
+    spec: what they are.
+    weights: those of a converted file; None: the folder is read when they are needed.
+  """
+
+  name: str
+  spec: models.ModelSpec
+  weights: models.Segmenter | None = None
+
+
+def locate(values, workdir) -> list[Start]:
+  """The weights to start from: those of --init, or of stages that the workdir has already."""
   first = values.stage[0]
   if values.init or first == 'front_end':
-    return values.init or []
+    return [opened(path) for path in values.init or ()]
   stages = list(STAGES)
   earlier = [workdir / stage / 'weights' for stage in stages[: stages.index(first)]]
-  found = [folder for folder in earlier if (folder / 'model.json').exists()]
+  found = [opened(folder) for folder in earlier if (folder / 'model.json').exists()]
   if not found and first in ('context', 'crf'):
     raise InputError(
       f'--stage={first} needs a trained front end: give --init=FOLDER, or --stage=front_end,{first}'
@@ -25,7 +43,23 @@ def locate(values, workdir) -> list:
   return found
 
 
-def mean_of(values, usual, folders) -> tuple[float, ...]:
+def opened(path) -> Start:
+  """A weights folder, or what `convert` makes of a file.
+
+  Raises:
+    InputError: it is neither.
+  """
+  if not os.path.isfile(path):
+    return Start(str(path), models.load_spec(path))
+  logging.info('%s: converting', path)
+  result = weights.convert.convert(path, fc='optional')
+  for note in result.notes:
+    logging.info('%s: %s', path, note)
+  network = models.Segmenter(result.spec.create(), result.variables, result.spec)
+  return Start(str(path), result.spec, network)
+
+
+def mean_of(values, usual, starts: Sequence[Start]) -> tuple[float, ...]:
   """The RGB mean that the network subtracts, and what the log says of it.
 
   A network goes on with the mean that it was trained with, or its filters would see other colors.
@@ -34,12 +68,13 @@ def mean_of(values, usual, folders) -> tuple[float, ...]:
   Args:
     values: the flags.
     usual: the mean of the data set.
-    folders: from `locate`; of several the last one counts.
+    starts: from `locate`; of several the last one counts.
 
   Raises:
     InputError: --mean is not three numbers of 0 to 255.
   """
-  trained = [spec for spec in map(models.load_spec, folders) if not spec.untrained]
+  specs = [start.spec for start in starts]
+  trained = [spec for spec in specs if not spec.untrained or spec.model != 'front_end']
   theirs = trained[-1].mean if trained else usual
   mean = theirs
   if values.mean is not None:
@@ -52,16 +87,16 @@ def mean_of(values, usual, folders) -> tuple[float, ...]:
   return mean
 
 
-def tell_other_upsampling(spec, folders, *, frozen: bool) -> None:
+def tell_other_upsampling(spec, starts: Sequence[Start], *, frozen: bool) -> None:
   """Logs where cells of weights to start from lie elsewhere, or scores meet labels off their place.
 
   Args:
     spec: of the run.
-    folders: from `locate`.
+    starts: from `locate`.
     frozen: whether the first stage learns from the scores of a network that does not change.
   """
   resolutions = {'corner': 'grid', 'deconvolution': 'full'}
-  for folder, other in zip(folders, map(models.load_spec, folders), strict=True):
+  for folder, other, _ in starts:
     lies, lay = (
       models.upsampling.cell_offset(one.create(), one.upsampling) for one in (spec, other)
     )
@@ -76,20 +111,43 @@ def tell_other_upsampling(spec, folders, *, frozen: bool) -> None:
     )  # fmt: skip
 
 
-def load(folders, spec, variables, stages):
-  """The variables with what weights folders have of them, the last one counting most.
+def tell_other_resnet(spec, starts: Sequence[Start]) -> None:
+  """Logs where a ResNet of weights to start from begins or steps otherwise than that of the run.
+
+  Args:
+    spec: of the run.
+    starts: from `locate`.
+  """
+  own = models.trunk.trunk(spec.create().front_end_table)
+  for name, other, _ in starts:
+    theirs = models.trunk.trunk(other.create().front_end_table)
+    if not own or not theirs or own.kind != theirs.kind:
+      continue
+    same_strides = own.strided == theirs.strided or not own.strided or not theirs.strided
+    if own.stem == theirs.stem and same_strides:
+      continue
+    torchvision = (theirs.stem, theirs.strided) == ('7x7', 'conv2')
+    remedy = '; --variant=torchvision is that of these weights' if torchvision else ''
+    logging.warning(
+      '%s: a ResNet that begins with %s and strides in %s; this run has %s and %s%s',
+      name, theirs.stem, theirs.strided, own.stem, own.strided, remedy,
+    )  # fmt: skip
+
+
+def load(starts: Sequence[Start], spec, variables, stages):
+  """The variables with what starting weights have of them, the last one counting most.
 
   Raises:
-    InputError: nothing of a folder fits, or a stage would learn from layers that nothing trains.
+    InputError: nothing of some fits, or a stage would learn from layers that nothing trains.
   """
   fresh = None
-  for folder in folders:
-    variables, now = models.load_pretrained(spec, variables, folder)
+  for name, _, given in starts:
+    variables, now = models.load_pretrained(spec, variables, name, weights=given)
     fresh = now if fresh is None else fresh & now
   trained = set()
   for stage in map(STAGES.get, stages):
     trained |= set(stage.trains)
-    frozen = stage.frozen.network(spec.create()) if stage.frozen and folders else None
+    frozen = stage.frozen.network(spec.create()) if stage.frozen and starts else None
     names = {layer.name for layer in frozen.table} if frozen else ()
     untrained = sorted(
       layer for layer in fresh or ()
@@ -98,7 +156,7 @@ def load(folders, spec, variables, stages):
     if untrained:
       part = untrained[0].partition('/')[0]
       raise InputError(
-        f'--stage={stage.name} learns from a trained {part}, and of that of {folders[-1]} '
+        f'--stage={stage.name} learns from a trained {part}, and of that of {starts[-1].name} '
         f'{", ".join(untrained)} would start afresh (the log says why): train it first, '
         f'--stage={part},{",".join(stages)}'
       )

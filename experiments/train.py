@@ -48,7 +48,12 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_string(
     'val_split', 'val', 'Pictures to choose the best weights by; empty: none.', **into
   )
-  path_flags.define_multi('init', None, 'Weights folder to start from, wholly or in parts.', **into)
+  path_flags.define_multi(
+    'init',
+    None,
+    'Weights folder or file (as of convert) to start from, wholly or in parts.',
+    **into,
+  )
   flags.DEFINE_list('stage', ['front_end'], f'Stages, in order: {", ".join(STAGES)}.', **into)
   flags.DEFINE_float(
     'image_scale', 1.0, 'Size at which the network sees images.', 0.01, 1.0, **into
@@ -134,21 +139,22 @@ def _train(values, workdir):
   train = data.sequences.cache_in_memory(train)
 
   # Network
-  folders = starting_weights.locate(values, workdir)
+  starts = starting_weights.locate(values, workdir)
   spec = models.ModelSpec(
     model=values.model,
     options=options,
     classes=classes.names,
     palette=classes.palette,
-    mean=starting_weights.mean_of(values, classes.mean, folders),
+    mean=starting_weights.mean_of(values, classes.mean, starts),
     image_scale=values.image_scale,
     upsampling=upsampling,
     dataset=values.dataset,
   )
   frozen = bool(STAGES[values.stage[0]].frozen)
-  starting_weights.tell_other_upsampling(spec, folders, frozen=frozen)
+  starting_weights.tell_other_upsampling(spec, starts, frozen=frozen)
+  starting_weights.tell_other_resnet(spec, starts)
   variables = training.loop.init_variables(spec.create(), values.seed)
-  variables = starting_weights.load(folders, spec, variables, values.stage)
+  variables = starting_weights.load(starts, spec, variables, values.stage)
   parameters = sum(x.size for x in jax.tree.leaves(variables['params']))
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',

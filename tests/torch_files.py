@@ -112,3 +112,33 @@ def state_dict(arrays, old=False) -> bytes:
   if old:
     return legacy(pickled(tensors), storages)
   return zipped(pickled(tensors), storages, byteorder=b'little', version=b'3\n')
+
+
+def resnet(blocks=(1, 1, 1, 1), width=2, basic=False, classes=5, seed=0):
+  """The tensors of torchvision's ResNet by name, with numbers drawn; `width` instead of 64."""
+  rng, tensors = np.random.default_rng(seed), {}
+
+  def conv(name, norm, outputs, inputs, kernel):
+    tensors[f'{name}.weight'] = rng.normal(0, 0.1, (outputs, inputs, kernel, kernel))
+    for part in ('weight', 'bias', 'running_mean', 'running_var'):
+      tensors[f'{norm}.{part}'] = rng.uniform(0.5, 1.5, outputs)
+    tensors[f'{norm}.num_batches_tracked'] = np.int64(7)
+
+  conv('conv1', 'bn1', width, 3, 7)
+  inputs = width
+  for group, units in enumerate(blocks):
+    planes = width * 2**group
+    kernels = ((3, planes), (3, planes)) if basic else ((1, planes), (3, planes), (1, 4 * planes))
+    for unit in range(units):
+      name, given = f'layer{group + 1}.{unit}', inputs
+      for index, (kernel, outputs) in enumerate(kernels, 1):
+        conv(f'{name}.conv{index}', f'{name}.bn{index}', outputs, given, kernel)
+        given = outputs
+      if unit == 0 and given != inputs:
+        conv(f'{name}.downsample.0', f'{name}.downsample.1', given, inputs, 1)
+      inputs = given
+  tensors['fc.weight'], tensors['fc.bias'] = rng.normal(0, 1, (classes, inputs)), np.zeros(classes)
+  return {
+    name: array if name.endswith('tracked') else array.astype(np.float32)
+    for name, array in tensors.items()
+  }

@@ -13,6 +13,7 @@ from . import (
   resnet as resnet,
   segmenter as segmenter,
   spec as spec,
+  trunk as trunk,
   upsampling as upsampling,
   weights_folder as weights_folder,
 )

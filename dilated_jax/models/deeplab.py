@@ -8,7 +8,7 @@ them, and torchvision's `deeplabv3_resnet50` and 101.
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 import numpy as np
@@ -48,7 +48,6 @@ class DeepLabV2Options(VggOptions, ResnetOptions):
 class DeepLabV3Options(ResnetOptions):
   """Of DeepLab v3."""
 
-  variant: Literal['paper', 'torchvision'] = option('paper', 'Which deeplab_v3 is meant.')
   multi_grid: tuple[int, ...] | None = option(
     None, 'Factors on dilations in the last group of deeplab_v3.', low=1, high=1 << 10
   )
@@ -194,6 +193,8 @@ def v2(num_classes: int, options: DeepLabV2Options) -> Architecture:
     InputError: an option has no such value.
   """
   on_vgg = options.backbone == 'vgg16'
+  if on_vgg and options.variant != 'paper':
+    raise InputError(f'variant is {options.variant!r}, which is of ResNet; give a `backbone` too')
   if on_vgg:
     table = _body(options, average=True)
   else:
@@ -230,7 +231,7 @@ def v3(num_classes: int, options: DeepLabV3Options) -> Architecture:
   paper, norm = options.variant == 'paper', options.norm
   body = resnet.backbone(
     options,
-    strided='1x1' if paper else '3x3',
+    strided='1x1',
     multi_grid=options.multi_grid or ((1, 2, 4) if paper else (1,)),
   )
   channels = max(1, round(256 * options.width))

@@ -123,14 +123,14 @@ def fcn_resnet(num_classes: int, options: ResnetOptions) -> Architecture:
 
   Args:
     num_classes: output channels.
-    options: of ResNet, whose stride lies in its 3x3 convolutions.
+    options: of ResNet; `variant` is 'torchvision', with the stride in its 3x3 convolutions.
 
   Returns:
     The architecture.
 
   Source: github.com/pytorch/vision, torchvision/models/segmentation/fcn.py.
   """
-  body = resnet.backbone(options, strided='3x3')
+  body = resnet.backbone(options)
   head = resnet.head(body, num_classes, group=4, norm=options.norm)
   return Architecture(
     body + tables.with_dropout(head, options.dropout),

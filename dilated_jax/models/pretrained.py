@@ -18,7 +18,9 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.models import deeplab
+from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
+from dilated_jax.models.trunk import trunk
 from dilated_jax.models.weights_folder import abstract_variables, load_weights
 
 
@@ -45,8 +47,12 @@ _UNTRAINED = 'start afresh: they are untrained in these weights'
 _MISFIT = 'start afresh: they have other shapes in these weights'
 
 
-def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
+def load_pretrained(
+  spec: ModelSpec, variables: Any, folder, *, weights: Segmenter | None = None
+) -> Pretrained:
   """Puts the layers of a weights folder in place of a network's own of the same names.
+
+  Both must stand on the same trunk, or the network on the first blocks of the other's VGG.
 
   A layer whose shapes depend on the number of classes is taken whole where both networks have the
   same classes in the same order. Otherwise classes are matched by name, see `match_classes`: what
@@ -59,15 +65,19 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
     spec: of the network.
     variables: of the network or of some of its parts, as at the start of training.
     folder: a weights folder; its network may have fewer parts.
+    weights: what to take instead of reading the folder, such as a converted file; `folder` is then
+      what messages call it.
 
   Returns:
     Variables of the same structure, and the layers that start afresh.
 
   Raises:
-    InputError: nothing fits; or a part has the same layers in both networks, and one of them has
-      other shapes for another reason than the number of classes; says which.
+    InputError: nothing fits; the trunks are different ones; or a part has the same layers in both
+      networks, and one of them has other shapes for another reason than the number of classes;
+      says which.
   """
-  _, given, source = load_weights(folder, to_use=False)
+  _, given, source = weights or load_weights(folder, to_use=False)
+  _check_trunk(spec, source, folder)
   classes = _Classes.of(spec, source)
   per_class = _entries_per_class(spec)
   result: dict[str, dict] = {kind: dict(parts) for kind, parts in variables.items()}
@@ -101,6 +111,23 @@ def load_pretrained(spec: ModelSpec, variables: Any, folder) -> Pretrained:
   _log(folder, outcomes, classes)
   afresh = outcomes.keys() - {_TAKEN, _REORDERED, _DECIMATED}
   return Pretrained(result, frozenset(layer for outcome in afresh for layer in outcomes[outcome]))
+
+
+def _check_trunk(spec: ModelSpec, source: ModelSpec, folder) -> None:
+  """Refuses weights of another trunk, of which only some layers would be taken."""
+  own, theirs = (trunk(one.create().front_end_table) for one in (spec, source))
+  if not own or not theirs:
+    return
+  count = len(own.blocks)
+  if own.kind == 'VGG':  # The last blocks may be left out, and so may what ends the last one.
+    fits = (
+      own.blocks[:-1] == theirs.blocks[: count - 1]
+      and own.blocks[-1:] <= theirs.blocks[count - 1 : count]
+    )
+  else:
+    fits = own.blocks == theirs.blocks
+  if own.kind != theirs.kind or own.unit != theirs.unit or not fits:
+    raise InputError(f'{folder}: holds a {theirs}, and the network stands on a {own}')
 
 
 def match_classes(own: Sequence[str], given: Sequence[str]) -> dict[int, int]:
@@ -255,6 +282,8 @@ def _log(folder, outcomes: dict[str, list[str]], classes: _Classes) -> None:
       '%s: classes that these weights know: %s; others: %s',
       folder, ', '.join(found) or 'none', ', '.join(others) or 'none',
     )  # fmt: skip
+  total = sum(map(len, outcomes.values()))
+  logging.info('%s: %d of %d layers are taken', folder, len(outcomes.get(_TAKEN, ())), total)
   for outcome, layers in outcomes.items():
     if outcome != _TAKEN:
       logging.info('%s: %s: %s', folder, ', '.join(dict.fromkeys(layers)), outcome)

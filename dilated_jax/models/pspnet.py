@@ -21,7 +21,8 @@ def pspnet(num_classes: int, options: ResnetOptions) -> Architecture:
   Args:
     num_classes: output channels.
     options: `dropout` is the share of the outputs of the last hidden layer dropped in training;
-      with `auxiliary` the third group of ResNet answers too in training (section 3.3).
+      with `auxiliary` the third group of ResNet answers too in training (section 3.3); with
+      `variant` 'torchvision' the ResNet begins with 7x7 taps and is dilated as torchvision's.
 
   Returns:
     The architecture.

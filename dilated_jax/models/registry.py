@@ -57,7 +57,9 @@ _NETWORKS = {
   'fcn32s': Network(fcn.fcn, fcn.FcnOptions, fixed={'stride': 32}),
   'fcn16s': Network(fcn.fcn, fcn.FcnOptions, fixed={'stride': 16}),
   'fcn8s': Network(fcn.fcn, fcn.FcnOptions, fixed={'stride': 8}),
-  'fcn_resnet': Network(fcn.fcn_resnet, resnet.ResnetOptions, {'dropout': 0.1}),
+  'fcn_resnet': Network(
+    fcn.fcn_resnet, resnet.ResnetOptions, {'dropout': 0.1}, fixed={'variant': 'torchvision'}
+  ),
   'deeplab': Network(
     functools.partial(deeplab.large_fov, fc_width=4096, average=False),
     deeplab.LargeFovOptions, {'fc_dilation': 4},

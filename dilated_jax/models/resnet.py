@@ -14,7 +14,16 @@ from dilated_jax.nn import table as tables
 from dilated_jax.nn.table import Layer, Table
 from dilated_jax.options import option
 
-BLOCKS = {'resnet50': (3, 4, 6, 3), 'resnet101': (3, 4, 23, 3)}
+BLOCKS = {
+  'resnet18': (2, 2, 2, 2),
+  'resnet34': (3, 4, 6, 3),
+  'resnet50': (3, 4, 6, 3),
+  'resnet101': (3, 4, 23, 3),
+}
+BASIC = (
+  'resnet18',
+  'resnet34',
+)  # Of residual units of two 3x3 convolutions; others are 1x1 3x3 1x1.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,25 +31,31 @@ class ResnetOptions(ContextOptions, NetworkOptions):
   """Of networks on ResNet."""
 
   backbone: str = option('resnet101', 'The layers below the head.', choices=('vgg16', *BLOCKS))
+  variant: Literal['paper', 'torchvision'] = option(
+    'paper', "Whose ResNet is meant: that of the network's paper, or torchvision's, whose weights "
+    'others publish; of deeplab_v3 whose head too.',
+  )  # fmt: skip
   auxiliary: bool = option(False, 'A second loss in training, of the third group of ResNet.')
 
 
 def backbone(
   options: ResnetOptions,
   *,
-  strided: Literal['1x1', '3x3', 'kept 3x3'],
+  strided: Literal['1x1', '3x3', 'kept 3x3'] = '3x3',
   stem: Literal['7x7', '3x3'] = '7x7',
   multi_grid: Sequence[int] = (1,),
 ) -> Table:
   """ResNet up to its fourth group of residual units, without the classifier.
 
   Args:
-    options: `blocks` are the residual units in each of the four groups, instead of those of
-      `backbone`; strides beyond `stride` are taken out by the paper's rule (`nn.table.dilate`).
-    strided: which convolution of a unit has the stride, and so which are dilated behind it where
-      the stride is taken out: the first '1x1' (He et al.: all 3x3 convolutions of the group), the
-      '3x3' (torchvision: all but the first), or in groups that keep their stride the 3x3, in others
-      the 1x1 ('kept 3x3', PSPNet: all are dilated there too).
+    options: `backbone` says which units, and how many in each of the four groups unless `blocks`
+      does; strides beyond `stride` are taken out by the paper's rule (`nn.table.dilate`); with
+      `variant` 'torchvision', `strided` is '3x3' and `stem` is '7x7' whatever is given here.
+    strided: which convolution of a unit 1x1, 3x3, 1x1 has the stride, and so which are dilated
+      behind it where the stride is taken out: the first '1x1' (He et al.: all 3x3 convolutions of
+      the group), the '3x3' (torchvision: all but the first), or in groups that keep their stride
+      the 3x3, in others the 1x1 ('kept 3x3', PSPNet: all are dilated there too). In units of two
+      3x3 convolutions it is always the first.
     stem: '7x7', or three convolutions '3x3' (PSPNet).
     multi_grid: factors on the dilation of the units of the last group, in turn (DeepLab v3).
 
@@ -51,21 +66,25 @@ def backbone(
     InputError: an option has no such value.
   """
   if options.backbone not in BLOCKS:
-    raise InputError(f'backbone is {options.backbone!r}; choose {" or ".join(BLOCKS)}')
+    *names, last = BLOCKS
+    raise InputError(f'backbone is {options.backbone!r}; choose {", ".join(names)} or {last}')
   blocks = options.blocks or BLOCKS[options.backbone]
   if len(blocks) != 4:
     raise InputError(f'blocks is {blocks}; give the units of four groups')
   if options.norm == 'none':
     raise InputError("norm is 'none'; ResNet has group or batch")
+  basic = options.backbone in BASIC
+  if options.variant == 'torchvision':
+    strided, stem = '3x3', '7x7'
 
   def conv(name, channels, kernel=1, **more):
     scaled = max(1, round(channels * options.width))
     return normed(name, scaled, options.norm, kernel=kernel, **{'activation': 'relu'} | more)
 
   if stem == '7x7':
-    table = [conv('conv1', 64, 7, stride=2, padding=3)]
+    table, last = [conv('conv1', 64, 7, stride=2, padding=3)], 64
   else:
-    table = [conv('conv1_1', 64, 3, stride=2, padding=1)]
+    table, last = [conv('conv1_1', 64, 3, stride=2, padding=1)], 128
     table += [conv('conv1_2', 64, 3, padding=1), conv('conv1_3', 128, 3, padding=1)]
   table.append(Layer('pool1', 'max_pool', stride=2, padding=1, round_up=False))
   for group, units in enumerate(blocks, 1):
@@ -73,20 +92,30 @@ def backbone(
     for unit in range(units):
       name, given = f'layer{group}_{unit}', table[-1].name
       step = 2 if group > 1 and unit == 0 else 1
-      kept = 4 * 2 ** (group - 1) <= options.stride
-      at_3x3 = strided == '3x3' or (strided == 'kept 3x3' and kept)
-      steps = (1, step) if at_3x3 else (step, 1)
       rate = multi_grid[unit % len(multi_grid)] if group == 4 else 1
-      table += [
-        conv(f'{name}_conv1', channels, stride=steps[0]),
-        conv(f'{name}_conv2', channels, 3, stride=steps[1], dilation=rate, padding=rate),
-        conv(f'{name}_conv3', 4 * channels, activation=None),
-      ]
+      spatial: dict[str, Any] = dict(kernel=3, dilation=rate, padding=rate)
+      if basic:
+        outputs, end = channels, f'{name}_conv2'
+        table += [
+          conv(f'{name}_conv1', channels, stride=step, **spatial),
+          conv(end, channels, activation=None, **spatial),
+        ]
+      else:
+        outputs, end = 4 * channels, f'{name}_conv3'
+        kept = 4 * 2 ** (group - 1) <= options.stride
+        at_3x3 = strided == '3x3' or (strided == 'kept 3x3' and kept)
+        steps = (1, step) if at_3x3 else (step, 1)
+        table += [
+          conv(f'{name}_conv1', channels, stride=steps[0]),
+          conv(f'{name}_conv2', channels, stride=steps[1], **spatial),
+          conv(end, outputs, activation=None),
+        ]
       shortcut = given
-      if unit == 0:
+      if step > 1 or outputs != last:
         shortcut = f'{name}_downsample'
-        table.append(conv(shortcut, 4 * channels, stride=step, inputs=(given,), activation=None))
-      table.append(tables.merge(name, 'sum', f'{name}_conv3', shortcut, activation='relu'))
+        table.append(conv(shortcut, outputs, stride=step, inputs=(given,), activation=None))
+      last = outputs
+      table.append(tables.merge(name, 'sum', end, shortcut, activation='relu'))
   return tables.dilate(tuple(table), options.stride)
 
 

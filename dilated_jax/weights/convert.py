@@ -17,6 +17,7 @@ import numpy as np
 from dilated_jax.data import registry as datasets
 from dilated_jax.data.label_specs import VOC, voc_color
 from dilated_jax.errors import InputError
+from dilated_jax.models import trunk as trunks
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.nn import costs, initializers
 from dilated_jax.weights import layouts, published, structure
@@ -57,18 +58,19 @@ def convert(
 
   Args:
     path: a .caffemodel of a network of the paper (front end, Dilation7, 8 or 10) or of FCN-32s, 16s
-      or 8s; VGG from Caffe, torchvision (.pth), timm (.safetensors) or Keras (.h5); a segmentation
-      network of torchvision (fcn_resnet50, 101, deeplabv3_resnet50, 101). Told by content, not by
-      name.
-    fc: 'random' starts fc6 and fc7 of a VGG afresh, for files without them; 'auto' wants them.
+      or 8s; VGG from Caffe, torchvision (.pth), timm (.safetensors) or Keras (.h5); ResNet-18, 34,
+      50 or 101 from torchvision or timm; a segmentation network of torchvision (fcn_resnet50, 101,
+      deeplabv3_resnet50, 101). Told by content, not by name.
+    fc: 'random' starts fc6 and fc7 of a VGG afresh, for files without them; 'auto' wants them;
+      'optional' takes them where the file has them.
     dataset: one of `datasets.ORDERS`, or 'folder', whose classes the network tells apart; None: as
-      published. A VGG gets an untrained last layer for them (None: voc).
+      published. A classifier gets untrained last layers for them (None: voc).
     data_dir: of the data set 'folder', see `datasets.classes`.
     mean: RGB mean, 0..255, that the network wants subtracted from pictures; None: as published.
-    normalization: of a VGG file, a key of `published.NORMALIZATIONS`; None: by checksum, else by
+    normalization: of a classifier, a key of `published.NORMALIZATIONS`; None: by checksum, else by
       format.
-    channel_order: 'rgb' or 'bgr', which of the two a VGG file was trained to see; None: as usual in
-      its format (BGR in Caffe and Keras).
+    channel_order: 'rgb' or 'bgr', which of the two a classifier was trained to see; None: as usual
+      in its format (BGR in Caffe and Keras).
 
   Returns:
     The Conversion.
@@ -96,21 +98,23 @@ def convert(
   parts = _by_layer(file, contents.blobs)
   kernels = _kernels(file, parts)
   try:
-    if any(layer.startswith('layer') for layer in kernels):
-      if fc != 'auto' or channel_order:
-        raise file.fail('is a whole network; fc and channel_order are for VGG files')
-      normalization = normalization or 'torchvision'
-      spec, fresh = _residual(file, kernels, table, normalization, notes), ()
-    elif 'score_fr' in kernels:
-      if fc != 'auto' or normalization or channel_order:
-        raise file.fail('is a whole network; fc, normalization and channel_order are for VGG files')
-      spec, fresh = _fcn(file, contents, kernels, table, notes), ()
-    elif 'final' in kernels:
-      if fc != 'auto' or normalization or channel_order:
-        raise file.fail('is a whole network; fc, normalization and channel_order are for VGG files')
-      spec, fresh = _network(file, contents, kernels, table, notes), ()
+    residual = any(layer.startswith('layer') for layer in kernels)
+    trained = {*kernels} & {'final', 'score_fr', 'head', 'aux', 'aspp_0'}
+    fresh = ()
+    if trained:
+      _refuse_options_of_classifiers(file, fc, channel_order, None if residual else normalization)
+      if residual:
+        normalization = normalization or 'torchvision'
+        spec = _residual(file, kernels, table, normalization, notes)
+      elif 'score_fr' in kernels:
+        spec = _fcn(file, contents, kernels, table, notes)
+      else:
+        spec = _network(file, contents, kernels, table, notes)
     else:
-      spec, fresh = _vgg(file, kernels, fc, table, notes)
+      if residual:
+        spec, fresh = _residual_classifier(file, kernels, fc, table, notes)
+      else:
+        spec, fresh = _vgg(file, kernels, parts, fc, table, notes)
       normalization = normalization or trained_with or _usual(contents, notes)
       spec = dataclasses.replace(spec, mean=_mean(normalization))
     model = spec.create()
@@ -137,6 +141,13 @@ def convert(
     for blob in contents.blobs
   ]
   return Conversion(spec, variables, moved, notes, file.release)
+
+
+def _refuse_options_of_classifiers(file, fc, channel_order, normalization) -> None:
+  given = {'fc': fc == 'random', 'channel_order': channel_order, 'normalization': normalization}
+  names = [name for name, value in given.items() if value]
+  if names:
+    raise file.fail(f'is a whole network; {" and ".join(names)} can be told of classifiers alone')
 
 
 def _reason(blob) -> str:
@@ -242,22 +253,29 @@ def _described(table) -> dict:
   return dict(classes=table.names, palette=table.palette, mean=table.mean, dataset=data)
 
 
-def _vgg(file, kernels, fc, chosen, notes) -> tuple[ModelSpec, list[str]]:
+def _vgg(file, kernels, parts, fc, chosen, notes) -> tuple[ModelSpec, list[str]]:
   """The spec of a front end made of VGG, and which of its layers are to be started afresh."""
-  fresh = ['fc6', 'fc7', 'final'] if fc == 'random' else ['final']
-  if fc != 'random' and (not {'fc6', 'fc7'} <= kernels.keys() or np.isnan(kernels['fc7']).any()):
+  valid = {'fc6', 'fc7'} <= kernels.keys() and not np.isnan(kernels['fc7']).any()
+  if fc == 'auto' and not valid:
     raise file.fail("has no valid fc6 and fc7; `fc='random'` starts them afresh")
+  fresh = ['final'] if valid and fc != 'random' else ['fc6', 'fc7', 'final']
   last = max((layer for layer in kernels if layer.startswith('conv')), default=None)
   # fc6 and fc7 are eight times as wide as conv5 in VGG.
   width = kernels[last].shape[-1] if last else 1
+  options = structure.front_end_options(file, kernels, default_fc=8 * width)
+  if any(layer.endswith('_norm') for layer, _ in parts):
+    options['norm'] = 'batch'
+    fresh = ['fc6_norm', 'fc7_norm', *fresh]  # Which VGG has not: they begin as the identity.
+  return ModelSpec(
+    model='front_end', options=options, **_untrained(chosen, ', '.join(fresh), notes)
+  ), fresh
+
+
+def _untrained(chosen, what: str, notes) -> dict:
+  """What a spec says of the classes of a network whose last layer starts afresh."""
   table = chosen or VOC
-  notes.append(f'untrained: {", ".join(fresh)}, for the classes of {table.name}')
-  spec = ModelSpec(
-    model='front_end',
-    options=structure.front_end_options(file, kernels, default_fc=8 * width),
-    **_described(table),
-  )
-  return spec, fresh
+  notes.append(f'untrained: {what}, for the classes of {table.name}')
+  return _described(table)
 
 
 def _fcn(file, contents, kernels, chosen, notes) -> ModelSpec:
@@ -291,9 +309,14 @@ _FCN_MEAN = (122.67892, 116.66877, 104.00699)
 
 def _residual(file, kernels, chosen, normalization, notes) -> ModelSpec:
   """The spec of a segmentation network of torchvision."""
-  model, options = structure.residual_options(file, kernels)
+  options = structure.residual_options(file, kernels)
   if 'final' not in kernels:
     raise file.fail('has no classifier.4, the layer of the scores')
+  model = 'fcn_resnet'
+  if 'aux' in kernels:
+    options['auxiliary'] = True
+  if 'aspp_0' in kernels:
+    model, options = 'deeplab_v3', {'variant': 'torchvision', 'stride': 8} | options
   about = _classes(file, kernels['final'].shape[-1], chosen, VOC, notes)
   notes.append('mean and upsampling: those of torchvision')
   if model == 'deeplab_v3':
@@ -304,6 +327,28 @@ def _residual(file, kernels, chosen, normalization, notes) -> ModelSpec:
     upsampling='deconvolution',
     **about | {'mean': _mean(normalization)},
   )
+
+
+def _residual_classifier(file, kernels, fc, chosen, notes) -> tuple[ModelSpec, list[str]]:
+  """The spec of a network on a ResNet, and its other layers, which are to be started afresh.
+
+  FCN has the ResNet of torchvision and timm; PSPNet the one with three 3x3 convolutions at first.
+  """
+  if fc == 'random':
+    raise file.fail('is a ResNet, which has no fc6 and fc7; leave out fc')
+  spec = ModelSpec(
+    model='pspnet' if 'conv1_1' in kernels else 'fcn_resnet',
+    options=structure.residual_options(file, kernels),
+    upsampling='deconvolution',
+    **_untrained(chosen, 'all that is not of the ResNet', notes),
+  )
+  network = spec.create()
+  whole = network.front_end_table + network.auxiliary_table
+  body = trunks.trunk(whole)
+  assert body
+  fresh = [layer for layer, part in _shapes(whole, 3) if part in ('kernel', 'scale')]
+  fresh = [layer for layer in fresh if layer.removesuffix('_norm') not in body.layers]
+  return spec, fresh
 
 
 def _mean(normalization: str) -> tuple[float, ...]:
@@ -394,7 +439,7 @@ def _for_rgb(kernel, bgr, normalization):
 
 def _fresh(layer: str, part: str, shape, seed: int) -> np.ndarray:
   """An array as at the start of training."""
-  if part == 'bias':
-    return np.zeros(shape, np.float32)
+  if part != 'kernel':
+    return np.full(shape, part in ('scale', 'var'), np.float32)
   init = initializers.classifier if layer == 'final' else initializers.he
   return np.asarray(jax.jit(init, static_argnums=1)(jax.random.key(seed), shape))

@@ -79,15 +79,20 @@ def read(file: MappedFile) -> Contents:
   )
 
 
-# Names of VGG in any file that is read by name.
+# Names of VGG and ResNet in any file that is read by name.
 _NAMES = re.compile(
-  r'(^|[./])(features\.\d|classifier\.\d|pre_logits\.|block\d+_conv\d|fc1/|backbone\.)'
+  r'(^|[./])(features\.\d|classifier\.\d|pre_logits\.|block\d+_conv\d|fc1/|backbone\.'
+  r'|layer\d+\.\d+\.)'
 )
+# What programs put before all names: DataParallel, torch.compile, Lightning and others.
+_PREFIXES = ('module.', '_orig_mod.', 'model.', 'backbone.', 'encoder.')
 
 
 def _of_arrays(format, file, arrays, by_name, as_ours) -> Contents:
   """A file of named arrays: by their names, or as VGG-16 under names that nobody knows."""
   bgr = format == 'h5'
+  while arrays and (prefix := _shared_prefix(arrays)):
+    arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
   try:
     return Contents(format, by_name(file, arrays), bgr)
   except InputError:
@@ -97,6 +102,11 @@ def _of_arrays(format, file, arrays, by_name, as_ours) -> Contents:
     if not blobs:
       raise
     return Contents(format, blobs, bgr, by_order=True)
+
+
+def _shared_prefix(names) -> str | None:
+  """What a program has put before all names."""
+  return next((p for p in _PREFIXES if all(name.startswith(p) for name in names)), None)
 
 
 def _in_order(arrays, as_ours) -> list[SourceArray] | None:
@@ -183,43 +193,42 @@ def _caffe_name(layer) -> str:
 
 def _of_torch(file, tensors) -> list[SourceArray]:
   """Torchvision and timm: kernels are (out, in, height, width), dense ones (out, in)."""
+  if any(re.match(r'(roi_heads|rpn|backbone\.(body|fpn)|head\.classification_head)\.', name)
+         for name in tensors):  # fmt: skip
+    raise file.fail('is a detection network; give the classifier that it was started from')
   if any(name.startswith('backbone.') for name in tensors):
-    return _of_torchvision(file, tensors)
-  dense = {'classifier.0': 'fc6', 'classifier.3': 'fc7', 'classifier.6': 'fc8',
-           'pre_logits.fc1': 'fc6', 'pre_logits.fc2': 'fc7', 'head.fc': 'fc8'}  # fmt: skip
-  numbers = [re.fullmatch(r'features\.(\d+)\.weight', name) for name in tensors]
-  conv = _vgg_names(sorted(int(match[1]) for match in numbers if match))
-  known = {f'features.{number}': name for number, name in conv.items()} | dense
-  blobs = []
-  for source, array in tensors.items():
-    module, _, part = source.rpartition('.')
-    if part not in ('weight', 'bias'):
-      raise file.fail(f'{source} has no place in VGG; batch normalization is not supported')
-    if module not in known:
-      raise file.fail(f'{source} has no place in VGG: neither features.N nor a classifier')
-    name = known[module]
-    if name == 'fc8':
-      blobs.append(SourceArray(source, '', _CLASSIFIER, _oihw(array)))
-    elif part == 'bias':
-      blobs.append(SourceArray(source, name, 'bias', array))
-    else:
-      blobs.append(SourceArray(source, name, 'kernel', _oihw(array)))
+    return _of_segmentation(file, tensors)
+  if any(name.startswith('layer1.') for name in tensors):
+    return _of_resnet(file, tensors)
+  known = _vgg_names(tensors) | {
+    'classifier.0': 'fc6', 'classifier.3': 'fc7', 'classifier.6': 'fc8',
+    'pre_logits.fc1': 'fc6', 'pre_logits.fc2': 'fc7', 'head.fc': 'fc8',
+  }  # fmt: skip
+  blobs = _by_module(file, tensors, known.get, _CLASSIFIERS)
   return _with_unfolded_fc6(file, blobs, 'CHW')
 
 
-# Modules of torchvision's segmentation networks: our layers, and the normalizations behind them.
+_CLASSIFIERS = 'VGG (features.N, classifier.N) or ResNet (conv1, bn1, layer1.0.conv1, fc)'
+
+# Modules of ResNet: our layers, and the normalizations behind them.
 _RESNET = {
-  r'backbone\.conv1': 'conv1',
-  r'backbone\.bn1': 'conv1_norm',
-  r'backbone\.layer(\d+)\.(\d+)\.conv(\d+)': r'layer\1_\2_conv\3',
-  r'backbone\.layer(\d+)\.(\d+)\.bn(\d+)': r'layer\1_\2_conv\3_norm',
-  r'backbone\.layer(\d+)\.(\d+)\.downsample\.0': r'layer\1_\2_downsample',
-  r'backbone\.layer(\d+)\.(\d+)\.downsample\.1': r'layer\1_\2_downsample_norm',
-  r'classifier\.4': 'final',
-  r'aux_classifier\.0': 'aux',
-  r'aux_classifier\.1': 'aux_norm',
-  r'aux_classifier\.4': 'aux_final',
+  r'conv1': 'conv1',
+  r'bn1': 'conv1_norm',
+  r'layer(\d+)\.(\d+)\.conv(\d+)': r'layer\1_\2_conv\3',
+  r'layer(\d+)\.(\d+)\.bn(\d+)': r'layer\1_\2_conv\3_norm',
+  r'layer(\d+)\.(\d+)\.downsample\.0': r'layer\1_\2_downsample',
+  r'layer(\d+)\.(\d+)\.downsample\.1': r'layer\1_\2_downsample_norm',
 }
+# Those of timm's with three 3x3 convolutions at first.
+_DEEP_STEM = {
+  r'conv1\.0': 'conv1_1',
+  r'conv1\.1': 'conv1_1_norm',
+  r'conv1\.3': 'conv1_2',
+  r'conv1\.4': 'conv1_2_norm',
+  r'conv1\.6': 'conv1_3',
+  r'bn1': 'conv1_3_norm',
+}
+# And those of torchvision's segmentation networks.
 _HEADS = {
   'fcn': {r'classifier\.0': 'head', r'classifier\.1': 'head_norm'},
   'deeplab': {
@@ -233,21 +242,68 @@ _HEADS = {
     r'classifier\.2': 'head_norm',
   },
 }
+_SEGMENTATION = {rf'backbone\.{module}': layer for module, layer in _RESNET.items()} | {
+  r'classifier\.4': 'final',
+  r'aux_classifier\.0': 'aux',
+  r'aux_classifier\.1': 'aux_norm',
+  r'aux_classifier\.4': 'aux_final',
+}
+
+
+def _of_segmentation(file, tensors) -> list[SourceArray]:
+  """Torchvision's fcn_resnet50, 101 and deeplabv3_resnet50, 101."""
+  pyramid = any(name.startswith('classifier.0.convs.') for name in tensors)
+  names = _SEGMENTATION | _HEADS['deeplab' if pyramid else 'fcn']
+  return _by_module(file, tensors, _matching(names), 'a segmentation network of torchvision')
+
+
+def _of_resnet(file, tensors) -> list[SourceArray]:
+  """ResNet of torchvision and timm: a classifier."""
+  if any('.downsample.2.' in name for name in tensors):
+    raise file.fail(
+      'is a ResNet-D: it averages before its shortcuts, which no network here does; give a plain '
+      'ResNet, such as resnet50 or resnet50s'
+    )
+  if not any(name.endswith('.running_mean') for name in tensors):
+    raise file.fail('normalizes without statistics; give a ResNet with batch normalization')
+  names = _RESNET | {'fc': 'fc8'}
+  if any(name.startswith('conv1.') and name.count('.') == 2 for name in tensors):
+    names |= _DEEP_STEM
+  return _by_module(file, tensors, _matching(names), 'ResNet (conv1, bn1, layer1.0.conv1, fc)')
+
+
+def _matching(names):
+  """The function from a module to its layer, or None, by patterns of modules."""
+
+  def layer_of(module: str) -> str | None:
+    found = ((re.fullmatch(pattern, module), name) for pattern, name in names.items())
+    return next((match.expand(name) for match, name in found if match), None)
+
+  return layer_of
+
+
 _PARTS = {'bias': 'bias', 'running_mean': 'mean', 'running_var': 'var'}
 
 
-def _of_torchvision(file, tensors) -> list[SourceArray]:
-  """Torchvision's fcn_resnet50, 101 and deeplabv3_resnet50, 101: modules and their parts."""
-  pyramid = any(name.startswith('classifier.0.convs.') for name in tensors)
-  names, blobs = _RESNET | _HEADS['deeplab' if pyramid else 'fcn'], []
+def _by_module(file, tensors, layer_of, network: str) -> list[SourceArray]:
+  """The arrays of PyTorch's modules.
+
+  Args:
+    file: for errors.
+    tensors: by name.
+    layer_of: from the name of a module to our layer; of a normalization it ends in _norm.
+    network: what they should be of, for errors.
+  """
+  blobs = []
   for source, array in tensors.items():
     module, _, part = source.rpartition('.')
-    found = ((re.fullmatch(pattern, module), name) for pattern, name in names.items())
-    layer = next((match.expand(name) for match, name in found if match), None)
+    layer = layer_of(module)
     if layer and part == 'num_batches_tracked':
       blobs.append(SourceArray(source, '', 'how many batches it was trained on', array))
     elif not layer or part not in ('weight', *_PARTS):
-      raise file.fail(f'{source} has no place in a segmentation network of torchvision')
+      raise file.fail(f'{source} has no place in {network}')
+    elif layer == 'fc8':
+      blobs.append(SourceArray(source, '', _CLASSIFIER, _oihw(array)))
     elif part == 'weight' and not layer.endswith('_norm'):
       blobs.append(SourceArray(source, layer, 'kernel', _oihw(array)))
     else:
@@ -307,16 +363,28 @@ def _counted_names(datasets) -> dict:
   return result
 
 
-def _vgg_names(numbers: list[int]) -> dict[int, str]:
-  """Names of the convolutions of torchvision's `features`, from their places.
+def _vgg_names(tensors) -> dict[str, str]:
+  """Our layers by the modules of torchvision's `features`, from their places.
 
-  A convolution takes two places with its ReLU; one that comes three places after the last has a
-  pooling before it.
+  A convolution takes two places with its ReLU, and a third with its normalization; one that comes
+  later has a pooling before it.
   """
-  names, block, index, last = {}, 1, 0, -2
-  for number in numbers:
-    block, index = (block, index + 1) if number == last + 2 else (block + 1, 1)
-    names[number], last = f'conv{block}_{index}', number
+  places = [(re.fullmatch(r'features\.(\d+)\.(weight|running_var)', name), tensors[name])
+            for name in tensors]  # fmt: skip
+  normalizations = {int(place[1]) for place, _ in places if place and place[2] == 'running_var'}
+  kernels = sorted(
+    int(place[1])
+    for place, array in places
+    if place and place[2] == 'weight' and int(place[1]) not in normalizations
+  )
+  names, block, index, end = {}, 1, 0, 0
+  for number in kernels:
+    block, index = (block, index + 1) if number == end else (block + 1, 1)
+    names[f'features.{number}'] = f'conv{block}_{index}'
+    normalized = number + 1 in normalizations
+    if normalized:
+      names[f'features.{number + 1}'] = f'conv{block}_{index}_norm'
+    end = number + 2 + normalized
   return names
 
 

@@ -13,7 +13,7 @@ NETWORKS = {
 BY_COUNT = {21: VOC, 19: CITYSCAPES, 11: CAMVID_DILATION8}  # Of a front end alone.
 DATA_SETS = {CAMVID_DILATION8.name: 'camvid'}  # Of which a table is another order.
 
-# How VGG was trained to see RGB values v of 0..255: (v / scale - mean) / std.
+# How a classifier was trained to see RGB values v of 0..255: (v / scale - mean) / std.
 NORMALIZATIONS = {
   'caffe': (1, (123.68, 116.779, 103.939), (1, 1, 1)),
   'torchvision': (255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -22,9 +22,21 @@ NORMALIZATIONS = {
 
 # Files by their MD5 (Keras) or the first digits of their SHA-256 (torchvision).
 CHECKSUMS = {
+  '8a719046': ('torchvision vgg11, IMAGENET1K_V1', 'torchvision'),
+  '6002323d': ('torchvision vgg11_bn, IMAGENET1K_V1', 'torchvision'),
+  '19584684': ('torchvision vgg13, IMAGENET1K_V1', 'torchvision'),
+  'abd245e5': ('torchvision vgg13_bn, IMAGENET1K_V1', 'torchvision'),
   '397923af': ('torchvision vgg16, IMAGENET1K_V1', 'torchvision'),
   '88682ab5': ('torchvision vgg16, IMAGENET1K_FEATURES', 'features'),
+  '6c64b313': ('torchvision vgg16_bn, IMAGENET1K_V1', 'torchvision'),
   'dcbb9e9d': ('torchvision vgg19, IMAGENET1K_V1', 'torchvision'),
+  'c79401a0': ('torchvision vgg19_bn, IMAGENET1K_V1', 'torchvision'),
+  'f37072fd': ('torchvision resnet18, IMAGENET1K_V1', 'torchvision'),
+  'b627a593': ('torchvision resnet34, IMAGENET1K_V1', 'torchvision'),
+  '0676ba61': ('torchvision resnet50, IMAGENET1K_V1', 'torchvision'),
+  '11ad3fa6': ('torchvision resnet50, IMAGENET1K_V2', 'torchvision'),
+  '63fe2227': ('torchvision resnet101, IMAGENET1K_V1', 'torchvision'),
+  'cd907fc2': ('torchvision resnet101, IMAGENET1K_V2', 'torchvision'),
   '1167a1af': ('torchvision fcn_resnet50, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
   '7ecb50ca': ('torchvision fcn_resnet101, COCO_WITH_VOC_LABELS_V1', 'torchvision'),
   'cd0a2569': ('torchvision deeplabv3_resnet50, COCO_WITH_VOC_LABELS_V1', 'torchvision'),

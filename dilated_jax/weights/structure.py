@@ -17,7 +17,7 @@ def front_end_options(file, kernels, default_fc: int = 1) -> dict:
     default_fc: their channels then.
 
   Returns:
-    `blocks`, `channels` and `fc_kernel`, those that are not VGG-16's.
+    `blocks` and `fc_kernel` where they are not VGG-16's, `channels` where they are not VGG's.
 
   Raises:
     InputError: there is no layer of VGG.
@@ -38,7 +38,8 @@ def front_end_options(file, kernels, default_fc: int = 1) -> dict:
     + [_outputs(kernels, name, default_fc) for name in ('fc6', 'fc7')],
     'fc_kernel': kernels['fc6'].shape[0] if 'fc6' in kernels else 7,
   }
-  usual = {'blocks': [2, 2, 3, 3, 3], 'channels': _channels(tables.vgg(2)), 'fc_kernel': 7}
+  channels = _channels(tables.vgg(2, blocks=blocks))
+  usual = {'blocks': [2, 2, 3, 3, 3], 'channels': channels, 'fc_kernel': 7}
   return {name: value for name, value in options.items() if value != usual[name]}
 
 
@@ -156,18 +157,18 @@ def check_statements(file, contents, table: Table, *, joins: bool = False) -> No
       raise file.fail(f'has a ReLU behind {layer.name}; the networks of the paper have none there')
 
 
-def residual_options(file, kernels) -> tuple[str, dict]:
-  """Model and options of a segmentation network of torchvision with these layers.
+def residual_options(file, kernels) -> dict:
+  """Options of a ResNet with these layers.
 
   Args:
     file: the Mapped file, for errors.
     kernels: {layer: kernel (height, width, in, out)}.
 
   Returns:
-    The model's name, and its options.
+    `backbone`, `blocks` where they are not its own, and `width` where it is not 1.
 
   Raises:
-    InputError: a group of residual units is missing.
+    InputError: a group of residual units is missing, or they are of another network.
   """
   units = [re.fullmatch(r'layer(\d+)_(\d+)_conv1', layer) for layer in kernels]
   blocks = [0] * 4
@@ -176,16 +177,30 @@ def residual_options(file, kernels) -> tuple[str, dict]:
       raise file.fail(f'has layer{group}.{unit}; ResNet has four groups of units')
     blocks[group - 1] = max(blocks[group - 1], unit + 1)
   if not all(blocks):
-    raise file.fail('has not all four groups of residual units: backbone.layer1 to backbone.layer4')
-  named = [name for name, usual in resnet.BLOCKS.items() if list(usual) == blocks]
-  options = {'backbone': named[0]} if named else {'blocks': blocks}
-  if _outputs(kernels, 'conv1', 64) != 64:
-    options['width'] = kernels['conv1'].shape[-1] / 64
-  if 'aux' in kernels:
-    options['auxiliary'] = True
-  if 'aspp_0' not in kernels:
-    return 'fcn_resnet', options
-  return 'deeplab_v3', {'variant': 'torchvision', 'stride': 8} | options
+    raise file.fail('has not all four groups of residual units: layer1 to layer4')
+  basic = not any(layer.endswith('_conv3') for layer in kernels)
+  named = [
+    name
+    for name, usual in resnet.BLOCKS.items()
+    if list(usual) == blocks and (name in resnet.BASIC) == basic
+  ]
+  options: dict = {'backbone': named[0] if named else 'resnet18' if basic else 'resnet50'}
+  if not named:
+    options['blocks'] = blocks
+  inner, outer = (_outputs(kernels, f'layer1_0_conv{i}', 0) for i in (1, 3))
+  if inner and outer and outer != 4 * inner:
+    raise file.fail(
+      f'has units of {inner} and {outer} channels, as a ResNeXt or Wide ResNet; give a plain ResNet'
+    )
+  width = (inner or 64) / 64
+  stem = [_outputs(kernels, f'conv1_{i}', 0) for i in (1, 2, 3)]
+  wanted = [round(channels * width) for channels in (64, 64, 128)]
+  if any(stem) and stem != wanted:
+    raise file.fail(
+      f'begins with 3x3 convolutions of {", ".join(map(str, stem))} channels; those of PSPNet, the '
+      f'one network here that does so, have {", ".join(map(str, wanted))} (as resnet50s of timm)'
+    )
+  return options if width == 1 else options | {'width': width}
 
 
 def _stated(contents) -> dict[str, dict]:

@@ -39,8 +39,7 @@ def read(file: MappedFile) -> dict[str, np.ndarray]:
   """Reads a state dict.
 
   A checkpoint that holds it under 'state_dict', 'model_state_dict' or 'model' will do; what else
-  the checkpoint holds is left out. The prefix 'module.' that DataParallel puts before all names is
-  taken off.
+  the checkpoint holds is left out.
 
   Args:
     file: what torch.save wrote: a zip archive, or the format before version 1.6.
@@ -63,9 +62,8 @@ def read(file: MappedFile) -> dict[str, np.ndarray]:
       break
   if not tensors:
     raise file.fail(f'holds no dict of tensors; {ADVICE}')
-  prefix = 'module.' if all(name.startswith('module.') for name in tensors) else ''
   return {
-    name.removeprefix(prefix): _view(file, tensor, places, order, f'tensor {name[:100]!r}')
+    name: _view(file, tensor, places, order, f'tensor {name[:100]!r}')
     for name, tensor in tensors.items()
   }
 

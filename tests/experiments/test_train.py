@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+import safetensors.numpy
 
 import dilated_jax
 from dilated_jax import data, files
@@ -21,6 +22,8 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.training import loop
 from experiments import starting_weights, train
+from experiments.starting_weights import opened
+from tests import torch_files
 from tests.html_pages import Page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -108,10 +111,10 @@ def test_scores_that_were_trained_for_other_pixels(frozen, tmp_path, caplog):
   )  # fmt: skip
   front_end = dataclasses.replace(spec, model='front_end')
   (tmp_path / 'model.json').write_text(json.dumps(front_end.to_json()))
-  starting_weights.tell_other_upsampling(spec, [tmp_path], frozen=frozen)
+  starting_weights.tell_other_upsampling(spec, [opened(tmp_path)], frozen=frozen)
   assert not caplog.messages
   other = dataclasses.replace(spec, upsampling='corner')
-  starting_weights.tell_other_upsampling(other, [tmp_path], frozen=frozen)
+  starting_weights.tell_other_upsampling(other, [opened(tmp_path)], frozen=frozen)
   assert len(caplog.messages) == frozen
   if frozen:
     assert 'cell 0 at pixel 1.5; this run has corner, cell 0 at pixel 0' in caplog.text
@@ -283,6 +286,38 @@ def test_batch_statistics_of_one_value_are_refused(batch, tmp_path):
   assert not (tmp_path / 'run/metrics.jsonl').exists()
 
 
+def test_starts_from_a_file_of_imagenet(data_dir, tmp_path, monkeypatch, caplog):
+  """What torchvision and timm publish needs no conversion; the log tells what was taken."""
+  monkeypatch.setattr(loop, 'init_variables', zeros)
+  seen = []
+  monkeypatch.setattr(loop, 'train', lambda *arguments, **options: seen.append(arguments))
+  tensors = torch_files.resnet(basic=True)
+  safetensors.numpy.save_file(tensors, tmp_path / 'resnet.safetensors')
+  settings = dict(
+    data_dir=str(data_dir), init=[str(tmp_path / 'resnet.safetensors')], model='pspnet',
+    backbone='resnet18', blocks=['1'] * 4, width=1 / 32, crop=['32'],
+  )  # fmt: skip
+  train.main(values_of(**settings, workdir=str(tmp_path / 'run'), variant='torchvision'))
+  ((_, spec, variables, *_),) = seen
+  front_end = variables['params']['front_end']
+  expected = tensors['layer2.0.downsample.0.weight'].transpose(2, 3, 1, 0)
+  np.testing.assert_array_equal(front_end['layer2_0_downsample']['kernel'], expected)
+  assert spec.mean == pytest.approx((123.675, 116.28, 103.53))
+  assert not np.asarray(front_end['pyramid1']['kernel']).any()
+  assert 'taken by its content' in caplog.text and 'variant' not in caplog.text
+  assert '24 of 40 layers are taken' in caplog.text
+  assert 'front_end/pyramid1_norm' in caplog.text
+
+  caplog.clear()
+  train.main(values_of(**settings, workdir=str(tmp_path / 'other')))
+  assert 'begins with 7x7 and strides in conv1; this run has 3x3 and conv1' in caplog.text
+  assert '--variant=torchvision is that of these weights' in caplog.text
+  with pytest.raises(InputError, match=r'basic blocks 1,1,1,1, .* basic blocks 2,1,1,1'):
+    train.main(values_of(
+      **{**settings, 'blocks': ['2', '1', '1', '1']}, workdir=str(tmp_path / 'another')
+    ))  # fmt: skip
+
+
 def test_the_mean_that_is_subtracted(tmp_path, caplog):
   """That of --mean, of trained weights to start from, or of the data set, in this order."""
   options = {'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4}
@@ -295,7 +330,9 @@ def test_the_mean_that_is_subtracted(tmp_path, caplog):
 
   def found(*folders, **settings):
     caplog.clear()
-    return starting_weights.mean_of(values_of(**settings), usual, folders)
+    return starting_weights.mean_of(
+      values_of(**settings), usual, [opened(folder) for folder in folders]
+    )
 
   assert found() == found(vgg) == usual and not caplog.messages
   assert found(vgg, trained) == theirs
@@ -320,9 +357,9 @@ def test_weights_whose_cells_lie_elsewhere(tmp_path, caplog):
     spec = dataclasses.replace(own, upsampling=method)
     weights_folder.save_weights(tmp_path / method, spec, zeros(spec.create(), 0))
   caplog.clear()
-  starting_weights.tell_other_upsampling(own, [tmp_path / 'corner_logits'], frozen=False)
+  starting_weights.tell_other_upsampling(own, [opened(tmp_path / 'corner_logits')], frozen=False)
   assert not caplog.messages
-  starting_weights.tell_other_upsampling(own, [tmp_path / 'deconvolution'], frozen=False)
+  starting_weights.tell_other_upsampling(own, [opened(tmp_path / 'deconvolution')], frozen=False)
   assert 'upsampling deconvolution, cell 0 at pixel 3.5; this run has corner_logits' in caplog.text
 
 

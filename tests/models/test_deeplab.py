@@ -60,7 +60,11 @@ def test_window_of_fc6_is_that_of_the_paper():
   'name, options, words',
   [
     ('deeplab_v2', {'aspp': 'huge'}, "'huge'; choose small or large"),
-    ('deeplab_v2', {'backbone': 'resnet7'}, "'resnet7'; choose vgg16, resnet50 or resnet101"),
+    (
+      'deeplab_v2',
+      {'backbone': 'resnet7'},
+      "'resnet7'; choose vgg16, resnet18, resnet34, resnet50 or resnet101",
+    ),
     ('deeplab', {'fc_kernel': 4}, 'fc_kernel is 4'),
     ('deeplab', {'stride': 5}, 'stride is 5'),
   ],

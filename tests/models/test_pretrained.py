@@ -242,3 +242,42 @@ def test_decimation_of_the_release():
   np.testing.assert_array_equal(deeplab.decimate(kernel[0, 0, 0], (8,)), kernel[0, 0, 0, ::2])
   for shape in ((5, 5, 2, 4), (3, 3, 2, 5), (9, 9, 2, 4), (3, 3, 4, 4), (4,)):
     assert deeplab.decimate(kernel, shape) is None
+
+
+@pytest.mark.parametrize(
+  'own, given, words',
+  [
+    (('front_end', {'blocks': [2, 2]}), ('front_end', {'blocks': [2, 3]}), None),
+    (('front_end', {'blocks': [2, 2]}), ('front_end', {'blocks': [2, 2, 3]}), None),
+    (('front_end', {'blocks': [2, 3]}), ('front_end', {'blocks': [2, 2]}),
+     'holds a VGG of blocks 2,2, and the network stands on a VGG of blocks 2,3'),
+    (('front_end', {'blocks': [1, 2]}), ('front_end', {'blocks': [2, 2]}), 'blocks 2,2, and'),
+    (('front_end', {'blocks': [1, 2]}), ('front_end', {'blocks': [1]}), 'blocks 1, and'),
+    (('pspnet', {'blocks': [1, 1, 1, 2]}), ('pspnet', {'blocks': [1, 1, 1, 1]}),
+     'a ResNet of bottleneck blocks 1,1,1,1, and the network stands on a ResNet of bottleneck'),
+    (('pspnet', {'backbone': 'resnet34'}), ('pspnet', {'backbone': 'resnet50'}),
+     'of bottleneck blocks 3,4,6,3, and .* of basic blocks 3,4,6,3'),
+    (('front_end', {'blocks': [1] * 5}), ('fcn_resnet', {'blocks': [1] * 4}),
+     'holds a ResNet of .*, and the network stands on a VGG of blocks 1,1,1,1,1'),
+  ],
+)  # fmt: skip
+def test_trunks_are_taken_whole(own, given, words):
+  """Or from the front: what only some layers fit is another trunk."""
+
+  def spec(model, options):
+    small = {'width': 1 / 64}
+    if model == 'front_end':
+      small |= {'fc_channels': 4, 'fc_kernel': 3, 'stride': 2}
+    return spec_of(model, 'ab', **small, **options)
+
+  own, given = spec(*own), spec(*given)
+  source = models.Segmenter(given.create(), drawn(given, 1), given)
+  before = drawn(own, 2)
+  if words:
+    with pytest.raises(InputError, match=f'^a file: {words}'):
+      models.load_pretrained(own, before, 'a file', weights=source)
+    return
+  found, _ = models.load_pretrained(own, before, 'a file', weights=source)
+  assert_equal(
+    found['params']['front_end']['conv2_2'], source.variables['params']['front_end']['conv2_2']
+  )

@@ -30,6 +30,21 @@ SHALLOW = {'blocks': (1, 1, 1, 1), 'width': 1 / 32}
     ('deeplab_v2', {'backbone': 'resnet101'}, 65, 42_500_160 + 4 * 21 * (9 * 2048 + 1)),
     ('deeplab_v3', {}, 33, 60_996_202 - 2_364_949 - 5_397 + 5_397 - 256 * (9 * 256 + 2) - 256),
     ('pspnet', {}, 65, 68_073_706),
+    # torchvision's resnet18 and 34 (11,689,512 and 21,797,672) without their classifiers; heads of
+    # a quarter of their 512 channels.
+    ('fcn_resnet', {'backbone': 'resnet18'}, 65, 11_689_512 - 513_000 + 590_080 + 2_709),
+    ('fcn_resnet', {'backbone': 'resnet34'}, 65, 21_797_672 - 513_000 + 590_080 + 2_709),
+    ('deeplab_v3', {'backbone': 'resnet18'}, 33, 11_689_512 - 513_000 + 4_131_840 + 5_397),
+    (
+      'pspnet', {'backbone': 'resnet18', 'variant': 'torchvision', 'auxiliary': False}, 65,
+      11_689_512 - 513_000 + 4 * (512 * 128 + 256) + 1_179_904 + 2_709,
+    ),
+    # The three 3x3 convolutions of PSPNet end in 128 channels, so the first unit has a shortcut.
+    (
+      'pspnet', {'backbone': 'resnet18', 'auxiliary': False}, 65,
+      11_689_512 - 513_000 + 4 * (512 * 128 + 256) + 1_179_904 + 2_709
+      - 9_536 + 112_832 + 64 * 64 * 9 + 64 * 130,
+    ),
   ],
 )  # fmt: skip
 def test_parameters_and_sizes(name, options, cells, parameters):
@@ -56,6 +71,38 @@ def test_dilations_are_those_of_the_papers():
   assert (set(dilations(3, 'pspnet')), dilations(4, 'pspnet')) == ({2}, [4, 4, 4])
   assert dilations(4, variant='torchvision', stride=8) == [2, 4, 4]
   assert dilations(4, multi_grid=(1, 1, 1)) == [2, 2, 2]
+
+
+def test_dilations_of_basic_blocks():
+  """What reads behind a stride that is gone is dilated: by the paper's rule all but the first."""
+
+  def dilations(group, name, **options):
+    table = models.create(name, 21, backbone='resnet18', **options).table
+    rows = [layer for layer in table if layer.name.startswith(f'layer{group}_')]
+    assert all(layer.padding == layer.dilation for layer in rows if layer.kernel == 3)
+    return [layer.dilation for layer in rows if layer.kernel == 3]
+
+  for name in ('fcn_resnet', 'pspnet', 'deeplab_v2'):
+    assert [dilations(group, name) for group in (2, 3, 4)] == [[1] * 4, [1, 2, 2, 2], [2, 4, 4, 4]]
+  assert dilations(4, 'deeplab_v3') == [1, 2, 4, 4]  # Multi-grid of 1 and 2 at stride 16.
+  assert dilations(4, 'deeplab_v3', multi_grid=(1,), stride=8) == [2, 4, 4, 4]
+  names = {layer.name for layer in models.create('fcn_resnet', 21, backbone='resnet34').table}
+  assert {'layer3_5_conv2', 'layer2_0_downsample'} <= names
+  assert not names & {'layer1_0_downsample', 'layer1_0_conv3', 'layer3_6_conv1'}
+
+
+def test_torchvisions_resnet_in_every_network():
+  def beginning(name, **options):
+    table = models.create(name, 21, **options).table
+    end = [layer.name for layer in table].index('layer4_2')
+    return table[: end + 1]
+
+  options = {'backbone': 'resnet50', 'stride': 8}
+  expected = beginning('fcn_resnet', **options)
+  for name in ('pspnet', 'deeplab_v2', 'deeplab_v3'):
+    assert (
+      beginning(name, **options, variant='torchvision') == expected != beginning(name, **options)
+    )
 
 
 def test_which_convolution_has_the_stride():
@@ -117,7 +164,9 @@ def test_the_auxiliary_loss_counts_two_fifths(monkeypatch):
 @pytest.mark.parametrize(
   'name, options, words',
   [
-    ('pspnet', {'backbone': 'vgg16'}, "'vgg16'; choose resnet50 or resnet101"),
+    ('pspnet', {'backbone': 'vgg16'}, "'vgg16'; choose resnet18, resnet34, resnet50 or resnet101"),
+    ('deeplab_v2', {'variant': 'torchvision'}, 'which is of ResNet; give a `backbone` too'),
+    ('fcn_resnet', {'variant': 'paper'}, "has no option 'variant'"),
     ('pspnet', {'blocks': (1, 1)}, 'of four groups'),
     ('pspnet', {'norm': 'none'}, 'ResNet has group or batch'),
     ('deeplab_v3', {'variant': 'caffe'}, "'caffe'; choose paper or torchvision"),

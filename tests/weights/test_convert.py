@@ -504,10 +504,98 @@ def test_known_checksums(tmp_path, monkeypatch):
 
 
 def test_vgg_with_batch_normalization(tmp_path):
-  tensors = torch_names(vgg_arrays()) | {'features.1.running_mean': np.zeros(4, np.float32)}
-  safetensors.numpy.save_file(tensors, tmp_path / 'vgg')
-  with pytest.raises(InputError, match='running_mean has no place in VGG; batch normalization'):
-    convert(tmp_path / 'vgg')
+  """Normalized between convolution and ReLU; fc6 and fc7 are not, and start as if they were."""
+  rng, tensors, place = np.random.default_rng(0), {}, 0
+  arrays, last = vgg_arrays(), '1'
+  for name, (kernel, bias) in arrays.items():
+    if name.startswith('conv'):
+      place += name[4] != last  # A pooling.
+      last = name[4]
+      tensors |= {f'features.{place}.weight': kernel, f'features.{place}.bias': bias}
+      for part in ('weight', 'bias', 'running_mean', 'running_var'):
+        tensors[f'features.{place + 1}.{part}'] = rng.uniform(0.5, 1.5, len(bias)).astype('f4')
+      tensors[f'features.{place + 1}.num_batches_tracked'] = np.int64(3)
+      place += 3
+  dense = {k: v for k, v in torch_names(arrays).items() if k.startswith('classifier')}
+  safetensors.numpy.save_file(tensors | dense, tmp_path / 'vgg')
+  result = convert(tmp_path / 'vgg')
+  assert result.spec.options['norm'] == 'batch' and 'blocks' not in result.spec.options
+  assert result.spec.untrained == ('fc6_norm', 'fc7_norm', 'final')
+  front_end = result.variables['params']['front_end']
+  np.testing.assert_array_equal(front_end['conv5_3_norm']['scale'], tensors['features.41.weight'])
+  stats = result.variables['batch_stats']['front_end']
+  np.testing.assert_array_equal(stats['conv2_1_norm']['var'], tensors['features.8.running_var'])
+  assert (stats['fc6_norm']['var'] == 1).all() and not stats['fc6_norm']['mean'].any()
+  assert (front_end['fc7_norm']['scale'] == 1).all() and not front_end['fc7_norm']['bias'].any()
+
+
+@pytest.mark.parametrize(
+  'tensors, options',
+  [
+    (torch_files.resnet((2, 2, 2, 2), basic=True), {'backbone': 'resnet18', 'width': 1 / 32}),
+    (torch_files.resnet((1, 1, 1, 1), basic=True),
+     {'backbone': 'resnet18', 'width': 1 / 32, 'blocks': [1, 1, 1, 1]}),
+    (torch_files.resnet((3, 4, 6, 3)), {'backbone': 'resnet50', 'width': 1 / 32}),
+  ],
+)  # fmt: skip
+def test_resnet(tensors, options, tmp_path):
+  safetensors.numpy.save_file(tensors, tmp_path / 'resnet')
+  result = convert(tmp_path / 'resnet', dataset='camvid')
+  assert (result.spec.model, result.spec.options) == ('fcn_resnet', options)
+  assert (result.spec.classes, result.spec.dataset) == (CAMVID.names, 'camvid')
+  assert result.spec.untrained == ('head', 'head_norm', 'final')
+  assert result.spec.mean == pytest.approx(255 * MEAN)
+  kernel = result.variables['params']['front_end']['conv1']['kernel']
+  expected = tensors['conv1.weight'].transpose(2, 3, 1, 0) / (255 * STD)[:, None]
+  np.testing.assert_allclose(kernel, expected, 1e-6)
+  shapes = weights_folder.abstract_variables(result.spec.create())
+  jax.tree.map(lambda x, y: np.testing.assert_equal(x.shape, y.shape), shapes, result.variables)
+
+
+def test_how_a_resnet_saw_pictures_may_be_told(tmp_path):
+  """As those of Caffe did: BGR minus a mean."""
+  tensors = torch_files.resnet()
+  safetensors.numpy.save_file(tensors, tmp_path / 'resnet')
+  result = convert(tmp_path / 'resnet', channel_order='bgr', normalization='caffe')
+  assert result.spec.mean == (123.68, 116.779, 103.939)
+  kernel = result.variables['params']['front_end']['conv1']['kernel']
+  np.testing.assert_array_equal(kernel, tensors['conv1.weight'][:, ::-1].transpose(2, 3, 1, 0))
+  with pytest.raises(InputError, match='is a ResNet, which has no fc6 and fc7'):
+    convert(tmp_path / 'resnet', fc='random')
+
+
+@pytest.mark.parametrize('prefix', ['module.', 'module.model.', '_orig_mod.', 'backbone.'])
+def test_what_programs_put_before_all_names(prefix, tmp_path):
+  tensors = torch_files.resnet()
+  plain = {name: array for name, array in tensors.items() if not name.startswith('fc.')}
+  named = {prefix + name: array for name, array in plain.items()}
+  safetensors.numpy.save_file(plain, tmp_path / 'plain')
+  (tmp_path / 'named.bin').write_bytes(torch_files.state_dict(named))
+  one, other = convert(tmp_path / 'plain'), convert(tmp_path / 'named.bin')
+  jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
+  safetensors.numpy.save_file(named | {'other': np.zeros(1)}, tmp_path / 'not all')
+  with pytest.raises(InputError, match='has no place in'):
+    convert(tmp_path / 'not all')
+
+
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    ({'roi_heads.box_head.fc6.weight': (4, 4)}, 'is a detection network; give the classifier'),
+    ({'layer1.0.downsample.2.weight': (8,)}, 'is a ResNet-D: it averages before its shortcuts'),
+    ({'layer1.0.conv1.weight': (4, 2, 1, 1)}, 'units of 4 and 8 channels, as a ResNeXt or Wide'),
+    ({'layer1.0.se.fc1.weight': (2, 8, 1, 1)}, 'layer1.0.se.fc1.weight has no place in ResNet'),
+    ({'conv1.0.weight': (1, 3, 3, 3)}, 'begins with 3x3 convolutions of 1, 0, 0 channels; those'),
+  ],
+)
+def test_relatives_of_resnet(change, words, tmp_path):
+  tensors = torch_files.resnet() | {k: np.zeros(shape, 'f4') for k, shape in change.items()}
+  if 'conv1.0.weight' in change:
+    del tensors['conv1.weight']
+  safetensors.numpy.save_file(tensors, tmp_path / 'resnet')
+  with pytest.raises(InputError, match=words) as error:
+    convert(tmp_path / 'resnet')
+  assert '\n' not in str(error.value)
 
 
 def unnamed(count=13, width=2):
@@ -576,7 +664,11 @@ def test_what_only_looks_like_vgg(change, tmp_path):
 
 
 def test_other_networks(tmp_path):
-  tensors = {'layer1.0.conv1.weight': np.zeros((4, 3, 3, 3), np.float32)}
-  safetensors.numpy.save_file(tensors, tmp_path / 'resnet')
-  with pytest.raises(InputError, match=r'layer1.0.conv1.weight has no place in VGG'):
-    convert(tmp_path / 'resnet')
+  for name, words in (
+    ('stages.0.conv1.weight', 'stages.0.conv1.weight has no place in VGG .* or ResNet'),
+    ('layer1.0.conv1.weight', 'normalizes without statistics'),
+    ('layer1.0.bn1.running_mean', 'has not all four groups of residual units'),
+  ):
+    safetensors.numpy.save_file({name: np.zeros((4, 3, 3, 3), 'f4')}, tmp_path / 'other')
+    with pytest.raises(InputError, match=words):
+      convert(tmp_path / 'other')

@@ -17,60 +17,10 @@ from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.nn import costs
 from dilated_jax.weights.convert import convert
+from tests.reference.torch_networks import ResNet, normed, randomized
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 WIDTH, BLOCKS = 1 / 16, (2, 1, 2, 2)
-
-
-def conv(inputs, outputs, kernel=1, **options):
-  options = dict(bias=False, padding=options.get('dilation', 1) * (kernel // 2)) | options
-  return nn.Conv2d(inputs, outputs, kernel, **options)
-
-
-def normed(inputs, outputs, kernel=1, **options):
-  return nn.Sequential(conv(inputs, outputs, kernel, **options), nn.BatchNorm2d(outputs), nn.ReLU())
-
-
-class Bottleneck(nn.Module):
-  def __init__(self, inputs, planes, stride, dilation, first):
-    super().__init__()
-    self.conv1, self.bn1 = conv(inputs, planes), nn.BatchNorm2d(planes)
-    self.conv2 = conv(planes, planes, 3, stride=stride, dilation=dilation)
-    self.bn2 = nn.BatchNorm2d(planes)
-    self.conv3, self.bn3 = conv(planes, 4 * planes), nn.BatchNorm2d(4 * planes)
-    self.downsample = None
-    if first:
-      self.downsample = normed(inputs, 4 * planes, stride=stride)[:2]
-
-  def forward(self, x):
-    y = self.bn1(self.conv1(x)).relu()
-    y = self.bn3(self.conv3(self.bn2(self.conv2(y)).relu()))
-    return (y + (self.downsample(x) if self.downsample else x)).relu()
-
-
-class ResNet(nn.Module):
-  """With replace_stride_with_dilation=(False, True, True)."""
-
-  def __init__(self, blocks, width):
-    super().__init__()
-    inputs = round(64 * width)
-    self.conv1, self.bn1 = conv(3, inputs, 7, stride=2), nn.BatchNorm2d(inputs)
-    dilation = 1
-    for group, units in enumerate(blocks, 1):
-      planes, stride, before = round(64 * width) * 2 ** (group - 1), min(group, 2), dilation
-      if group > 2:
-        stride, dilation = 1, dilation * 2
-      layer = []
-      for unit in range(units):
-        steps = (stride, before) if unit == 0 else (1, dilation)
-        layer.append(Bottleneck(inputs, planes, *steps, unit == 0))
-        inputs = 4 * planes
-      self.add_module(f'layer{group}', nn.Sequential(*layer))
-
-  def forward(self, x):
-    x = functional.max_pool2d(self.bn1(self.conv1(x)).relu(), 3, 2, 1)
-    third = self.layer3(self.layer2(self.layer1(x)))
-    return third, self.layer4(third)
 
 
 class Pooling(nn.Sequential):
@@ -118,16 +68,9 @@ class Segmentation(nn.Module):
 
 
 def made(kind, **options):
-  """One with random weights and statistics, for evaluation in float64."""
+  """One with random weights and statistics, for evaluation."""
   torch.manual_seed(0)
-  network = Segmentation(kind, **options)
-  for module in network.modules():
-    if isinstance(module, nn.BatchNorm2d):
-      nn.init.uniform_(module.weight, 0.5, 1.5)
-      nn.init.normal_(module.bias, 0, 0.1)
-      nn.init.normal_(module.running_mean, 0, 0.1)
-      nn.init.uniform_(module.running_var, 0.5, 1.5)
-  return network.eval()
+  return randomized(Segmentation(kind, **options))
 
 
 @pytest.mark.parametrize('kind', ['deeplab_v3', 'fcn_resnet'])
@@ -208,7 +151,7 @@ def test_full_width_has_torchvisions_parameters(kind):
     ({'backbone.bn1.running_var': None}, 'conv1_norm has no var'),
     ({'backbone.layer2.0.conv1.weight': None}, 'not all four groups'),
     ({'backbone.layer9.0.conv1.weight': torch.zeros(4, 4, 1, 1)}, 'has layer9.0'),
-    ({'backbone.fc.weight': torch.zeros(4, 4)}, 'backbone.fc.weight has no place'),
+    ({'backbone.fc.weight': torch.zeros(4, 4)}, 'backbone.fc.weight has no place in a segm'),
     ({'backbone.layer1.0.conv1.bias': torch.zeros(4)}, 'is left over'),
     ({'backbone.bn1.weight': torch.zeros(3)}, r'is \(3,\)'),
     ({'backbone.bn1.weight': torch.full((4,), torch.nan)}, 'infinite or not numbers'),
@@ -223,5 +166,5 @@ def test_what_is_wrong_is_named(change, words, tmp_path):
 
 def test_no_option_of_vgg(tmp_path):
   torch.save(made('fcn_resnet').state_dict(), tmp_path / 'a file')
-  with pytest.raises(InputError, match='fc and channel_order are for VGG files'):
+  with pytest.raises(InputError, match='a whole network; fc can be told of classifiers alone'):
     convert(tmp_path / 'a file', fc='random')
