@@ -54,7 +54,8 @@ def opened(path) -> Start:
   logging.info('%s: converting', path)
   result = weights.convert.convert(path, fc='optional')
   for note in result.notes:
-    logging.info('%s: %s', path, note)
+    if not note.startswith('untrained'):  # Of which `load_pretrained` says more.
+      logging.info('%s: %s', path, note)
   network = models.Segmenter(result.spec.create(), result.variables, result.spec)
   return Start(str(path), result.spec, network)
 
@@ -126,7 +127,8 @@ def tell_other_resnet(spec, starts: Sequence[Start]) -> None:
     same_strides = own.strided == theirs.strided or not own.strided or not theirs.strided
     if own.stem == theirs.stem and same_strides:
       continue
-    torchvision = (theirs.stem, theirs.strided) == ('7x7', 'conv2')
+    strided = {'basic': 'conv1', 'bottleneck': 'conv2'}[theirs.unit]
+    torchvision = theirs.stem == '7x7' and theirs.strided == strided
     remedy = '; --variant=torchvision is that of these weights' if torchvision else ''
     logging.warning(
       '%s: a ResNet that begins with %s and strides in %s; this run has %s and %s%s',

@@ -122,7 +122,7 @@ def resnet(blocks=(1, 1, 1, 1), width=2, basic=False, classes=5, seed=0):
     tensors[f'{name}.weight'] = rng.normal(0, 0.1, (outputs, inputs, kernel, kernel))
     for part in ('weight', 'bias', 'running_mean', 'running_var'):
       tensors[f'{norm}.{part}'] = rng.uniform(0.5, 1.5, outputs)
-    tensors[f'{norm}.num_batches_tracked'] = np.int64(7)
+    tensors[f'{norm}.num_batches_tracked'] = np.array(7)
 
   conv('conv1', 'bn1', width, 3, 7)
   inputs = width

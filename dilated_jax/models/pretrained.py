@@ -128,6 +128,10 @@ def _check_trunk(spec: ModelSpec, source: ModelSpec, folder) -> None:
     fits = own.blocks == theirs.blocks
   if own.kind != theirs.kind or own.unit != theirs.unit or not fits:
     raise InputError(f'{folder}: holds a {theirs}, and the network stands on a {own}')
+  if own.norm == 'none' and theirs.norm != 'none':
+    raise InputError(
+      f'{folder}: its layers are normalized; give the network `norm={theirs.norm!r}`'
+    )
 
 
 def match_classes(own: Sequence[str], given: Sequence[str]) -> dict[int, int]:
@@ -282,8 +286,10 @@ def _log(folder, outcomes: dict[str, list[str]], classes: _Classes) -> None:
       '%s: classes that these weights know: %s; others: %s',
       folder, ', '.join(found) or 'none', ', '.join(others) or 'none',
     )  # fmt: skip
-  total = sum(map(len, outcomes.values()))
-  logging.info('%s: %d of %d layers are taken', folder, len(outcomes.get(_TAKEN, ())), total)
+  layers = {layer for found in outcomes.values() for layer in found}
+  logging.info(
+    '%s: %d of %d layers are taken', folder, len(set(outcomes.get(_TAKEN, ()))), len(layers)
+  )
   for outcome, layers in outcomes.items():
     if outcome != _TAKEN:
       logging.info('%s: %s: %s', folder, ', '.join(dict.fromkeys(layers)), outcome)

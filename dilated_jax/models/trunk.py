@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from dilated_jax.nn.table import Table
+from dilated_jax.nn.table import Norm, Table
 
 _LAYERS = {
   'ResNet': r'conv1|conv1_[123]|layer(\d+)_(\d+)_(conv\d|downsample)',
@@ -23,6 +23,7 @@ class Trunk(NamedTuple):
     stem: of ResNet, '7x7' or '3x3'; else ''.
     strided: of ResNet, which convolution of a unit has the stride, such as 'conv2'; '' where none
       has.
+    norm: its normalization.
     layers: the names of its convolutions.
   """
 
@@ -31,6 +32,7 @@ class Trunk(NamedTuple):
   unit: str
   stem: str
   strided: str
+  norm: Norm
   layers: tuple[str, ...]
 
   def __str__(self):
@@ -70,4 +72,6 @@ def trunk(table: Table) -> Trunk | None:
     inner = (layer for layer in layers if re.fullmatch(r'layer.*_conv\d', layer.name))
     strided = next((layer.name[-5:] for layer in inner if layer.stride > 1), '')
   counts = tuple(blocks[number] for number in sorted(blocks))
-  return Trunk(kind, counts, unit, stem, strided, tuple(layer.name for layer in layers))
+  return Trunk(
+    kind, counts, unit, stem, strided, layers[-1].norm, tuple(layer.name for layer in layers)
+  )

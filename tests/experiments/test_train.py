@@ -293,29 +293,39 @@ def test_starts_from_a_file_of_imagenet(data_dir, tmp_path, monkeypatch, caplog)
   monkeypatch.setattr(loop, 'train', lambda *arguments, **options: seen.append(arguments))
   tensors = torch_files.resnet(basic=True)
   safetensors.numpy.save_file(tensors, tmp_path / 'resnet.safetensors')
-  settings = dict(
-    data_dir=str(data_dir), init=[str(tmp_path / 'resnet.safetensors')], model='pspnet',
-    backbone='resnet18', blocks=['1'] * 4, width=1 / 32, crop=['32'],
-  )  # fmt: skip
-  train.main(values_of(**settings, workdir=str(tmp_path / 'run'), variant='torchvision'))
+  train.main(values_of(
+    workdir=str(tmp_path / 'run'), data_dir=str(data_dir), model='fcn_resnet', backbone='resnet18',
+    blocks=['1'] * 4, width=1 / 32, crop=['32'], init=[str(tmp_path / 'resnet.safetensors')],
+  ))  # fmt: skip
   ((_, spec, variables, *_),) = seen
   front_end = variables['params']['front_end']
   expected = tensors['layer2.0.downsample.0.weight'].transpose(2, 3, 1, 0)
   np.testing.assert_array_equal(front_end['layer2_0_downsample']['kernel'], expected)
   assert spec.mean == pytest.approx((123.675, 116.28, 103.53))
-  assert not np.asarray(front_end['pyramid1']['kernel']).any()
+  assert not np.asarray(front_end['head']['kernel']).any()
   assert 'taken by its content' in caplog.text and 'variant' not in caplog.text
-  assert '24 of 40 layers are taken' in caplog.text
-  assert 'front_end/pyramid1_norm' in caplog.text
+  assert '24 of 27 layers are taken' in caplog.text
+  assert 'front_end/head: start afresh' in caplog.text
 
-  caplog.clear()
-  train.main(values_of(**settings, workdir=str(tmp_path / 'other')))
-  assert 'begins with 7x7 and strides in conv1; this run has 3x3 and conv1' in caplog.text
-  assert '--variant=torchvision is that of these weights' in caplog.text
-  with pytest.raises(InputError, match=r'basic blocks 1,1,1,1, .* basic blocks 2,1,1,1'):
-    train.main(values_of(
-      **{**settings, 'blocks': ['2', '1', '1', '1']}, workdir=str(tmp_path / 'another')
-    ))  # fmt: skip
+
+def test_a_resnet_that_steps_elsewhere(caplog):
+  """The published weights are of torchvision's; the papers' networks have other strides."""
+
+  def spec(model, **options):
+    return ModelSpec(model, options, ('a', 'b'), ((0, 0, 0),) * 2, (0, 0, 0))
+
+  for backbone, first in (('resnet18', 'conv1'), ('resnet50', 'conv2')):
+    theirs = starting_weights.Start('a file', spec('fcn_resnet', backbone=backbone))
+    own = spec('pspnet', backbone=backbone)
+    starting_weights.tell_other_resnet(own, [theirs])
+    assert f'begins with 7x7 and strides in {first}; this run has 3x3 and {first}' in caplog.text
+    assert '--variant=torchvision is that of these weights' in caplog.text
+    caplog.clear()
+    other = spec('pspnet', backbone=backbone, variant='torchvision')
+    starting_weights.tell_other_resnet(other, [theirs])
+    assert not caplog.messages
+  starting_weights.tell_other_resnet(spec('deeplab_v3', backbone='resnet50'), [theirs])
+  assert 'this run has 7x7 and conv1; --variant=torchvision' in caplog.text
 
 
 def test_the_mean_that_is_subtracted(tmp_path, caplog):

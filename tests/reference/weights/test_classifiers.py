@@ -97,7 +97,7 @@ def test_resnet(backbone, name, tmp_path):
   assert_same_trunk(spec, variables, network)
 
 
-@pytest.mark.parametrize('backbone', ['resnet34', 'resnet50'])
+@pytest.mark.parametrize('backbone', ['resnet18', 'resnet50'])
 def test_classifier_stays_what_it_was(backbone, tmp_path):
   """At stride 32 nothing is dilated; from safetensors, in half precision and nested, too."""
   network, options = resnet(backbone, dilated=False)
@@ -206,7 +206,8 @@ def test_other_trunks(tmp_path):
 
 def installed(package):
   """torchvision or timm, or a skipped test."""
-  with contextlib.suppress(ImportError):
+  # torchvision's operators may be built for another torch: a RuntimeError.
+  with contextlib.suppress(ImportError, RuntimeError):
     return importlib.import_module(package)
   pytest.skip(f'{package} is not installed')
 
