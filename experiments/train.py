@@ -28,7 +28,7 @@ from dilated_jax.training.config import StageConfig
 from dilated_jax.training.stages import STAGES
 from dilated_jax.training.trackers import TRACKERS
 
-from . import about, cli, hosts, networks, option_flags, path_flags, starting_weights
+from . import about, bucket, cli, hosts, networks, option_flags, path_flags, starting_weights
 from .reports import single
 
 
@@ -89,8 +89,7 @@ _MAY_CHANGE = ('workdir', 'data_dir', 'manual_dir', 'trackers', *hosts.NAMES)
 def main(values=flags.FLAGS):
   training.trackers.check(trackers_of(values))
   path_flags.check_folder(values, 'workdir')
-  if '://' in values.workdir:
-    raise InputError(f'--workdir={values.workdir}: give a folder; hosts of a pod share one by NFS')
+  bucket.is_in_bucket(values.workdir)
   with hosts.joined(values):
     run(values)
 
@@ -99,14 +98,23 @@ def run(values):
   """Trains, in one of several processes or in the only one."""
   import jax  # Here, because --help does not need it.
 
+  copy = None
   workdir = pathlib.Path(values.workdir).absolute()
-  with training.workdir.held(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
-    _train(values, workdir)
+  if bucket.is_in_bucket(values.workdir):
+    copy = bucket.Copy(values.workdir, jax.process_index())
+    workdir = copy.folder
+  holds = jax.process_index() == 0 or copy
+  with training.workdir.held(workdir) if holds else contextlib.nullcontext():
+    _train(values, workdir, copy)
 
 
-def _train(values, workdir):
+def _train(values, workdir, copy):
   import jax
 
+  checkpoint_dir = workdir
+  if copy:
+    copy.fetch()
+    checkpoint_dir = values.workdir
   configs = stage_configs(values)
   options = networks.options(values)
   load = dict(data_dir=values.data_dir, manual_dir=values.manual_dir)
@@ -122,7 +130,7 @@ def _train(values, workdir):
   for config in configs:
     # Stages may share a workdir from command to command; each has settings of its own.
     own = settings | stage_settings(config)
-    training.workdir.check_or_save_config(workdir / config.stage, own)
+    training.workdir.check_or_save_config(workdir / config.stage, own, checkpoint_dir)
   told = settings | {config.stage: stage_settings(config) for config in configs}
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
@@ -173,6 +181,8 @@ def _train(values, workdir):
   def report():
     if jax.process_index() == 0:
       single.write_training(workdir)
+      if copy:
+        copy.carry_back()
 
   try:
     training.loop.train(
@@ -185,6 +195,7 @@ def _train(values, workdir):
       workdir,
       score_size=values.score_size,
       on_checkpoint=report,
+      checkpoint_dir=checkpoint_dir,
       trackers=trackers_of(values),
       parameters=told,
     )
@@ -193,8 +204,9 @@ def _train(values, workdir):
     return
   finally:
     report()
-  print(f'report: {workdir / "report.html"}')
-  print(f'weights: {workdir / "weights"}')
+  where = values.workdir.rstrip('/') if copy else workdir
+  print(f'report: {where}/report.html')
+  print(f'weights: {where}/weights')
 
 
 def validation(values, load):

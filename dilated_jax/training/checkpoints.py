@@ -3,12 +3,23 @@
 import asyncio
 import pathlib
 
+from etils import epath
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from dilated_jax import checksums, files
 from dilated_jax.errors import InputError, first_line
+
+
+def folder_of(checkpoint_dir, stage: str) -> epath.Path:
+  """The folder of the checkpoints of a stage.
+
+  Args:
+    checkpoint_dir: folder of the run, or gs://BUCKET/FOLDER.
+    stage: name of the stage.
+  """
+  return epath.Path(checkpoint_dir) / stage / 'checkpoints'
 
 
 def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
@@ -18,7 +29,7 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
   work since the best; hence the preservation policy.
 
   Args:
-    folder: where they are.
+    folder: where they are; may be in a bucket, gs://BUCKET/FOLDER.
     async_save: write while training goes on.
 
   Returns:
@@ -27,9 +38,11 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
   Raises:
     InputError: a score of a checkpoint is damaged.
   """
-  folder = pathlib.Path(folder).absolute()
-  for step in folder.glob('[0-9]*'):
-    checksums.check_checksums(step, {'metrics/metrics'}, advice=_advice(step))
+  folder, here = epath.Path(folder), '://' not in str(folder)
+  if here:
+    folder = folder.absolute()
+    for step in folder.glob('[0-9]*'):
+      checksums.check_checksums(step, {'metrics/metrics'}, advice=_advice(step))
 
   def mean_iou(metrics):
     return metrics['mean_iou']
@@ -38,7 +51,7 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
     best_fn=mean_iou,
     cleanup_tmp_directories=True,  # Of a run that was killed.
     enable_async_checkpointing=async_save,
-    temporary_path_class=_Checked,
+    temporary_path_class=_Checked if here else None,  # Buckets have checksums of their own.
     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(1),
@@ -98,9 +111,9 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, like):
     InputError: the checkpoint is damaged or of another network.
   """
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-  folder = pathlib.Path(checkpoints.directory) / str(step)
-  # Before, since Orbax leaves threads behind where it meets damage.
-  checksums.check_checksums(folder, advice=_advice(folder))
+  folder = checkpoints.directory / str(step)
+  if '://' not in str(folder):  # Before, since Orbax leaves threads behind where it meets damage.
+    checksums.check_checksums(folder, advice=_advice(folder))
   try:
     return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
   except (ValueError, KeyError, TypeError, OSError) as error:

@@ -77,6 +77,7 @@ def train(
   *,
   score_size: Literal['labels', 'network'] = 'labels',
   on_checkpoint: Callable[[], None] = lambda: None,
+  checkpoint_dir=None,
   trackers: Sequence[str] = (),
   parameters: Mapping[str, Any] | None = None,
 ) -> dict:
@@ -92,6 +93,8 @@ def train(
     workdir: path of the folder of the run.
     score_size: of the validation images, as for `evaluation.evaluate`.
     on_checkpoint: called on the first process after each checkpoint and after each stage.
+    checkpoint_dir: folder of the checkpoints of all stages, where that is not `workdir`; may be in
+      a bucket, gs://BUCKET/FOLDER.
     trackers: names of experiment trackers, see `training.trackers`.
     parameters: what they are told of the run, by name.
 
@@ -126,8 +129,9 @@ def train(
         variables = load_pretrained(spec, variables, folder / 'weights').variables
       else:
         trained = train_stage(
-          config, spec, variables, source, validation, workdir, writers, on_checkpoint=on_checkpoint
-        )
+          config, spec, variables, source, validation, workdir, writers,
+          on_checkpoint=on_checkpoint, checkpoint_dir=checkpoint_dir,
+        )  # fmt: skip
         variables = _with_parts(variables, trained)
       if jax.process_index() == 0:
         copy_weights(folder / 'weights', workdir / 'weights')
@@ -149,6 +153,7 @@ def train_stage(
   writers: Writers | None,
   *,
   on_checkpoint: Callable[[], None] = lambda: None,
+  checkpoint_dir=None,
 ) -> dict:
   """Trains one stage, or goes on with it; see `train`, and for `writers` see `RunLogger`.
 
@@ -156,10 +161,11 @@ def train_stage(
     The variables of the network that the stage has made.
   """
   stage_run = set_up(config, spec, variables, source, validation.classes, workdir)
+  saved = checkpoints.folder_of(checkpoint_dir or workdir, config.stage)
   with (
     system_errors(stage_run.folder / 'checkpoints'),
     contextlib.closing(RunLogger(writers, config.stage, config.num_steps)) as logger,
-    checkpoints.manager(stage_run.folder / 'checkpoints') as manager,
+    checkpoints.manager(saved) as manager,
     _terminated() as terminated,
   ):
     told = on_checkpoint if jax.process_index() == 0 else lambda: None

@@ -101,7 +101,7 @@ def mesh(
     `step` for rows that `render` makes.
 
   Raises:
-    InputError: `height` does not divide the number of devices.
+    InputError: `height` does not divide the number of devices, or those of a process.
   """
   devices = devices or jax.devices()
   if len(devices) % height:
@@ -114,6 +114,11 @@ def mesh(
     axis_types=(AxisType.Auto,) * 2,
     devices=devices,
   )
+  if any(len({device.process_index for device in row}) > 1 for row in grid.devices):
+    raise InputError(
+      f'`mesh_height` is {height}; it must divide the number of devices of each of the '
+      f'{jax.process_count()} processes, {jax.local_device_count()}: each reads whole images'
+    )
   whole = jax.NamedSharding(grid, jax.P())
   bands = jax.NamedSharding(grid, jax.P('data', 'height'))
   # Batches have the steps first; what is to be rendered has no rows yet.

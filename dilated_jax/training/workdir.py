@@ -11,6 +11,7 @@ from dilated_jax import temporary
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation.extremes import Extremes
 from dilated_jax.files import decode_json, replace_folder, write_atomic
+from dilated_jax.training import checkpoints
 
 
 @contextlib.contextmanager
@@ -31,7 +32,7 @@ def held(folder):
     yield
 
 
-def check_or_save_config(folder, config: dict) -> None:
+def check_or_save_config(folder, config: dict, checkpoint_dir=None) -> None:
   """Writes what a stage is into its folder, or checks that it is the same.
 
   A stage that ended before its first checkpoint has left nothing to protect: it may change.
@@ -39,13 +40,15 @@ def check_or_save_config(folder, config: dict) -> None:
   Args:
     folder: of the stage.
     config: JSON-able settings, by name.
+    checkpoint_dir: folder in which the folder of that name has the checkpoints, if it is not here.
 
   Raises:
     InputError: the folder holds a stage with other settings; says which.
   """
   path = pathlib.Path(folder) / 'config.json'
   config = json.loads(json.dumps(config))
-  begun = any((path.parent / 'checkpoints').glob('[0-9]*')) or (path.parent / 'weights').exists()
+  saved = checkpoints.folder_of(checkpoint_dir or path.parent.parent, path.parent.name)
+  begun = (path.parent / 'weights').exists() or any(saved.glob('[0-9]*'))
   if path.exists() and begun:
     try:
       old = dict(decode_json(path.read_text()))

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
+import signal
 import subprocess
 import sys
 
@@ -23,7 +23,7 @@ from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.training import loop
 from experiments import starting_weights, train
 from experiments.starting_weights import opened
-from tests import torch_files
+from tests import several_processes, torch_files
 from tests.html_pages import Page
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -400,39 +400,41 @@ def folder_of(root, classes, count=4):
   return root
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('way, stages', [('pmap', 'front_end,context'), ('mesh', 'front_end')])
-def test_two_processes_do_what_one_does(way, stages, data_dir, tmp_path):
-  """Two hosts of one device each against one host of two; the weights agree to the last bit."""
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
+def of_two_processes(data_dir, workdir, *more):
   arguments = [
-    f'--data_dir={data_dir}', *NARROW[:-1], '--norm=batch', f'--stage={stages}',
-    '--num_steps=3', '--batch_size=4', '--crop=16x32', '--log_every=1', '--image_scale=0.5',
-    f'--parallelism={way}',
+    f'--data_dir={data_dir}', *NARROW, '--num_steps=3', '--batch_size=4', '--crop=16x32',
+    '--log_every=1', '--image_scale=0.5', '--trackers=', f'--workdir={workdir}', '--distributed',
   ]  # fmt: skip
-  hosts = [
-    subprocess.Popen(
-      [sys.executable, '-m', 'experiments.train', *arguments, f'--workdir={tmp_path}/two',
-       '--distributed', f'--coordinator=localhost:{port}', '--processes=2', f'--process={i}'],
-      cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )
-    for i in range(2)
-  ]  # fmt: skip
-  for host in hosts:
-    _, errors = host.communicate(timeout=300)
-    assert host.returncode == 0, errors
-  done = start(*arguments, f'--workdir={tmp_path}/one', JAX_NUM_CPU_DEVICES='2')
-  assert done.returncode == 0, done.stderr
-  timed = ('steps_per_second', 'waiting')
-  lines = [
-    [{key: value for key, value in json.loads(line).items() if key not in timed}
-     for line in (tmp_path / run / 'metrics.jsonl').read_text().splitlines()]
-    for run in ('two', 'one')
-  ]  # fmt: skip
-  assert lines[0] == lines[1]
-  assert sum('loss' in line for line in lines[0]) == 3 * len(stages.split(','))
-  two, one = (weights_folder.load_weights(tmp_path / run / 'weights')[1] for run in ('two', 'one'))
-  jax.tree.map(np.testing.assert_array_equal, two, one)
+  return several_processes.start(2, 'experiments.train', *arguments, *more)
+
+
+def test_two_tasks_of_slurm(data_dir, tmp_path):
+  ended = several_processes.finish(of_two_processes(data_dir, tmp_path))
+  assert [status for status, _, _ in ended] == [0, 0], ended
+  (_, out, errors), (_, silent, other) = ended
+  assert 'Slurm: waiting for the other processes' in errors
+  assert 'process 1 of 2, with 1 of 2 devices' in other
+  assert f'weights: {tmp_path}/weights' in out and 'front_end 3/3  loss' in errors
+  assert 'front_end 3/3' not in other
+  steps = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['step'] for line in steps if 'loss' in line] == [1, 2, 3]  # Once, by process 0.
+
+
+def test_a_process_that_is_killed_ends_the_other_with_a_word(data_dir, tmp_path):
+  processes = of_two_processes(data_dir, tmp_path, '--num_steps=1000000', '--eval_every=0')
+  other, victim = processes
+  try:
+    for line in other.stderr:
+      if 'front_end 2/' in line:
+        break
+    victim.kill()
+    other.wait(60)  # Within a minute.
+    errors = other.stderr.read()
+  finally:
+    for process in processes:
+      process.kill()
+  assert other.returncode in (1, -signal.SIGABRT)
+  # JAX may add words of its own.
+  (words,) = (line for line in errors.splitlines() if line.startswith('error: '))
+  assert 'another process of the run has ended' in words, errors
+  assert words.endswith('the same command on every host goes on after the last checkpoint')
