@@ -64,6 +64,7 @@ def finish(processes, seconds: float = 300) -> list[tuple[int, str, str]]:
   finally:
     for process in processes:
       process.kill()
+      process.communicate()
   return ended
 
 

@@ -80,12 +80,13 @@ def test_a_process_that_is_gone_ends_the_other(data_dir, unbroken, tmp_path, vic
       wait_for_step(tmp_path, step)
       os.kill(processes[victim].pid, getattr(signal, sent))
       begun = time.monotonic()
-      other.wait(60)
+      _, errors = other.communicate(timeout=60)
       print(f'{sent} of process {victim}: the other ended in {time.monotonic() - begun:.1f} s')
     finally:
       for process in processes:
         process.kill()
-    assert _told(other.stderr.read())
+        process.communicate()
+    assert _told(errors)
     assert other.returncode in (1, -signal.SIGABRT)
   ended = several_processes.finish(start(data_dir, tmp_path, 200))
   assert [status for status, *_ in ended] == [0, 0], ended

@@ -428,11 +428,11 @@ def test_a_process_that_is_killed_ends_the_other_with_a_word(data_dir, tmp_path)
       if 'front_end 2/' in line:
         break
     victim.kill()
-    other.wait(60)  # Within a minute.
-    errors = other.stderr.read()
+    _, errors = other.communicate(timeout=60)  # Within a minute.
   finally:
     for process in processes:
       process.kill()
+      process.communicate()
   assert other.returncode in (1, -signal.SIGABRT)
   # JAX may add words of its own.
   (words,) = (line for line in errors.splitlines() if line.startswith('error: '))
