@@ -1,9 +1,12 @@
 """bucket.py: a run in a bucket, which a program on this machine plays."""
 
+import contextlib
 import json
 import shutil
 
-from gcp_storage_emulator.server import create_server
+from gcp_storage_emulator import server as emulator
+from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.handlers import objects
 import jax
 import numpy as np
 import pytest
@@ -22,7 +25,19 @@ pytestmark = pytest.mark.filterwarnings('ignore:Sharding info not provided:UserW
 def storage():
   """The address of a storage server with an empty bucket, and what it holds by name."""
   port = several_processes.free_port()
-  server = create_server('localhost', port, in_memory=True, default_bucket='bucket')
+  download = objects.download
+
+  def with_generation(request, response, storage, *arguments, **options):
+    """As the real storage does, and as TensorStore needs it to look again at what it has read."""
+    names = request.params['bucket_name'], request.params['object_id']
+    with contextlib.suppress(NotFound):
+      response['x-goog-generation'] = storage.get_file_obj(*names)['generation']
+    download(request, response, storage, *arguments, **options)
+
+  for _, methods in emulator.HANDLERS:
+    for method, handler in methods.items():
+      methods[method] = with_generation if handler is download else handler
+  server = emulator.create_server('localhost', port, in_memory=True, default_bucket='bucket')
   server.start()
   address = f'http://localhost:{port}'
   with pytest.MonkeyPatch.context() as patch:
