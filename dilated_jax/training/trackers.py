@@ -23,7 +23,7 @@ from absl import logging
 import numpy as np
 
 from dilated_jax.errors import InputError, first_line
-from dilated_jax.files import decode_json, write_atomic
+from dilated_jax.files import decode_json, naming, write_atomic
 
 
 class Tracker(Protocol):
@@ -65,7 +65,7 @@ class JsonLines:
 
   def write(self, stage, step, values):
     """Adds a line."""
-    with open(self._path, 'a') as file:
+    with naming(self._path), open(self._path, 'a') as file:
       file.write(json.dumps({'stage': stage, 'step': step, **values}) + '\n')
 
   def forget_after(self, stage, step):

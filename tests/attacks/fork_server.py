@@ -7,12 +7,14 @@ disk: every state that a killed command can leave has a number. Nothing of JAX h
 before the fork, only imported.
 """
 
+import atexit
 import importlib
 import json
 import os
 import runpy
 import signal
 import sys
+import threading
 import time
 
 CHANGES = {
@@ -75,13 +77,8 @@ def _run(task: dict, told: int) -> None:
   finally:
     counter.strike_at = 0
     os.write(told, str(counter.count).encode())
-    import logging
-    import threading
-
-    for thread in threading.enumerate():  # As at the end of a program.
-      if thread is not threading.current_thread() and not thread.daemon:
-        thread.join()
-    logging.shutdown()
+    threading._shutdown()  # As at the end of a program: waits for threads.
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -162,7 +162,12 @@ def arrays_of(folder: pathlib.Path) -> str:
   """A digest of the arrays of an Orbax checkpoint."""
   with warnings.catch_warnings(action='ignore'):  # Of devices, which are the same here.
     restored = ocp.PyTreeCheckpointer().restore(folder)
-  return weights_folder.fingerprint(restored).hexdigest()
+
+  def plain(leaf):
+    is_key = jax.dtypes.issubdtype(getattr(leaf, 'dtype', None), jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+  return weights_folder.fingerprint(jax.tree.map(plain, restored)).hexdigest()
 
 
 def content_of(path: pathlib.Path):
