@@ -94,8 +94,8 @@ def _names(folder: pathlib.Path) -> list[str]:
 
 
 def _checksum(path) -> str:
-  value = 0
-  with open(path, 'rb') as file:
-    while block := file.read(_BLOCK):
-      value = zlib.crc32(block, value)
+  value, block = 0, memoryview(bytearray(_BLOCK))
+  with open(path, 'rb', buffering=0) as file:
+    while count := file.readinto(block):
+      value = zlib.crc32(block[:count], value)
   return f'{value:08x}'

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 
 from absl import app, flags, logging
@@ -265,6 +266,7 @@ def _log_plainly():
   """Time and message on stderr; of other packages only warnings, since Orbax tells its life."""
   if flags.FLAGS.verbosity < logging.INFO and 'verbosity' not in _given_flags():
     logging.set_verbosity(logging.INFO)
+  threading.excepthook = _tell_thread_error
   handler = logging.get_absl_handler()
   handler.setFormatter(_Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
   ours = {os.path.dirname(__file__), os.path.dirname(dilated_jax.__file__)}
@@ -274,6 +276,14 @@ def _log_plainly():
       or any(record.pathname.startswith(folder) for folder in ours)
     )
   )
+
+
+def _tell_thread_error(args):
+  """Of a full disk, say, threads of other packages tell a line too."""
+  if isinstance(args.exc_value, OSError):
+    logging.warning('%s', explain(args.exc_value))
+  else:
+    threading.__excepthook__(args)
 
 
 class _Formatter(python_logging.Formatter):

@@ -17,7 +17,7 @@ import PIL.Image
 from dilated_jax import checksums, files
 from dilated_jax.data.slices import resolve_slice
 from dilated_jax.errors import InputError, one_line
-from dilated_jax.temporary import temporary_folder
+from dilated_jax.temporary import remove_leftovers, temporary_folder
 
 BUILDERS = {  # Module and class of the builder of each data set.
   'scenes': 'builders.scenes.Scenes',
@@ -116,6 +116,7 @@ def prepare_builder(name: str, data_dir=None, manual_dir=None, **options):
   import tensorflow_datasets as tfds
 
   builder = _make_builder(name, data_dir, **options)
+  remove_leftovers(pathlib.Path(builder.data_path).parent)
   if builder.data_path.exists():
     if options:
       logging.warning(

@@ -177,6 +177,8 @@ def content_of(path: pathlib.Path):
     return [{**line, 'steps_per_second': 0, 'waiting': 0} for line in lines]
   if path.name in ('about.json', 'report.html', 'dataset_info.json'):
     return ''
+  if path.suffix == '.json':
+    return json.loads(path.read_text())  # In any order.
   if path.suffix == '.npz':
     with np.load(path) as arrays:
       return {name: arrays[name].tobytes() for name in arrays}
