@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+PATIENCE = 120  # Seconds, on a machine that does much else.
 # Where a browser may be; $CHROMIUM names another.
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 
@@ -21,6 +22,6 @@ def browser():
   with playwright.sync_playwright() as driver:
     # Root has no sandbox, and containers have a small /dev/shm.
     options = ['--no-sandbox', '--disable-dev-shm-usage', '--use-angle=swiftshader']
-    chromium = driver.chromium.launch(executable_path=path, args=options)
+    chromium = driver.chromium.launch(executable_path=path, args=options, timeout=1000 * PATIENCE)
     yield chromium
     chromium.close()

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments.explorer import contents, page as pages
+from tests.browser import PATIENCE
 
 
 @pytest.fixture(scope='session')
@@ -31,9 +32,14 @@ def shared_tab(browser, page_file):
   yield from new_tab(browser, page_file)
 
 
-def wait_for(tab, expression, timeout=20):
+def settle(tab):
+  """Waits until what was changed is drawn."""
+  tab.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
+
+
+def wait_for(tab, expression):
   """Waits until an expression holds. The page's policy forbids what Playwright would do for it."""
-  for _ in range(50 * timeout):
+  for _ in range(50 * PATIENCE):
     if tab.evaluate(expression):
       return
     tab.wait_for_timeout(20)
@@ -43,6 +49,7 @@ def wait_for(tab, expression, timeout=20):
 def new_tab(browser, path, **options):
   """Opens the file in a context of its own; nothing may be asked for, and nothing may fail."""
   context = browser.new_context(**{'viewport': {'width': 1280, 'height': 900}} | options)
+  context.set_default_timeout(1000 * PATIENCE)
   tab, messages = context.new_page(), []
   tab.on('console', lambda message: messages.append(f'{message.type}: {message.text}'))
   tab.on('pageerror', lambda error: messages.append(f'error: {error}'))

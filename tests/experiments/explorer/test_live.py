@@ -21,7 +21,7 @@ from dilated_jax.nn.table import Layer, merge
 from experiments import explore
 from experiments.explorer import fields, live, page
 from tests import calling
-from tests.experiments.explorer.conftest import new_tab, wait_for
+from tests.experiments.explorer.conftest import new_tab, settle, wait_for
 
 # As the preset `scenes`.
 OPTIONS = {
@@ -241,7 +241,7 @@ def test_the_view(browser, trained, tmp_path, monkeypatch):
   # The other landmark in its place.
   tab.get_by_role('button', name='Lighthouse ⇄ cabin').click()
   wait_for(tab, "location.hash.includes('landmark=cabin')")
-  tab.wait_for_timeout(200)  # By then it is at work on it, or done.
+  settle(tab)  # It is at work on it now, or done.
   expect(scenes.draw(seed, 'snow')[0])
   assert tab.evaluate('location.hash') == '#live?landmark=cabin&column=2&row=125'
 
