@@ -26,15 +26,18 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # Before anything of these modules is imported.
 typed.check()
 
-# Compiling takes most of the time of most tests: less is optimized, and what one test has compiled
-# the next one need not. The fixture `compile_fully` gives all that up.
+# Compiling takes most of the time of most tests: less is optimized, and what one test, worker or
+# command has compiled the others need not. The fixture `compile_fully` gives the former up.
 jax.config.update('jax_disable_most_optimizations', True)
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'  # In commands that tests start.
-_compiled = tempfile.mkdtemp(prefix='compiled')
-atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+_compiled = os.environ.get('TESTS_COMPILED')  # Of the process that has started this worker.
+if not _compiled:
+  _compiled = os.environ['TESTS_COMPILED'] = tempfile.mkdtemp(prefix='compiled')
+  atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
 jax.config.update('jax_compilation_cache_dir', _compiled)
 os.environ['JAX_COMPILATION_CACHE_DIR'] = _compiled  # Commands leave the user's alone.
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # Each of them starts from nothing.
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 # Tracing makes millions of small objects that live on; looking through them again and again took

@@ -155,12 +155,8 @@ def test_a_folder_end_to_end(tmp_path):
     '--dataset=folder', f'--data_dir={own}', f'--workdir={workdir}', *NARROW,
     '--stage=front_end,context', '--num_steps=2,2', '--batch_size=2', '--image_scale=0.5',
   ]  # fmt: skip
-  quick = {
-    'JAX_COMPILATION_CACHE_DIR': f'{tmp_path}/cache',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  }
   before = sorted(own.rglob('*'))
-  done = start('train', *arguments, **quick)
+  done = start('train', *arguments)
   assert done.returncode == 0, done.stderr
   held_out = 'held out for validation, and never trained on: 1 image, chosen by a hash'
   assert f'there is no val split; {held_out}' in done.stderr
@@ -172,17 +168,17 @@ def test_a_folder_end_to_end(tmp_path):
   assert weights.keys() == {'median', 'log', 'sqrt_log'} and len(weights['log']) == 7
   assert sorted(own.rglob('*')) == before
 
-  done = start('evaluate', f'--weights={workdir}/weights', f'--data_dir={own}', **quick)
+  done = start('evaluate', f'--weights={workdir}/weights', f'--data_dir={own}')
   assert done.returncode == 0 and 'folder val: 1 pictures' in done.stdout, done.stderr
   done = start('predict', f'--weights={workdir}/weights', f'--inputs={own}/images',
-               f'--output={tmp_path}/labeled', **quick)  # fmt: skip
+               f'--output={tmp_path}/labeled')  # fmt: skip
   assert done.returncode == 0, done.stderr
   for name, size in (('0x', (128, 160)), ('1x', (108, 160))):
     assert np.asarray(Image.open(tmp_path / f'labeled/{name}.png')).shape == size
     assert (tmp_path / f'labeled/{name}_overlay.png').exists()
 
   draw(own, 9, crop=20)  # One picture more: not the same run any more.
-  done = start('train', *arguments, **quick)
+  done = start('train', *arguments)
   assert done.returncode == 1 and 'Traceback' not in done.stderr
   assert 'pictures is' in done.stderr and 'take another --workdir' in done.stderr
 
