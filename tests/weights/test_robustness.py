@@ -76,9 +76,3 @@ def check(write, count, seed, tmp_path, monkeypatch, vgg):
 @pytest.mark.parametrize('write', KINDS)
 def test_damaged_files(write, tmp_path, monkeypatch):
   check(write, 200, 0, tmp_path, monkeypatch, vgg=write not in (v2, v1))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('write', KINDS)
-def test_many_damaged_files(write, tmp_path, monkeypatch):
-  check(write, 1500, 1, tmp_path, monkeypatch, vgg=write not in (v2, v1))
