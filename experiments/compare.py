@@ -236,9 +236,9 @@ def parameters(network) -> int:
   """Numbers that are trained, running statistics not among them."""
   import jax
 
-  side = 2 * network.margin + network.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+  from dilated_jax.models import weights_folder
+
+  shapes = weights_folder.abstract_variables(network)
   return sum(x.size for x in jax.tree.leaves(shapes['params']))
 
 
