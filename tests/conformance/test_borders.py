@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dilated_jax import inference
+from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
 from dilated_jax.training import feature_cache
@@ -29,9 +30,7 @@ def made(name):
   model, options = NETWORKS[name]
   spec = ModelSpec(model, NARROW | options, CLASSES, PALETTE, MEAN)
   network, rng = spec.create(), np.random.default_rng(0)
-  side = 2 * network.margin + 8 * network.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(network)
   variables = jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
   return Segmenter.from_spec(spec, variables)
 

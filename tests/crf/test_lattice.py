@@ -81,17 +81,18 @@ def test_wrong_features(features, without_type_checks):
 def test_the_graph_finds_the_same_lattice(count, dimensions):
   features, _, q = some(count, dimensions, 3)
   expected = lattices.apply(lattices.build(features), q)
-  inside = lattices.build_traced(features)
+  inside = jax.jit(lattices.build_traced)(features)
   np.testing.assert_allclose(lattices.apply(inside, q), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_filters_work_on_the_part_that_is_in_use():
   """A lattice with room for 36,000 points, of which a sixteenth, a quarter or all are there."""
-  whole = lattices.build_traced(some(6000, 5, 1)[0]).neighbors.shape[-1]
+  traced = jax.jit(lattices.build_traced)
+  whole = traced(some(6000, 5, 1)[0]).neighbors.shape[-1]
   taken = set()
   for spread in (0.3, 1.0, 3.0):
     features, p, q = some(6000, 5, 2, spread=spread)
-    made, inside = lattices.build(features), lattices.build_traced(features)
+    made, inside = lattices.build(features), traced(features)
     taken.add(int(points.which_part(inside.num_points, whole)))
     for ours, theirs in zip(pulled(inside, q, p), pulled(made, q, p), strict=True):
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * abs(theirs).max())

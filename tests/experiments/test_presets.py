@@ -191,8 +191,8 @@ def voc(folder):
 @pytest.mark.parametrize(
   'preset, write, smaller',
   [
-    ('cityscapes', cityscapes, {'image_scale': 0.25, 'crop': '64,0,64'}),
-    ('voc_front_end', voc, {}),
+    ('cityscapes', cityscapes, {'blocks': '1,1,1,1,1', 'image_scale': 0.25, 'crop': '64,0,64'}),
+    ('voc_front_end', voc, {'blocks': '1,1,1,1,1'}),
   ],
 )
 def test_smoke(preset, write, smaller, tmp_path):

@@ -21,7 +21,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.training import loop
-from experiments import starting_weights, train
+from experiments import cli, starting_weights, train
 from experiments.starting_weights import opened
 from tests import several_processes, torch_files
 from tests.html_pages import Page
@@ -57,11 +57,7 @@ def test_from_flags_to_weights(data_dir, tmp_path):
     '--num_steps=2,3', '--batch_size=2', '--crop=16x32', '--learning_rate=1e-3,1e-2',
     '--class_weights=median', '--image_scale=0.5', '--loss_resolution=full', '--log_every=1',
   ]  # fmt: skip
-  cache = {
-    'JAX_COMPILATION_CACHE_DIR': f'{tmp_path}/cache',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  }
-  done = start(*arguments, **cache)
+  done = start(*arguments)
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines()[-2:] == [
     f'report: {tmp_path}/run/report.html', f'weights: {tmp_path}/run/weights',
@@ -93,7 +89,7 @@ def test_from_flags_to_weights(data_dir, tmp_path):
   assert sum(name == 'img' for name, _ in page.tags) == 8
 
   # What it leaves behind starts the same run again, which is finished; another one is refused.
-  again = start(f'--flagfile={tmp_path}/run/flags.txt', **cache)
+  again = start(f'--flagfile={tmp_path}/run/flags.txt')
   assert again.returncode == 0, again.stderr
   assert 'stage context is finished' in again.stderr
   other = start(*arguments, '--num_steps=9', '--threads=1')
@@ -203,9 +199,7 @@ def test_wrong_flags_are_one_line(data_dir, tmp_path, monkeypatch, arguments, wo
 
 def zeros(model, seed):
   """In place of drawn weights, which take seconds to compile."""
-  side = 2 * model.margin + model.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(seed), images)
+  shapes = weights_folder.abstract_variables(model)
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
@@ -269,17 +263,20 @@ def test_fine_tuning_on_other_classes(tmp_path, monkeypatch, caplog):
     train.main(values_of(**{**settings, 'crop': ['0'], 'stage': ['context']}))
 
 
-@pytest.mark.parametrize('batch', [['--batch_size=1'], ['--batch_size=4', '--grad_accum_steps=4']])
+@pytest.mark.parametrize(
+  'batch', [{'batch_size': ['1']}, {'batch_size': ['4'], 'grad_accum_steps': ['4']}]
+)
 def test_batch_statistics_of_one_value_are_refused(batch, tmp_path):
   """DeepLab v3 pools the image to 1x1; with one image at a time it would learn from noise."""
   own = folder_of(tmp_path / 'own', classes=2)
-  done = start(
-    '--dataset=folder', f'--data_dir={own}', f'--workdir={tmp_path}/run', '--model=deeplab_v3',
-    '--width=0.03', '--blocks=1,1,1,1', '--val_split=', '--num_steps=1', *batch,
+  values = values_of(
+    dataset='folder', data_dir=str(own), workdir=str(tmp_path / 'run'), model='deeplab_v3',
+    width=0.03, blocks=['1'] * 4, val_split='', num_steps=['1'], **batch,
   )  # fmt: skip
-  assert done.returncode == 1 and 'Traceback' not in done.stderr
-  assert done.stderr.splitlines()[-1].startswith(
-    'error: aspp_4 normalizes by batch statistics of a single value (of 1 image at a time, its map '
+  with pytest.raises(InputError) as why:
+    train.main(values)
+  assert cli.as_typed(str(why.value)).startswith(
+    'aspp_4 normalizes by batch statistics of a single value (of 1 image at a time, its map '
     'is 1x1): their variance is 0, and what the network predicts would be noise; take a larger '
     '--batch_size, fewer --grad_accum_steps, or --norm=group'
   )

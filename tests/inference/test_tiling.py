@@ -15,6 +15,7 @@ from dilated_jax.inference import (
   tiling,
   upsampling as upsampling_lib,
 )
+from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 
 MEAN = np.array([100.0, 110.0, 120.0], np.float32)
@@ -31,8 +32,7 @@ def network(name='basic', seed=0, **more):
   kind, options = NETWORKS[name]
   kind = 'dilation10' if name == 'upsampling' else kind
   model = models.create(kind, 3, **SMALL, **options, **more)
-  side = 2 * model.margin + model.stride
-  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
+  shapes = weights_folder.abstract_variables(model)
   rng = np.random.default_rng(seed)
 
   def random(shape):
@@ -116,7 +116,7 @@ def test_published_manner(name, size):
   model, variables = network(name)
   tile = (76, 92)
   image = picture(*size)[0]
-  margin = model.margin
+  margin, apply = model.margin, jax.jit(model.apply)
   padded = mirrored(image, (margin, margin), (margin, margin))
   labels = [tile[0] - 2 * margin, tile[1] - 2 * margin]
   rows = []
@@ -125,7 +125,7 @@ def test_published_manner(name, size):
     for left in range(0, size[1], labels[1]):
       cut = padded[top : top + tile[0], left : left + tile[1]]
       cut = mirrored(cut, (0, 0), (tile[0] - cut.shape[0], tile[1] - cut.shape[1]))
-      logits = model.apply(variables, jnp.asarray(cut[None].astype(np.float32) - MEAN))[0]
+      logits = apply(variables, cut[None].astype(np.float32) - MEAN)[0]
       row.append(np.asarray(logits))
     rows.append(np.concatenate(row, 1))
   expected = np.concatenate(rows, 0)

@@ -8,6 +8,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.models import weights_folder
 from dilated_jax.nn import costs, ops, stack
 
 PAPER = [
@@ -37,11 +38,7 @@ def started(model):
       return spread * rng.standard_normal(shape.shape, np.float32)
     return np.full(shape.shape, name in ('scale', 'var'), np.float32)
 
-  side = 2 * model.margin + model.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  return jax.tree_util.tree_map_with_path(
-    leaf, jax.eval_shape(model.init, jax.random.key(0), images)
-  )
+  return jax.tree_util.tree_map_with_path(leaf, weights_folder.abstract_variables(model))
 
 
 @pytest.mark.parametrize('name, classes, options', PAPER)
@@ -100,9 +97,10 @@ def test_layer_by_layer():
   assert found.shape == (2, 3, 2, 3)
   np.testing.assert_allclose(found, x, rtol=1e-3, atol=1e-3 * float(jnp.abs(x).max()))
   # The two halves make the whole.
-  scores = model.apply(variables, images, method='apply_front_end')
+  apply = jax.jit(model.apply, static_argnames='method')
+  scores = apply(variables, images, method='apply_front_end')
   np.testing.assert_allclose(
-    model.apply(variables, scores, method='apply_context'), found, rtol=1e-4, atol=1e-4
+    apply(variables, scores, method='apply_context'), found, rtol=1e-4, atol=1e-4
   )
 
 
@@ -116,7 +114,9 @@ def test_dilation10_ends_in_the_deconvolution():
   assert (model.full_size, plain.full_size, model.stride) == (True, False, 4)
   found = jax.jit(model.apply)(variables, images)
   assert found.shape == (2, 12, 8, 3)
-  np.testing.assert_allclose(found, ops.deconvolution(plain.apply(variables, images), 4), atol=1e-4)
+  np.testing.assert_allclose(
+    found, ops.deconvolution(jax.jit(plain.apply)(variables, images), 4), atol=1e-4
+  )
 
 
 @jax.numpy_dtype_promotion('standard')  # Flax's normalization mixes dtypes.

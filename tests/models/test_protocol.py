@@ -72,11 +72,13 @@ def test_steps_make_up_the_whole():
   rng, margin = np.random.default_rng(0), model.margin
   images = rng.normal(0, 50, (1, 8 + 2 * margin, 12 + 2 * margin, 3)).astype(np.float32)
   variables = jax.jit(model.init)(jax.random.key(0), images)
-  scores = model.apply(variables, images, method='apply_front_end')
-  logits = model.apply(variables, scores, method='apply_context')
+  apply, apply_plain = (
+    jax.jit(network.apply, static_argnames='method') for network in (model, model.without_crf())
+  )
+  scores = apply(variables, images, method='apply_front_end')
+  logits = apply(variables, scores, method='apply_context')
   inner = images[:, margin:-margin, margin:-margin]
-  refined = model.apply(variables, logits, inner, method='apply_crf')
-  np.testing.assert_allclose(model.apply(variables, images), refined, rtol=1e-4, atol=1e-4)
-  plain = model.without_crf()
-  np.testing.assert_allclose(plain.apply(variables, images), logits, rtol=1e-4, atol=1e-4)
-  assert plain.apply(variables, logits, inner, method='apply_crf') is logits
+  refined = apply(variables, logits, inner, method='apply_crf')
+  np.testing.assert_allclose(apply(variables, images), refined, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(apply_plain(variables, images), logits, rtol=1e-4, atol=1e-4)
+  assert model.without_crf().apply(variables, logits, inner, method='apply_crf') is logits

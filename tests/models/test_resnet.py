@@ -146,17 +146,20 @@ def test_the_auxiliary_loss_counts_two_fifths(monkeypatch):
   images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
   labels = np.random.default_rng(1).integers(0, 4, (2, 32, 32), np.uint8)
 
+  optimizer, stage = optax.sgd(1.0), stages_lib.STAGES['front_end']
+  step = train_step.make_step(model, stage, optimizer, (0, 0, 0), loss_resolution='full')
+
+  @jax.jit
   def change(weight):
-    monkeypatch.setattr(train_step, '_AUXILIARY_WEIGHT', weight)
-    optimizer = optax.sgd(1.0)
-    stage = stages_lib.STAGES['front_end']
-    step = train_step.make_step(model, stage, optimizer, (0, 0, 0), loss_resolution='full')
-    state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
-    state, measured = jax.jit(step)(state, {'image': images, 'label': labels})
+    with monkeypatch.context() as patch:
+      patch.setattr(train_step, '_AUXILIARY_WEIGHT', weight)
+      state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
+      state, measured = step(state, {'image': images, 'label': labels})
     changed = state.params['front_end']['aux_final']['kernel']
     return changed - variables['params']['front_end']['aux_final']['kernel'], measured['loss']
 
-  (usual, loss), (whole, same) = change(train_step._AUXILIARY_WEIGHT), change(1.0)
+  usual = np.float32(train_step._AUXILIARY_WEIGHT)
+  (usual, loss), (whole, same) = change(usual), change(np.float32(1))
   np.testing.assert_allclose(usual, 0.4 * whole, rtol=1e-3, atol=1e-6)
   assert loss == same and np.abs(whole).max() > 0
 

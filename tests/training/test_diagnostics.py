@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dilated_jax import models
+from dilated_jax.models import weights_folder
 from dilated_jax.nn.stack import Stack
 from dilated_jax.training import diagnostics, optimizers
 
@@ -15,9 +16,7 @@ NARROW = {'blocks': [1, 1], 'width': 1 / 16, 'stride': 4, 'fc_kernel': 3, 'fc_ch
 def made(name, classes=3, **options):
   model = models.create(name, classes, **options)
   rng = np.random.default_rng(0)
-  side = 2 * model.margin + model.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(model)
   return model, jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.models import weights_folder
 from dilated_jax.nn import geometry
 from dilated_jax.training import optimizers, parallel, stages, step as train_step
 from dilated_jax.training.config import OptimizerOptions
@@ -21,9 +22,7 @@ STEPS = 3
 def setup(norm):
   model = models.create('front_end', 3, dropout=0, norm=norm, **NARROW)
   rng = np.random.default_rng(0)
-  side = 2 * model.margin + model.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(model)
 
   def leaf(path, x):
     name = path[-1].key

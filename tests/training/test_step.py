@@ -9,6 +9,7 @@ import scipy.special
 
 from dilated_jax import models
 from dilated_jax.errors import InputError
+from dilated_jax.models import weights_folder
 from dilated_jax.nn import ops
 from dilated_jax.training import optimizers, stages, step as train_step
 from dilated_jax.training.config import OptimizerOptions
@@ -20,9 +21,7 @@ OPTIONS = OptimizerOptions('sgd', 0.05, momentum=0.0, weight_decay=0.0, bias_lr_
 
 def started(model):
   rng = np.random.default_rng(0)
-  side = 2 * model.margin + model.stride
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(model)
   return jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
 
 
@@ -61,7 +60,7 @@ def test_loss_is_the_mean_over_valid_pixels(resolution, weights):
   variables, batch = started(model), batch_of(model)
   _, metrics = stepped(model, variables, batch, loss_resolution=resolution, class_weights=weights)
 
-  logits = model.apply(variables, batch['image'] - np.array(MEAN, np.float32))
+  logits = jax.jit(model.apply)(variables, batch['image'] - np.array(MEAN, np.float32))
   if resolution == 'full':
     logits, target = ops.deconvolution(logits, 2), batch['label']
   else:
@@ -135,7 +134,7 @@ def test_a_batch_of_void_changes_nothing():
 def test_each_stage_trains_its_part():
   model = models.create('dilation8', 3, dilations=(1, 1, 1), dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
-  features = model.apply(
+  features = jax.jit(model.apply, static_argnames='method')(
     variables, batch['image'] - np.array(MEAN, np.float32), method='apply_front_end'
   )
   maps = {'features': np.asarray(features), 'label': batch['label']}

@@ -61,9 +61,7 @@ def test_other_files_are_refused(tmp_path, options, words):
 def test_behind_a_network_by_command(tmp_path, capsys):
   spec = ModelSpec('front_end', OPTIONS, CLASSES.names, CLASSES.palette, CLASSES.mean)
   model, rng = spec.create(), np.random.default_rng(0)
-  side = 2 * model.margin + 2
-  images = jax.ShapeDtypeStruct((1, side, side, 3), 'float32')
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+  shapes = weights_folder.abstract_variables(model)
   variables = jax.tree.map(lambda x: 0.1 * rng.standard_normal(x.shape, np.float32), shapes)
   weights_folder.save_weights(tmp_path / 'network', spec, variables)
   (tmp_path / 'crf.caffemodel').write_bytes(caffemodel(published()[0]))
