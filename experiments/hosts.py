@@ -26,7 +26,7 @@ _BARE = NAMES[1:]
 # Seconds: after which a process that sends no heartbeats counts as dead; in which processes wait
 # for each other, at the start, since hosts boot and pull images, and at the end, since process 0
 # writes the weights; and by which process 0 leaves last where all of them fail.
-_HEARTBEAT, _START, _END, _LAST = 40, 300, 300, 3
+_HEARTBEAT, _START, _END, _LAST = 30, 300, 300, 3
 # What a process finds when another one is gone, by the words of Gloo, NCCL and JAX.
 _GONE = r'gloo|nccl|unavailable|deadline_exceeded|coordination|heartbeat|connection (reset|closed)'
 LOST = 'another process of the run has ended or can not be reached'

@@ -86,7 +86,7 @@ def test_a_process_that_is_gone_ends_the_other(data_dir, unbroken, tmp_path, vic
       for process in processes:
         process.kill()
         process.communicate()
-    assert _told(errors)
+    assert _told(errors), errors
     assert other.returncode in (1, -signal.SIGABRT)
   ended = several_processes.finish(start(data_dir, tmp_path, 200))
   assert [status for status, *_ in ended] == [0, 0], ended
@@ -116,7 +116,7 @@ def test_a_process_that_fails_by_itself_does_not_keep_the_other_waiting(data_dir
   (other, _, words), (status, _, errors) = several_processes.finish(processes, 90)
   assert status == 1 and 'error: ' in errors and '/nowhere' in errors
   assert other in (1, -signal.SIGABRT)
-  assert _told(words)
+  assert _told(words), words
 
 
 def test_saved_on_n_and_restored_on_m(tmp_path):
