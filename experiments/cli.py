@@ -266,7 +266,7 @@ def _log_plainly():
   """Time and message on stderr; of other packages only warnings, since Orbax tells its life."""
   if flags.FLAGS.verbosity < logging.INFO and 'verbosity' not in _given_flags():
     logging.set_verbosity(logging.INFO)
-  threading.excepthook = _tell_thread_error
+  threading.excepthook, sys.unraisablehook = _tell_thread_error, _tell_unraisable
   handler = logging.get_absl_handler()
   handler.setFormatter(_Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
   ours = {os.path.dirname(__file__), os.path.dirname(dilated_jax.__file__)}
@@ -284,6 +284,12 @@ def _tell_thread_error(args):
     logging.warning('%s', explain(args.exc_value))
   else:
     threading.__excepthook__(args)
+
+
+def _tell_unraisable(args):
+  """All but what TensorStore prints of writes that Orbax no longer waits for."""
+  if str(args.exc_value) != 'Event loop is closed':
+    sys.__unraisablehook__(args)
 
 
 class _Formatter(python_logging.Formatter):
