@@ -15,16 +15,17 @@ from dilated_jax.training import checkpoints
 
 
 @contextlib.contextmanager
-def held(folder):
+def held(folder, patience: float = 10):
   """Keeps others from training in a folder during the block.
 
   Args:
     folder: of the run; made if it is missing.
+    patience: seconds to wait for one that is ending.
 
   Raises:
     InputError: another process trains there.
   """
-  with temporary.held(folder, patience=10) as free:  # Seconds, for one that is ending.
+  with temporary.held(folder, patience) as free:
     if not free:
       raise InputError(
         f'{folder}: another process is training there; wait for it, or take another `workdir`'

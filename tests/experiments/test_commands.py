@@ -1,6 +1,8 @@
 """commands: which there are, and commands that run others."""
 
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +25,25 @@ def test_run(capfd):
   assert '$ python -m experiments.explore --help' in out and '--model' in out
   with pytest.raises(InputError, match='explore ended with status 2'):
     commands.run('explore', '--nothing')
+
+
+def test_a_command_ends_with_the_one_that_started_it():
+  child = """if True:
+    import time
+    from experiments import commands
+    commands.end_with_starter()
+    time.sleep(60)
+  """
+  starter = """if True:
+    import os, subprocess, sys
+    own = {**os.environ, 'DILATED_JAX_STARTED_BY': str(os.getpid())}
+    subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=own)
+  """
+  # Returns when the child, which has the same output, has ended too.
+  subprocess.run(
+    [sys.executable, '-c', starter, child],
+    cwd=pathlib.Path(__file__).parents[2],
+    capture_output=True,
+    timeout=30,
+    check=True,
+  )
