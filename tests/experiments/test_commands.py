@@ -40,10 +40,6 @@ def test_a_command_ends_with_the_one_that_started_it():
     subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=own)
   """
   # Returns when the child, which has the same output, has ended too.
-  subprocess.run(
-    [sys.executable, '-c', starter, child],
-    cwd=pathlib.Path(__file__).parents[2],
-    capture_output=True,
-    timeout=30,
-    check=True,
-  )
+  root = pathlib.Path(__file__).parents[2]
+  command = [sys.executable, '-c', starter, child]
+  subprocess.run(command, cwd=root, capture_output=True, timeout=30, check=True)
