@@ -80,10 +80,21 @@ def joined(values: flags.FlagValues) -> Iterator[None]:
     jax.distributed.shutdown()  # Waits for the others, so that process 0 is there till the end.
   except BaseException as error:
     atexit.register(_leave, last_words)  # After the message, before JAX's own end.
-    if isinstance(error, jax.errors.JaxRuntimeError) and re.search(_GONE, str(error), re.I):
-      raise InputError(f'{LOST} ({first_line(error)}); {_GO_ON}') from error
+    if isinstance(error, Exception) and (loss := _loss(error)):
+      raise InputError(f'{LOST} ({first_line(loss)}); {_GO_ON}') from error
     raise
   last_words.need_not_be_said()
+
+
+def _loss(error: BaseException | None) -> BaseException | None:
+  """What JAX has said of another process that is gone: this error, or what has led to it."""
+  import jax
+
+  while error is not None:
+    if isinstance(error, jax.errors.JaxRuntimeError) and re.search(_GONE, str(error), re.I):
+      return error
+    error = error.__cause__ or error.__context__
+  return None
 
 
 def _join(where: str, arguments: dict) -> None:
