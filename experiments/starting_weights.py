@@ -1,5 +1,7 @@
 """The weights that a run of train starts from: where they are, and how they fit."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 import os
 from typing import NamedTuple

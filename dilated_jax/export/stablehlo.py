@@ -116,6 +116,13 @@ def load(path) -> Callable:
   def call(images):
     try:
       return program.call(images)
+    except ValueError as error:
+      if 'refining shapes' not in str(error):
+        raise
+      raise InputError(
+        f'{path}: takes no images of shape {np.shape(images)}: they are smaller than its network '
+        'can see, or it was exported for another size'
+      ) from None
     except jax.errors.JaxRuntimeError as error:
       if 'Failed to deserialize' not in str(error):
         raise

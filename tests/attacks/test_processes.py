@@ -111,10 +111,10 @@ def test_sigterm_to_one_process_saves_and_ends_all(data_dir, unbroken, tmp_path,
 def test_a_process_that_fails_by_itself_does_not_keep_the_other_waiting(data_dir, tmp_path):
   """Its host lacks the data set, say: it tells so, and the other one ends within a minute."""
   arguments = [*NARROW, f'--data_dir={data_dir}', f'--workdir={tmp_path}/run', '--distributed']
-  lacks = ('--data_dir=/nowhere',)
+  lacks = ('--data_dir=/dev/null/data',)
   processes = several_processes.start(2, 'experiments.train', *arguments, of_last=lacks)
   (other, _, words), (status, _, errors) = several_processes.finish(processes, 90)
-  assert status == 1 and 'error: ' in errors and '/nowhere' in errors
+  assert status == 1 and 'error: ' in errors and '/dev/null/data' in errors
   assert other in (1, -signal.SIGABRT)
   assert _told(words), words
 

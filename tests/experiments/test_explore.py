@@ -137,7 +137,7 @@ def test_a_weights_folder(tmp_path, capsys):
     ('--input_size=372', r'an input of 372 pixels vanishes in .*; give 380 or more'),
     ('--input_size=9x9x9', '--input_size=9x9x9: a size is HxW'),
     ('--dilations=1,x', '--dilations=x: '),
-    ('--dilations=1,1,100000000', 'a receptive field of 1600000412 pixels; up to 100000'),
+    ('--dilations=1,1,30000', 'a receptive field of 480412 pixels; up to 100000'),
     ('--stride=3', 'stride is 3'),
     ('--weights=/nowhere', '/nowhere: is not a weights folder'),
     ('--output=/', '--output=/: is a folder'),

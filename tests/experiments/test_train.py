@@ -21,7 +21,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.models.spec import ModelSpec, load_spec
 from dilated_jax.training import loop
-from experiments import cli, starting_weights, train
+from experiments import starting_weights, train
 from experiments.starting_weights import opened
 from tests import several_processes, torch_files
 from tests.html_pages import Page
@@ -263,20 +263,17 @@ def test_fine_tuning_on_other_classes(tmp_path, monkeypatch, caplog):
     train.main(values_of(**{**settings, 'crop': ['0'], 'stage': ['context']}))
 
 
-@pytest.mark.parametrize(
-  'batch', [{'batch_size': ['1']}, {'batch_size': ['4'], 'grad_accum_steps': ['4']}]
-)
+@pytest.mark.parametrize('batch', [['--batch_size=1'], ['--batch_size=4', '--grad_accum_steps=4']])
 def test_batch_statistics_of_one_value_are_refused(batch, tmp_path):
   """DeepLab v3 pools the image to 1x1; with one image at a time it would learn from noise."""
   own = folder_of(tmp_path / 'own', classes=2)
-  values = values_of(
-    dataset='folder', data_dir=str(own), workdir=str(tmp_path / 'run'), model='deeplab_v3',
-    width=0.03, blocks=['1'] * 4, val_split='', num_steps=['1'], **batch,
+  done = start(
+    '--dataset=folder', f'--data_dir={own}', f'--workdir={tmp_path}/run', '--model=deeplab_v3',
+    '--width=0.03', '--blocks=1,1,1,1', '--val_split=', '--num_steps=1', *batch,
   )  # fmt: skip
-  with pytest.raises(InputError) as why:
-    train.main(values)
-  assert cli.as_typed(str(why.value)).startswith(
-    'aspp_4 normalizes by batch statistics of a single value (of 1 image at a time, its map '
+  assert done.returncode == 1 and 'Traceback' not in done.stderr
+  assert done.stderr.splitlines()[-1].startswith(
+    'error: aspp_4 normalizes by batch statistics of a single value (of 1 image at a time, its map '
     'is 1x1): their variance is 0, and what the network predicts would be noise; take a larger '
     '--batch_size, fewer --grad_accum_steps, or --norm=group'
   )

@@ -60,6 +60,8 @@ def needed_by(name, found) -> dict:
     return {'context': 'large', 'dilations': (1, 1, 1, 1, 1, 1, 1)}
   if found.name == 'channels':
     return {'blocks': (1, 1, 1, 1, 1)}
+  if (name, found.name) == ('deeplab_v2', 'variant'):
+    return {'backbone': 'resnet50'}
   return {}
 
 
