@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Texts that are no paths.
 OTHERS = {
   'split', 'train_split', 'val_split', 'coordinator', 'input_size', 'tile', 'suite', 'window',
-  'grid', 'metric',
+  'grid', 'metric', 'pods', 'devices', 'slurm',
 }  # fmt: skip
 
 
