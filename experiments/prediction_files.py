@@ -4,15 +4,12 @@ from collections.abc import Sequence
 import contextlib
 import io
 import itertools
-import os
 import pathlib
 import re
-import shutil
-import tempfile
 
 import numpy as np
 
-from dilated_jax import files, images
+from dilated_jax import files, images, temporary
 from dilated_jax.errors import InputError
 from dilated_jax.images import video
 
@@ -144,10 +141,7 @@ def video_files(made: dict, source: video.Video, spec):
   with contextlib.ExitStack() as cleanup:
     folder, count = None, itertools.count(1)
     if 'labels' in made:
-      target = made['labels']
-      target.parent.mkdir(parents=True, exist_ok=True)
-      folder = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f'.{target.name}.'))
-      cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+      folder = cleanup.enter_context(temporary.temporary_folder(made['labels']))
     with contextlib.ExitStack() as opened:
       writers = {
         kind: opened.enter_context(video.VideoWriter(file, source))
@@ -164,5 +158,4 @@ def video_files(made: dict, source: video.Video, spec):
 
       yield add
     if folder:
-      os.chmod(folder, made['labels'].parent.stat().st_mode & 0o777)  # mkdtemp's are private.
       files.replace_folder(folder, made['labels'])

@@ -20,6 +20,7 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.images.checks import as_images
+from dilated_jax.temporary import temporary_file
 
 SUFFIXES = (
   '.3gp', '.avi', '.flv', '.m2ts', '.m4v', '.mjpeg', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
@@ -148,14 +149,8 @@ class VideoWriter:
 
   def __enter__(self):
     video = self._video
-    self._path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as cleanup:
-      handle, name = tempfile.mkstemp(
-        dir=self._path.parent, prefix=f'.{self._path.stem}.', suffix='.mp4'
-      )
-      os.close(handle)
-      self._partial = name
-      cleanup.callback(pathlib.Path(name).unlink, missing_ok=True)
+      self._partial = cleanup.enter_context(temporary_file(self._path))
       self._told = cleanup.enter_context(tempfile.TemporaryFile())
       height, width = (side + side % 2 for side in video.size)
       # Colors as players expect them of a video of today, and said so.
@@ -168,7 +163,7 @@ class VideoWriter:
         _ffmpeg(), '-v', 'error', '-y', '-f', 'rawvideo', '-pix_fmt', 'rgb24',
         '-s', f'{width}x{height}', '-r', f'{video.rate}', '-i', '-', '-an',
         '-vf', filters, '-c:v', 'libx264', '-pix_fmt', 'yuv420p', '-crf', '20',
-        '-movflags', '+faststart', f'file:{name}',
+        '-movflags', '+faststart', '-f', 'mp4', f'file:{self._partial}',
       ]  # fmt: skip
       self._process = cleanup.enter_context(_process(command, self._told, stdin=subprocess.PIPE))
       self._input = cast(IO[bytes], self._process.stdin)
@@ -200,9 +195,6 @@ class VideoWriter:
         self._input.close()
       if self._process.wait() or _told(self._told):
         raise self._failure()
-      umask = os.umask(0)
-      os.umask(umask)
-      os.chmod(self._partial, 0o666 & ~umask)
       os.replace(self._partial, self._path)
 
   def _failure(self) -> OSError:

@@ -9,6 +9,8 @@ import os
 
 import pytest
 
+from tests.attacks.children import Children
+
 IN_FULL = os.environ.get('ATTACKS') == 'full'
 
 
@@ -23,3 +25,11 @@ def pytest_collection_modifyitems(config, items):
 def attempts() -> Callable[[int, int], int]:
   """A function that picks the first of two numbers in short, and the second in full."""
   return lambda short, full: full if IN_FULL else short
+
+
+@pytest.fixture(scope='module')
+def children(tmp_path_factory):
+  """Runs commands that are struck, for all tests of a module."""
+  made = Children(tmp_path_factory.mktemp('children'))
+  yield made
+  made.close()

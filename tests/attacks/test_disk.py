@@ -11,15 +11,8 @@ import time
 import pytest
 
 from dilated_jax import data
-from tests.attacks.children import Children
-from tests.attacks.test_kill import NARROW, listed_checkpoints_load
-
-
-@pytest.fixture(scope='module')
-def children(tmp_path_factory):
-  made = Children(tmp_path_factory.mktemp('children'))
-  yield made
-  made.close()
+from tests.attacks.test_kill import listed_checkpoints_load
+from tests.experiments.test_train import NARROW
 
 
 @pytest.fixture(scope='module')

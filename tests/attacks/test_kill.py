@@ -21,7 +21,8 @@ import pytest
 from dilated_jax import models
 from dilated_jax.models import weights_folder
 from tests import caffe_files
-from tests.attacks.children import ROOT, Children
+from tests.attacks.children import ROOT
+from tests.experiments.test_train import NARROW
 
 # Every write of these is struck before each change that it makes to the file system.
 WRITES = """
@@ -84,19 +85,6 @@ def test_writes_are_whole_wherever_they_are_killed(tmp_path, how):
   assert found[0] == ['old'] * count and found[-1] == ['new'] * count
   assert set(map(tuple, after)) == {('newer',) * count}
   assert all(each == ['a'] for each in left)
-
-
-NARROW = [
-  '--model=dilation8', '--blocks=1', '--width=0.0625', '--stride=2', '--fc_kernel=3',
-  '--fc_channels=4', '--dilations=1,2,1', '--norm=none',
-]  # fmt: skip
-
-
-@pytest.fixture(scope='module')
-def children(tmp_path_factory):
-  made = Children(tmp_path_factory.mktemp('children'))
-  yield made
-  made.close()
 
 
 @pytest.fixture(scope='module')

@@ -15,16 +15,16 @@ import pytest
 from dilated_jax import data
 from dilated_jax.models import weights_folder
 from tests import several_processes
+from tests.experiments.test_train import NARROW
 from tests.training.test_processes import HALF, WHOLE, assert_close, weights
 
 pytestmark = [
   pytest.mark.attack,
   pytest.mark.filterwarnings('ignore:Sharding info not provided:UserWarning'),
 ]
-NARROW = [
-  '--model=dilation8', '--blocks=1', '--width=0.0625', '--stride=2', '--fc_kernel=3',
-  '--fc_channels=4', '--dilations=1,2,1', '--norm=none', '--batch_size=4', '--crop=16x32',
-  '--log_every=5', '--eval_every=10', '--image_scale=0.5', '--trackers=',
+OPTIONS = [
+  *NARROW, '--batch_size=4', '--crop=16x32', '--log_every=5', '--eval_every=10',
+  '--image_scale=0.5', '--trackers=',
 ]  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def data_dir(tmp_path_factory):
 
 
 def start(data_dir, workdir, steps):
-  arguments = [*NARROW, f'--data_dir={data_dir}', f'--workdir={workdir}', f'--num_steps={steps}']
+  arguments = [*OPTIONS, f'--data_dir={data_dir}', f'--workdir={workdir}', f'--num_steps={steps}']
   return several_processes.start(2, 'experiments.train', *arguments, '--distributed')
 
 
@@ -110,7 +110,7 @@ def test_sigterm_to_one_process_saves_and_ends_all(data_dir, unbroken, tmp_path,
 
 def test_a_process_that_fails_by_itself_does_not_keep_the_other_waiting(data_dir, tmp_path):
   """Its host lacks the data set, say: it tells so, and the other one ends within a minute."""
-  arguments = [*NARROW, f'--data_dir={data_dir}', f'--workdir={tmp_path}/run', '--distributed']
+  arguments = [*OPTIONS, f'--data_dir={data_dir}', f'--workdir={tmp_path}/run', '--distributed']
   lacks = ('--data_dir=/dev/null/data',)
   processes = several_processes.start(2, 'experiments.train', *arguments, of_last=lacks)
   (other, _, words), (status, _, errors) = several_processes.finish(processes, 90)
