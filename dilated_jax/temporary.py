@@ -16,10 +16,7 @@ import shutil
 import threading
 import time
 
-try:
-  import fcntl
-except ImportError:  # On Windows.
-  fcntl = None
+from dilated_jax import locks
 
 COMPLETE = 'complete'  # Behind the name of a folder that only has to replace an older one.
 _NAME = re.compile(rf'\.(.+)\.dilated_jax-([0-9a-f]{{8}}|{COMPLETE})', re.DOTALL)
@@ -86,17 +83,16 @@ def _make_file(path) -> int:
 
 def _make_folder(path) -> int | None:
   os.mkdir(path)
-  return os.open(path, os.O_RDONLY) if fcntl else None
+  return None if os.name == 'nt' else os.open(path, os.O_RDONLY)  # Windows opens no folders.
 
 
 def _lock(handle: int | None, path) -> bool:
   """Locks what was just made; False if it was removed meanwhile."""
-  if fcntl is None or handle is None:
+  if handle is None:
     return True
   try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    return False  # `remove_leftovers` has it, and is about to remove it.
+    if not locks.lock(handle):
+      return False  # `remove_leftovers` has it, and is about to remove it.
   except OSError:  # No locks here, as for folders on NFS.
     return True
   return os.path.exists(path)
@@ -140,7 +136,7 @@ def finish_replacement(target) -> None:
 
 def _remove_leftover(path) -> None:
   with contextlib.suppress(OSError):
-    if fcntl is None:
+    if os.name == 'nt':
       if _is_old(path):
         remove(path)
       return
@@ -148,10 +144,8 @@ def _remove_leftover(path) -> None:
     writes = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR
     handle = os.open(path, writes | os.O_NOFOLLOW)
     try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      remove(path)
-    except BlockingIOError:
-      pass  # Its process lives.
+      if locks.lock(handle):  # Its process has ended.
+        remove(path)
     except OSError:
       if _is_old(path):
         remove(path)
@@ -170,45 +164,3 @@ def remove(path) -> None:
   else:
     with contextlib.suppress(OSError):
       os.unlink(path)
-
-
-@contextlib.contextmanager
-def held(folder, patience: float) -> Iterator[bool]:
-  """Locks a folder during the block.
-
-  Args:
-    folder: made if it is missing, and removed again if it stays empty. Where its file system has
-      no locks, nothing is done.
-    patience: seconds to wait for whoever has it.
-
-  Yields:
-    False if another process has it, or another block of this one.
-  """
-  if fcntl is None:
-    yield True
-    return
-  missing = not os.path.exists(folder)
-  os.makedirs(folder, exist_ok=True)
-  handle, end = os.open(folder, os.O_RDONLY), time.monotonic() + patience
-  try:
-    yield _lock_before(handle, end)
-  finally:
-    if missing:
-      with contextlib.suppress(OSError):
-        os.rmdir(folder)
-    os.close(handle)
-
-
-def _lock_before(handle: int, end: float) -> bool:
-  """Locks a folder, or gives up at a time."""
-  assert fcntl
-  while True:
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      return True
-    except BlockingIOError:
-      if time.monotonic() > end:
-        return False
-      time.sleep(0.1)
-    except OSError:  # No locks here.
-      return True

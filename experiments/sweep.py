@@ -27,9 +27,10 @@ from absl import flags, logging
 
 from dilated_jax.errors import InputError
 from dilated_jax.files import format_json, write_atomic
+from dilated_jax.locks import Lock
 
 from . import cli, hosts, path_flags
-from .sweeps import command as commands_behind, locks, pods, space as spaces
+from .sweeps import command as commands_behind, pods, space as spaces
 
 LAUNCHERS = ('local', 'slurm', 'jobset', 'gcloud')
 # As in sweeps/study.py, which imports optuna; --help does without.
@@ -126,7 +127,7 @@ def _run(values, workdir: pathlib.Path, command, space, settings: dict, launcher
   from .sweeps import results, run, study as studies
 
   workdir.mkdir(parents=True, exist_ok=True)
-  with locks.Lock(workdir / '.sweep') as lock:
+  with Lock(workdir / '.sweep') as lock:
     if not lock.take(shared=values.share):
       raise InputError(
         f'--workdir={values.workdir}: another sweep is working here; wait for it, or give --share '

@@ -9,13 +9,13 @@ import threading
 
 import pytest
 
-from dilated_jax import temporary
+from dilated_jax import locks, temporary
 from dilated_jax.temporary import finish_replacement, remove_leftovers, temporary_folder
 
 MAKERS = ['temporary_file', 'temporary_folder']
 HOLD = """
 import sys
-from dilated_jax import temporary
+from dilated_jax import locks, temporary
 with getattr(temporary, sys.argv[1])(sys.argv[2]) as made:
   print(made, flush=True)
   sys.stdin.read()
@@ -74,7 +74,7 @@ def test_the_first_temporary_of_a_process_in_a_folder_clears_it(tmp_path):
 
 
 def test_without_locks_only_old_ones_are_leftovers(tmp_path, monkeypatch):
-  monkeypatch.setattr(temporary, 'fcntl', None)
+  monkeypatch.setattr(locks, 'fcntl', None)
   new, old = tmp_path / '.a.dilated_jax-00000000', tmp_path / '.a.dilated_jax-00000001'
   for path in (new, old):
     path.mkdir()
@@ -131,10 +131,3 @@ def test_a_replacement_is_finished_only_where_nothing_is(tmp_path):
   assert complete.exists()
   remove_leftovers(tmp_path)
   assert os.listdir(tmp_path) == ['a'] and not os.listdir(tmp_path / 'a')
-
-
-def test_a_folder_is_held_by_one_at_a_time(tmp_path):
-  with temporary.held(tmp_path / 'a', 0) as first, temporary.held(tmp_path / 'a', 0.2) as second:
-    assert (first, second) == (True, False)
-  with temporary.held(tmp_path / 'a', 0) as again:
-    assert again

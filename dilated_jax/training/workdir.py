@@ -7,7 +7,7 @@ import shutil
 
 import jax
 
-from dilated_jax import temporary
+from dilated_jax import locks, temporary
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation.extremes import Extremes
 from dilated_jax.files import decode_json, replace_folder, write_atomic
@@ -19,18 +19,31 @@ def held(folder, patience: float = 10):
   """Keeps others from training in a folder during the block.
 
   Args:
-    folder: of the run; made if it is missing.
+    folder: of the run; made if it is missing, and removed again if it stays empty. Where its file
+      system has no locks, nobody is kept away.
     patience: seconds to wait for one that is ending.
 
   Raises:
     InputError: another process trains there.
   """
-  with temporary.held(folder, patience) as free:
+  folder = pathlib.Path(folder)
+  missing = not folder.exists()
+  folder.mkdir(parents=True, exist_ok=True)
+  with locks.Lock(folder) as lock:
+    try:
+      free = lock.take(patience=patience)
+    except locks.NoLocks:
+      free = True
     if not free:
       raise InputError(
         f'{folder}: another process is training there; wait for it, or take another `workdir`'
       )
-    yield
+    try:
+      yield
+    finally:
+      if missing:
+        with contextlib.suppress(OSError):
+          folder.rmdir()
 
 
 def check_or_save_config(folder, config: dict, checkpoint_dir=None) -> None:

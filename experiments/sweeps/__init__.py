@@ -3,7 +3,6 @@
 `space.py` says which settings there are (`points.py` goes through them), `command.py` which command
 gets them, `study.py` chooses them and keeps what came out (optuna, over a journal in the workdir),
 `folders.py` reads what a trial leaves, `launchers.py` and `slurm.py` start trials, `devices.py`
-deals devices out, `locks.py` keeps two processes out of one folder, `run.py` does it all in turn,
-and `results.py` makes tables. `hosts.py` has several hosts run one trial, `pods.py` writes out what
-runs a sweep elsewhere.
+deals devices out, `run.py` does it all in turn, and `results.py` makes tables. `hosts.py` has
+several hosts run one trial, `pods.py` writes out what runs a sweep elsewhere.
 """

@@ -14,9 +14,10 @@ from typing import Protocol
 
 from absl import logging
 
+from dilated_jax.locks import Lock
+
 from .. import commands
 from . import devices, folders
-from .locks import Lock
 from .study import Trial
 
 # How a command ends that was asked to (cli.py), besides by a signal.

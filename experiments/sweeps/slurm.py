@@ -26,10 +26,10 @@ from submitit.helpers import DelayedSubmission
 
 from dilated_jax.errors import InputError, one_line
 from dilated_jax.files import format_json, write_atomic
+from dilated_jax.locks import Lock
 
 from .. import commands
 from . import folders, launchers
-from .locks import Lock
 from .study import Trial
 
 _JOB, _STATUS = 'job.json', 'status.json'
@@ -62,7 +62,8 @@ class Slurm:
     folder = workdir / 'jobs'
     folder.mkdir(parents=True, exist_ok=True)
     try:
-      # A folder of its own: nothing that lies there already is taken for a job of this sweep.
+      # A folder of its own: nothing that lies there already is taken for a job of this sweep. It
+      # stays: jobs read it after this process has ended, and leave their logs there.
       own = tempfile.mkdtemp(dir=folder, prefix='sweep_')
       self._executor = submitit.AutoExecutor(folder=own, cluster=cluster)
       self._executor.update_parameters(name='sweep', **given)

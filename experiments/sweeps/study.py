@@ -19,13 +19,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dilated_jax.errors import InputError, one_line
+from dilated_jax.locks import Lock
 
-from . import locks, points
+from . import points
 from .space import Space
 
 SEARCHES = ('grid', 'random', 'tpe')
 PRUNERS = ('none', 'median', 'asha')
 _NAME = 'sweep'
+_PATIENCE = 60  # Seconds to wait for a sweep that asks at the same time.
 
 
 class Trial(NamedTuple):
@@ -243,8 +245,13 @@ class Study:
       )
     return copy
 
+  @contextlib.contextmanager
   def _asking(self):
-    return locks.held(self.path.with_name('.asking'))
+    """Keeps other sweeps from asking for a trial during the block."""
+    with Lock(self.path.with_name('.asking')) as lock:
+      if not lock.take(patience=_PATIENCE):
+        raise InputError(f'{lock.path}: another process has held this lock for a minute')
+      yield
 
   @contextlib.contextmanager
   def _readable(self):

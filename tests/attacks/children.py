@@ -22,7 +22,7 @@ class Ended(NamedTuple):
 
   Attributes:
     status: its exit status, or minus the signal that killed it.
-    changes: of files, until it was killed or to the end; -1 where it could not tell.
+    changes: of files, until it was killed or to the end.
     seconds: how long it took.
     said: what it printed.
   """
@@ -66,6 +66,7 @@ class Children:
     strike_at: int = 0,
     after: float = 0,
     number: int = signal.SIGKILL,
+    whom: str = 'itself',
     shell: str = '',
     timeout: float = 300,
   ) -> Ended:
@@ -78,14 +79,16 @@ class Children:
       strike_at: before which of these the command is struck; 0 for never.
       after: seconds after which it is struck, instead.
       number: the signal that it is struck with.
+      whom: 'itself', the process that makes the change; 'first', the one that has started it; or
+        'all'.
       shell: a line of shell to run in place of the signal.
       timeout: seconds after which it is killed.
     """
     self._log.write_text('')
     task = dict(
       module=f'experiments.{command}', arguments=arguments, folder=str(folder),
-      strike_at=strike_at, after=after, signal=int(number), shell=shell, timeout=timeout,
-      log=str(self._log),
+      strike_at=strike_at, after=after, signal=int(number), whom=whom, shell=shell,
+      timeout=timeout, log=str(self._log),
     )  # fmt: skip
     self._tasks.write(json.dumps(task) + '\n')
     self._tasks.flush()

@@ -3,19 +3,27 @@
 A program: it reads a line of JSON for each command from stdin and answers with one on stdout. An
 audit hook counts what the command does to files in a folder (making, writing, renaming, removing),
 and before the n-th of these sends the process a signal or runs a line of shell, which may fill the
-disk: every state that a killed command can leave has a number. Nothing of JAX has been started
-before the fork, only imported.
+disk: every state that a killed command can leave has a number. Commands that these start in turn
+are copies too, and their changes count. Nothing of JAX has been started before a fork, only
+imported.
 """
 
 import atexit
 import importlib
 import json
+import mmap
 import os
 import runpy
+import select
 import signal
+import socket
 import sys
 import threading
 import time
+import traceback
+
+from dilated_jax.errors import InputError
+from experiments import commands
 
 CHANGES = {
   'os.mkdir', 'os.remove', 'os.rename', 'os.rmdir', 'os.truncate', 'os.link', 'os.symlink',
@@ -23,10 +31,19 @@ CHANGES = {
 
 
 class Counter:
-  """Counts changes of files below a folder, and does something before the n-th."""
+  """Counts changes of files below a folder, and does something before the n-th.
+
+  Processes that are forked from that of the counter count together.
+  """
 
   def __init__(self, folder: str, strike_at: int, strike):
-    self.folder, self.strike_at, self.strike, self.count = folder, strike_at, strike, 0
+    self.folder, self.strike_at, self.strike = folder, strike_at, strike
+    self._shared = memoryview(mmap.mmap(-1, 8)).cast('q')
+
+  @property
+  def count(self) -> int:
+    """Changes so far."""
+    return self._shared[0]
 
   def __call__(self, event: str, arguments: tuple) -> None:
     if event == 'open':
@@ -40,13 +57,15 @@ class Counter:
       return
     if not isinstance(path, (str, bytes)) or not os.fsdecode(path).startswith(self.folder):
       return
-    self.count += 1
-    if self.count == self.strike_at:
+    self._shared[0] += 1
+    if self._shared[0] == self.strike_at:
       self.strike()
 
 
-def _run(task: dict, told: int) -> None:
+def _run(task: dict, counter: Counter) -> None:
   """The command in a process of its own; never returns."""
+  root = os.getpid()
+  os.setpgid(0, 0)
   log = os.open(task['log'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   os.dup2(log, 1)
@@ -55,33 +74,79 @@ def _run(task: dict, told: int) -> None:
   def strike():
     if task['shell']:
       os.system(task['shell'])
+    elif task['whom'] == 'all':
+      os.killpg(root, task['signal'])
     else:
-      os.kill(os.getpid(), task['signal'])
+      os.kill(root if task['whom'] == 'first' else os.getpid(), task['signal'])
 
-  counter = Counter(task['folder'], task['strike_at'], strike)
+  counter.strike = strike
   if task['after']:  # Seconds.
     _signal_later(task['after'], task['signal'])
   signal.signal(signal.SIGINT, signal.default_int_handler)  # Shells ignore it in the background.
   sys.addaudithook(counter)
-  sys.argv = [task['module'], *task['arguments']]
+  commands.run = Starter()
+  _run_module(task['module'], task['arguments'])
+
+
+def _run_module(module: str, arguments: list[str]) -> None:
+  """A command in this process, and the end of it."""
+  sys.argv = [module, *arguments]
   status = 1
   try:
-    runpy.run_module(task['module'], run_name='__main__', alter_sys=True)
+    runpy.run_module(module, run_name='__main__', alter_sys=True)
     status = 0
   except SystemExit as done:
     status = done.code if isinstance(done.code, int) else int(done.code is not None)
   except BaseException:
-    import traceback
-
     traceback.print_exc()
   finally:
-    counter.strike_at = 0
-    os.write(told, str(counter.count).encode())
     threading._shutdown()  # As at the end of a program: waits for threads.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+class Starter:
+  """Stands in for `commands.run`: commands are copies of this process as it is when this is made.
+
+  The copies are those of another process, which ends with this one, as they then do.
+  """
+
+  def __init__(self):
+    mine, other = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+      mine.close()
+      self._serve(other)
+    other.close()
+    self._socket = mine
+
+  def __call__(self, name: str, *options: str) -> commands.Done:
+    """See `commands.run`."""
+    self._socket.send(json.dumps([f'experiments.{name}', options]).encode())
+    process = int(self._socket.recv(100))
+    try:
+      status = int(self._socket.recv(100))
+    except BaseException:
+      os.kill(process, signal.SIGTERM)
+      self._socket.recv(100)
+      raise
+    if status:
+      raise InputError(f'{name} ended with status {status}')
+    return commands.Done(1)
+
+  def _serve(self, told: socket.socket) -> None:
+    while asked := told.recv(1 << 16):
+      process = os.fork()
+      if process == 0:
+        os.environ[commands._STARTED_BY] = str(os.getppid())
+        _run_module(*json.loads(asked))
+      told.send(str(process).encode())
+      while not (found := os.waitpid(process, os.WNOHANG))[0]:
+        if select.select([told], [], [], 0.01)[0]:  # It has ended.
+          os._exit(0)
+      told.send(str(os.waitstatus_to_exitcode(found[1])).encode())
+    os._exit(0)
 
 
 def _signal_later(seconds: float, number: int) -> None:
@@ -100,11 +165,10 @@ def main() -> None:
   print('ready', flush=True)
   for line in sys.stdin:
     task = json.loads(line)
-    told, telling = os.pipe()
+    counter = Counter(task['folder'], task['strike_at'], lambda: None)
     start, process = time.monotonic(), os.fork()
     if process == 0:
-      _run(task, telling)
-    os.close(telling)
+      _run(task, counter)
     deadline = start + task['timeout']
     while not (found := os.waitpid(process, os.WNOHANG))[0]:
       if time.monotonic() > deadline:
@@ -113,10 +177,8 @@ def main() -> None:
         break
       time.sleep(0.01)
     status = os.waitstatus_to_exitcode(found[1])
-    with os.fdopen(told) as pipe:
-      count = int(pipe.read() or -1)
     seconds = time.monotonic() - start
-    print(json.dumps({'status': status, 'changes': count, 'seconds': seconds}), flush=True)
+    print(json.dumps({'status': status, 'changes': counter.count, 'seconds': seconds}), flush=True)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Commands are killed anywhere; started again, they end as if nothing had happened."""
 
+import fractions
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import PIL.Image
 import pytest
 
 from dilated_jax import models
+from dilated_jax.images import video
 from dilated_jax.models import weights_folder
 from tests import caffe_files
 from tests.attacks.children import ROOT
@@ -107,7 +109,7 @@ def tiny_weights(tmp_path_factory):
     'dilations': [1, 2, 1],
   }  # fmt: skip
   spec = models.ModelSpec(
-    'dilation8', options, ('a', 'b'), ((0, 0, 0), (255, 0, 0)), (1.0, 2.0, 3.0)
+    'dilation8', options, ('class 0', 'class 1'), ((0, 0, 0), (255, 0, 0)), (1.0, 2.0, 3.0)
   )
   shapes = weights_folder.abstract_variables(spec.create())
   draw = np.random.default_rng(0)
@@ -124,8 +126,39 @@ def caffemodel(tmp_path_factory):
   return path
 
 
+@pytest.fixture(scope='module')
+def photos(own_folder, tmp_path_factory):
+  """A picture and a video."""
+  folder, draw = tmp_path_factory.mktemp('photos'), np.random.default_rng(0)
+  shutil.copy(own_folder / 'images' / 'a.png', folder)
+  source = video.Video(folder, (32, 48), fractions.Fraction(24), None, fractions.Fraction(1), False)
+  with video.VideoWriter(folder / 'clip.mp4', source) as writer:
+    for _ in range(3):
+      writer.add(draw.integers(0, 255, (32, 48, 3), np.uint8))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def recipe(tmp_path_factory):
+  """Of a comparison of two networks, each with and without a dense CRF."""
+  folder = tmp_path_factory.mktemp('recipe')
+  common = [
+    *(flag for flag in NARROW if not flag.startswith(('--model', '--dilations'))),
+    '--dataset=folder', '--num_steps=2', '--eval_every=1', '--batch_size=2', '--log_every=1',
+  ]  # fmt: skip
+  files = {
+    'common': common,
+    'front_end': [],
+    'basic': [],
+    'tune': ['--sxy=20', '--srgb=5', '--compat=1,3', '--iterations=1'],
+  }
+  for name, flags in files.items():
+    (folder / f'{name}.flags').write_text('\n'.join(flags) + '\n')
+  return folder
+
+
 @pytest.fixture
-def command(request, own_folder, tiny_weights, caffemodel):
+def command(request, own_folder, tiny_weights, caffemodel, photos, recipe):
   """The name of a command and its flags, which write to a folder."""
   name = request.param
   flags = {
@@ -142,8 +175,20 @@ def command(request, own_folder, tiny_weights, caffemodel):
       f'--weights={tiny_weights}', f'--inputs={own_folder}/images', f'--output={folder}',
       '--save=labels,colors,overlays,scores',
     ],
+    'predict a video': lambda folder: [
+      f'--weights={tiny_weights}', f'--inputs={photos}', f'--output={folder}',
+    ],
+    'tune': lambda folder: [
+      f'--weights={tiny_weights}', '--dataset=folder', f'--data_dir={own_folder}',
+      '--split=train[:3]', f'--output={folder}', '--sxy=20', '--srgb=5', '--compat=1,3',
+      '--iterations=1,2',
+    ],
+    'compare': lambda folder: [
+      f'--recipe={recipe}', f'--workdir={folder}', f'--data_dir={own_folder}', '--split=val',
+      '--contexts=none,basic', '--crfs=none,dense', '--num_images=1',
+    ],
   }  # fmt: skip
-  return name, flags[name]
+  return name.split()[0], flags[name]
 
 
 def arrays_of(folder: pathlib.Path) -> str:
@@ -219,7 +264,7 @@ def ends_as_unbroken(children, command, folder, strikes) -> None:
       assert found[key] == expected[key], (strike, key)
 
 
-COMMANDS = ['train', 'prepare', 'convert', 'predict']
+COMMANDS = ['train', 'prepare', 'convert', 'predict', 'predict a video', 'tune', 'compare']
 
 
 @pytest.mark.attack

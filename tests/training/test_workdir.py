@@ -2,6 +2,7 @@
 
 import pytest
 
+from dilated_jax import locks
 from dilated_jax.errors import InputError
 from dilated_jax.training import workdir
 
@@ -22,3 +23,9 @@ def test_a_folder_that_stays_empty_is_removed(tmp_path):
   with workdir.held(tmp_path / 'run'):
     assert (tmp_path / 'run').is_dir()
   assert not (tmp_path / 'run').exists()
+
+
+def test_where_there_are_no_locks_nobody_is_kept_away(tmp_path, monkeypatch):
+  monkeypatch.setattr(locks, 'fcntl', None)
+  with workdir.held(tmp_path / 'run'), workdir.held(tmp_path / 'run'):
+    assert (tmp_path / 'run').is_dir()

@@ -13,7 +13,8 @@ import pytest
 import submitit
 
 from dilated_jax.errors import InputError
-from experiments.sweeps import launchers, locks, slurm
+from dilated_jax.locks import Lock
+from experiments.sweeps import launchers, slurm
 from experiments.sweeps.study import Trial
 from tests.experiments.sweeps import test_sweep as common
 
@@ -120,14 +121,14 @@ def test_wrong_options_are_one_line(tmp_path):
 def test_only_a_process_that_runs_the_trial_gets_a_signal(tmp_path):
   """The file of a lock may be anybody's."""
   path = tmp_path / 'lock'
-  with locks.Lock(path) as lock:
+  with Lock(path) as lock:
     assert lock.take()
     for text in (f'elsewhere {os.getpid()}', 'here 1', f'{os.uname().nodename} 1', 'x', ''):
       lock.note(text)
-      assert launchers.trial_process(locks.Lock(path)) is None
+      assert launchers.trial_process(Lock(path)) is None
     process = subprocess.Popen([sys.executable, '-c', 'input()', str(tmp_path)], stdin=-1)
     lock.note(f'{os.uname().nodename} {process.pid}')
-    wait_until(lambda: launchers.trial_process(locks.Lock(path)) == process.pid)
+    wait_until(lambda: launchers.trial_process(Lock(path)) == process.pid)
     process.communicate(b'\n')
 
 

@@ -12,8 +12,9 @@ import time
 import pytest
 
 from dilated_jax.errors import InputError
+from dilated_jax.locks import Lock
 from experiments import commands, flag_files, sweep
-from experiments.sweeps import folders, locks
+from experiments.sweeps import folders
 from tests import calling
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -207,7 +208,7 @@ def test_what_the_command_refuses_is_one_line_before_anything_starts(tmp_path):
 
 
 def test_two_sweeps_at_once(tmp_path, monkeypatch):
-  lock = locks.Lock(tmp_path / '.sweep')
+  lock = Lock(tmp_path / '.sweep')
   assert lock.take(shared=True)
   with pytest.raises(InputError, match=r'another sweep is working here; .* give --share to'):
     run(tmp_path, GRID)
