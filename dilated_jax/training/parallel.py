@@ -7,7 +7,9 @@ devices exchange: for images larger than one device.
 
 from collections.abc import Callable
 import functools
+import sys
 from typing import NamedTuple
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -53,14 +55,16 @@ def pmap(
   """
   devices = devices or jax.local_devices()
   everywhere = devices if jax.process_count() == 1 else jax.devices()
+  steps = _several(make(axis_name='data'), render)
   mapped = jax.pmap(
-    _several(make(axis_name='data'), render),
+    steps,
     axis_name='data',
     in_axes=(None, 0) + (None,) * bool(stored),
     out_axes=(None, None),
     devices=devices if jax.process_count() == 1 else None,
     donate_argnums=(0,),
   )
+  weakref.finalize(mapped, _forget, steps)
   # Laid out as it will come out of a step: laid out otherwise, JAX would compile the step twice.
   whole = jax.NamedSharding(jax.sharding.Mesh(everywhere, ('data',)), jax.P())
 
@@ -150,6 +154,18 @@ def mesh(
 
   step = _with_kept(step, stored, whole)
   return Runner(step, put, functools.partial(_put_whole, sharding=whole))
+
+
+def _forget(steps):
+  """Frees a function that was pmapped, and its program.
+
+  What JAX knows of a pmapped function it keeps as long as the function lives, and refers to the
+  function in it: both would stay until all caches of JAX are cleared, the caller's own too.
+  """
+  # Not a public name: where a later JAX has no such cache, there is nothing to do.
+  cached = getattr(sys.modules.get('jax._src.pmap'), '_cached_shard_map', None)
+  if evict := getattr(cached, 'evict_function', None):
+    evict(steps)
 
 
 def _put_whole(tree, sharding):

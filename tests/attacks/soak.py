@@ -19,7 +19,6 @@ import time
 from typing import NamedTuple
 
 from absl import flags
-import jax
 import numpy as np
 import PIL.Image
 
@@ -61,7 +60,6 @@ def soak(minutes: float, folder: pathlib.Path, tell=print) -> list[Round]:
         f'--output={place}/scores.json',
       )  # fmt: skip
       calling.run(predict, weights, f'--inputs={own}/images', f'--output={place}/labeled')
-    jax.clear_caches()  # JAX keeps every function that was pmapped, with its program.
     gc.collect()
     rounds.append(Round(time.monotonic() - start, *held()))
     tell(f'{len(rounds):4d}  ' + '  '.join(f'{value:8.1f}' for value in rounds[-1]))

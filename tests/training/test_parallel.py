@@ -1,6 +1,8 @@
 """parallel.py: one device, eight devices, pmap and mesh do the same thing."""
 
 import functools
+import gc
+import weakref
 
 import jax
 import numpy as np
@@ -99,6 +101,26 @@ def test_the_step_is_compiled_once(way):
   for _ in range(STEPS):
     state, _ = runner.step(state, runner.put([{'x': np.ones((8, 4), np.float32)}]))
   assert float(state['sum']) == STEPS * 32 and len(traced) == 1
+
+
+@pytest.mark.parametrize('way', [one, parallel.pmap, parallel.mesh])
+def test_a_runner_leaves_nothing_behind(way):
+  """Of many runs in one process each would keep its program for ever."""
+  kept = []
+
+  def make(axis_name):
+    def step(state, batch):
+      return state + batch['x'].sum(), batch['x'].sum()
+
+    kept.append(weakref.ref(step))
+    return step
+
+  runner = way(make)
+  runner.step(runner.put_state(np.float32(0)), runner.put([{'x': np.ones((8, 4), np.float32)}]))
+  assert kept[0]()
+  del runner
+  gc.collect()
+  assert not kept[0]()
 
 
 def test_mesh_divides_pictures_into_bands():
