@@ -129,7 +129,7 @@ class CrfRnn(nn.Module):
       refined = mean_field.unrolled_logits(problem, steps).reshape(scores.shape)
       return refined, (~room).astype(jnp.int32)
 
-    scores = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
+    scores = jnp.asarray(logits, np.promote_types(logits.dtype, np.float32))
     # One image after the other: a batch of lattices would take the memory of all of them.
     refined, lack_room = jax.lax.map(refine, (scores, appearance, inside))
     if not self.is_initializing():

@@ -252,6 +252,23 @@ def _conv_of_patches(x, kernel, dilation):
   )
 
 
+def add_bias(
+  x: Float[AnyArray, '*places c'], bias: Float[AnyArray, ' c']
+) -> Float[jax.Array, '*places c']:
+  """`x + bias`, of the dtype of `x`, added in float32 at least.
+
+  So that the gradient of the bias, a sum over all places, is one of float32 too: XLA's CPU back end
+  adds up numbers of bfloat16 in bfloat16, in which 256 + 1 is 256.
+
+  Args:
+    x: the input, in any floating-point format.
+    bias: of each channel, of the same format or a wider one.
+  """
+  wide = np.promote_types(x.dtype, np.float32)
+  of_channels = bias.astype(wide).reshape((1,) * (x.ndim - 1) + bias.shape)
+  return (x.astype(wide) + of_channels).astype(x.dtype)
+
+
 def is_own(x: Float[AnyArray, 'n h w c'], own: Int[AnyArray, '2']) -> Bool[jax.Array, '1 h w 1']:
   """Which cells are those of the map that fills the first `own` rows and columns of `x`."""
   rows, columns = (jnp.arange(n) < count for n, count in zip(x.shape[1:3], own, strict=True))

@@ -203,7 +203,7 @@ def _normalize(stack: Stack, layer: Layer, x, bias, train: bool, own):
     norm = BatchNorm(stack.dtype, stack.axis_name, momentum=0.95, name=name)
     return norm(x, bias, train=train)
   if bias is not None:
-    x = x + bias.astype(stack.dtype).reshape(1, 1, 1, -1)
+    x = ops.add_bias(x, bias)
   if layer.norm == 'group':
     groups = group_count(x.shape[-1])
     mask = None if own is None else jnp.broadcast_to(ops.is_own(x, own), x.shape)

@@ -216,20 +216,20 @@ class Conv(nn.Module):
     shape = (1, layer.kernel, inputs, layer.channels)
     kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
     bias = self.param('bias', nn.initializers.zeros, (layer.channels,))
-    return kernel.astype(self.dtype), bias.astype(self.dtype).reshape(1, 1, 1, -1)
+    return kernel.astype(self.dtype), bias
 
   def __call__(self, x: Float[jax.Array, 'n 1 t c']) -> Float[jax.Array, 'n 1 t o']:
     """Convolves; before the first sample the input counts as zero."""
     kernel, bias = self._parameters(x.shape[-1])
     front = ((0, 0), (self.layer.effective_kernel - 1, 0))
-    return ops.dilated_conv(x, kernel, (1, self.layer.dilation), front) + bias
+    return ops.add_bias(ops.dilated_conv(x, kernel, (1, self.layer.dilation), front), bias)
 
   def step(self, *taps: Float[jax.Array, 'n 1 1 c']) -> Float[jax.Array, 'n 1 1 o']:
     """As `__call__` at one time, from the input at each tap."""
     kernel, bias = self._parameters(taps[0].shape[-1])
     # One matrix product; a convolution of two columns would take several times as long.
     x = jnp.concatenate(taps, axis=-1)
-    return jnp.tensordot(x, kernel.reshape(-1, kernel.shape[-1]), 1) + bias
+    return ops.add_bias(jnp.tensordot(x, kernel.reshape(-1, kernel.shape[-1]), 1), bias)
 
 
 # Generation.

@@ -32,7 +32,7 @@ def cross_entropy(
     class_weights: weights of the classes. With them, the count is the sum of the pixels' weights.
 
   Returns:
-    (sum, count), of the dtype of `logits`.
+    (sum, count), float32, or of the dtype of `logits` if that is wider.
 
   Raises:
     InputError: outside of compiled programs, the logits are probabilities, or a label is neither a
@@ -42,6 +42,7 @@ def cross_entropy(
     check_scores(np.asarray(logits))
     _check_labels(np.asarray(labels), np.shape(logits)[-1])
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  logits = logits.astype(np.promote_types(logits.dtype, np.float32))
   valid = labels != IGNORE
   target = jnp.where(valid, labels, 0).astype(jnp.int32)
   weight = valid.astype(logits.dtype)
