@@ -146,6 +146,27 @@ def write_atomic(path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def check_writable(folder) -> None:
+  """Tries to write to a folder, before work whose results it is for; leaves nothing.
+
+  Args:
+    folder: if it is not there, the next one above it that is.
+
+  Raises:
+    OSError: nothing can be written there; it names `folder`.
+  """
+  path = pathlib.Path(folder).absolute()
+  while not path.exists():
+    path = path.parent
+  try:
+    if not path.is_dir():
+      raise NotADirectoryError(errno.ENOTDIR, '')
+    with temporary_file(path / 'results'):
+      pass
+  except OSError as error:
+    raise OSError(error.errno, os.strerror(error.errno or 0), str(folder)) from error
+
+
 @contextlib.contextmanager
 def naming(path):
   """Puts the name of a file into errors of writing to it, which have none."""

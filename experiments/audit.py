@@ -47,8 +47,7 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   output = values.output and pathlib.Path(values.output)
-  if output and output.exists() and not output.is_dir():
-    raise InputError(f'--output={output}: is a file; name a folder')
+  path_flags.check_folder(values, 'output')
   start = time.monotonic()
   report = audited(values)
   seconds = time.monotonic() - start

@@ -107,6 +107,7 @@ def check(values) -> None:
   for path in values.output:
     if not path.endswith(('.json', '.md')):
       raise InputError(f'--output={path}: the name must end in .json or .md')
+  path_flags.check_file(values, 'output')
   for flag in ('torch_python', 'pydensecrf_python'):
     python = values[flag].value
     if python and not shutil.which(python):

@@ -77,8 +77,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(values=flags.FLAGS):
-  if values.output and os.path.isdir(values.output):
-    raise InputError(f'--output={values.output}: is a folder; name a JSON file')
+  path_flags.check_file(values, 'output')
   if values.weights and not (values.predictions or values.labels):
     report, extremes, classes = from_weights(values)
   elif values.predictions and values.labels and not values.weights:

@@ -15,7 +15,6 @@ operations (a multiply-add counts as 2), and the memory that its input and outpu
 """
 
 import json
-import os
 import pathlib
 
 from absl import flags
@@ -47,8 +46,7 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   kind = pathlib.Path(values.output or '').suffix.lower()
-  if values.output and os.path.isdir(values.output):
-    raise InputError(f'--output={values.output}: is a folder; name a file')
+  path_flags.check_file(values, 'output')
   if values.output and kind not in ('.html', '.json'):
     raise InputError(f'--output={values.output}: ends in neither .html (a page) nor .json')
   if values.image and not (values.weights and kind == '.html'):

@@ -16,7 +16,6 @@ installed). Nothing here reads such files back: keep the weights folder.
 
 import dataclasses
 import importlib.util
-import os
 
 from absl import flags
 import numpy as np
@@ -56,8 +55,7 @@ def main(values=flags.FLAGS):
     raise InputError(f'--output={values.output}: the name must end in {" or ".join(FORMATS)}')
   if values.input_size and ending == '.onnx':
     raise InputError('--input_size is not read: ONNX files take any size')
-  if os.path.isdir(values.output):
-    raise InputError(f'--output={values.output}: is a folder; name a file')
+  path_flags.check_file(values, 'output')
   size = cli.parsed('input_size', values.input_size, cli.size) if values.input_size else None
   if size and min(size) < 1:
     raise InputError(f'--input_size={values.input_size}: both sides must be positive')

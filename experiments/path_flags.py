@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+from dilated_jax import files
 from dilated_jax.errors import InputError
 
 flags.disclaim_key_flags()  # They are flags of the command that calls these functions.
@@ -42,15 +43,40 @@ def has_several_paths(flag: flags.Flag) -> bool:
   return isinstance(flag.parser, (_Paths, _Inputs))
 
 
-def check_folder(values: flags.FlagValues, name: str) -> None:
-  """Refuses a file where a folder will be written.
+def check_folder(values: flags.FlagValues, name: str, *, at_once: bool = False) -> None:
+  """Refuses a folder that could not be written, before work whose results it is for.
+
+  Args:
+    values: the flags.
+    name: of the flag, which may be left out.
+    at_once: whether it is written before any work; then only its kind is checked.
 
   Raises:
     InputError: the flag names a file.
+    OSError: nothing can be written there.
   """
   path = values[name].value
-  if os.path.exists(path) and not os.path.isdir(path):
+  if path and os.path.exists(path) and not os.path.isdir(path):
     raise InputError(f'--{name}={path}: is a file; name a folder')
+  if path and not at_once:
+    files.check_writable(path)
+
+
+def check_file(values: flags.FlagValues, name: str) -> None:
+  """Refuses a file that could not be written, before work whose results it is for.
+
+  Raises:
+    InputError: the flag names a folder.
+    OSError: nothing can be written beside it.
+  """
+  for path in filter(None, _values(values[name])):
+    if os.path.isdir(path):
+      raise InputError(f'--{name}={path}: is a folder; name a file')
+    files.check_writable(os.path.dirname(path) or '.')
+
+
+def _values(flag: flags.Flag) -> list[str]:
+  return flag.value if isinstance(flag.value, list) else [flag.value]
 
 
 class _Path(flags.ArgumentParser):

@@ -9,8 +9,6 @@ class, confusions, images and settings; of several, curves lie over each other, 
 scores and flags stands beside each other. The page is one file that needs nothing else.
 """
 
-import os
-
 from absl import flags
 
 from dilated_jax.errors import InputError, first_line
@@ -29,8 +27,7 @@ def main(runs, values=flags.FLAGS):
     raise InputError('name the runs: workdirs of train, or JSON files of evaluate')
   if len(runs) > 26:
     raise InputError(f'{len(runs)} runs are named; up to 26 can be compared')
-  if os.path.isdir(values.output):
-    raise InputError(f'--output={values.output}: is a folder; name an HTML file')
+  path_flags.check_file(values, 'output')
   found = [source.load(run) for run in runs]
   try:
     content = single.render(found[0]) if len(found) == 1 else several.render(found)

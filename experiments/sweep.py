@@ -92,7 +92,7 @@ def define_flags(values=flags.FLAGS):
 
 
 def main(words, values=flags.FLAGS):
-  path_flags.check_folder(values, 'workdir')
+  path_flags.check_folder(values, 'workdir', at_once=True)
   command = commands_behind.parse(words)
   space = _space(values)
   if importlib.util.find_spec('optuna') is None:

@@ -88,7 +88,7 @@ _MAY_CHANGE = ('workdir', 'data_dir', 'manual_dir', 'trackers', *hosts.NAMES)
 
 def main(values=flags.FLAGS):
   training.trackers.check(trackers_of(values))
-  path_flags.check_folder(values, 'workdir')
+  path_flags.check_folder(values, 'workdir', at_once=True)
   bucket.is_in_bucket(values.workdir)
   with hosts.joined(values):
     run(values)

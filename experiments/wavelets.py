@@ -45,8 +45,7 @@ def define_flags(values=flags.FLAGS):
 
 def main(values=flags.FLAGS):
   path, output = pathlib.Path(values.image), pathlib.Path(values.output)
-  if output.exists() and not output.is_dir():
-    raise InputError(f'--output={output}: is a file; name a folder')
+  path_flags.check_folder(values, 'output')
   if math.isnan(values.noise):
     raise InputError(f'--noise={values.noise}: must be a number')
   clean = image_files.read_image(path).astype(np.float32)

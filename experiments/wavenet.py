@@ -50,8 +50,7 @@ def main(values=flags.FLAGS):
   from . import wavenet_training as training  # With JAX, which --help can do without.
 
   output = pathlib.Path(values.output)
-  if output.exists() and not output.is_dir():
-    raise InputError(f'--output={output}: is a file; name a folder')
+  path_flags.check_folder(values, 'output')
   network = option_flags.from_flags(WaveNetOptions, values)
   model = models.create('wavenet', sounds.CODES, **dataclasses.asdict(network))
   field = geometry.receptive_field(model.table)

@@ -1,6 +1,8 @@
 """Checkpoints of a run, by Orbax, with checksums of their files."""
 
 import asyncio
+import errno
+import os
 import pathlib
 
 from etils import epath
@@ -109,14 +111,19 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, like):
 
   Raises:
     InputError: the checkpoint is damaged or of another network.
+    FileNotFoundError: it was removed meanwhile.
   """
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
   folder = checkpoints.directory / str(step)
-  if '://' not in str(folder):  # Before, since Orbax leaves threads behind where it meets damage.
-    checksums.check_checksums(folder, advice=_advice(folder))
   try:
+    if '://' not in str(folder):  # Before, since Orbax leaves threads behind where it meets damage.
+      checksums.check_checksums(folder, advice=_advice(folder))
     return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
   except (ValueError, KeyError, TypeError, OSError) as error:
+    if not folder.exists():  # Somebody has removed it, or all of the run.
+      raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from error
+    if isinstance(error, InputError):
+      raise
     raise InputError(
       f'{folder}: this checkpoint is damaged or of another network ({first_line(error)}); '
       f'{_advice(folder)}'

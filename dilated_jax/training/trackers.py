@@ -96,25 +96,49 @@ class TensorBoard:
     self._board.add_text('parameters', text)
 
   def write(self, stage, step, values):
-    self._check_thread()
-    for name, value in flatten(values, stage):
-      if value is not None:
-        self._board.add_scalar(name, value, step)
+    with self._abandoning():
+      for name, value in flatten(values, stage):
+        if value is not None:
+          self._board.add_scalar(name, value, step)
 
   def write_image(self, stage, step, name, image):
-    self._check_thread()
-    self._board.add_image(f'{stage}/{name}', image, step, dataformats='HWC')
+    with self._abandoning():
+      self._board.add_image(f'{stage}/{name}', image, step, dataformats='HWC')
 
   def close(self, finished):
-    self._check_thread()
-    self._board.close()
+    with self._abandoning():
+      self._board.close()
 
-  def _check_thread(self):
-    """Raises an OSError if the thread that writes has died."""
+  @contextlib.contextmanager
+  def _abandoning(self):
+    """Where its file can't be written, nobody tries again, not even at the end of the process."""
     writer = self._board.file_writer.event_writer
-    if not writer._worker.is_alive():
-      writer._event_queue.cancel_join_thread()  # Else the process would wait for it at its end.
-      raise OSError('its files can not be written')
+    try:
+      if not writer._worker.is_alive():  # The thread that writes.
+        raise OSError('its files can not be written')
+      yield
+    except OSError:
+      writer._event_queue.cancel_join_thread()  # Else the process would wait for it.
+      with writer._ev_writer._lock:
+        record = writer._ev_writer._py_recordio_writer
+        file, record._writer = record._writer, _Nowhere()
+        with open(os.devnull, 'wb') as nowhere:  # For what is in the file's buffer.
+          os.dup2(nowhere.fileno(), file.fileno())
+        file.close()
+      raise
+
+
+class _Nowhere:
+  """Stands in for a file that can't be written."""
+
+  def write(self, content):
+    pass
+
+  def flush(self):
+    pass
+
+  def close(self):
+    pass
 
 
 class WeightsAndBiases:

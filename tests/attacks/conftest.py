@@ -10,6 +10,7 @@ import os
 import pytest
 
 from tests.attacks.children import Children
+from tests.attacks.command_lines import CommandLines
 
 IN_FULL = os.environ.get('ATTACKS') == 'full'
 
@@ -33,3 +34,9 @@ def children(tmp_path_factory):
   made = Children(tmp_path_factory.mktemp('children'))
   yield made
   made.close()
+
+
+@pytest.fixture(scope='session')
+def command_lines(tmp_path_factory):
+  """Flags of commands that write, see `CommandLines`."""
+  return CommandLines(tmp_path_factory.mktemp('read'))

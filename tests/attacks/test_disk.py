@@ -54,8 +54,9 @@ def train(children, data_dir, workdir, **strike):
 def told_in_one_line(ended, *words) -> None:
   assert ended.status == 1, ended
   assert 'Traceback' not in ended.said, ended.said
-  error = ended.said.strip().splitlines()[-1]
-  assert error.startswith('error: ') and any(word in error for word in words), error
+  lines = ended.said.strip().splitlines()
+  errors = [line for line in lines if line.startswith('error: ')]  # Of commands in commands too.
+  assert lines[-1] in errors and any(word in errors[0] for word in words), ended.said
 
 
 def goes_on(children, data_dir, workdir) -> None:
@@ -102,3 +103,24 @@ def test_struck_while_training(children, data_dir, disk, how):
     resize('20m')
     (folder / 'filler').unlink(missing_ok=True)
     goes_on(children, data_dir, folder / 'run')
+
+
+WRITING = [
+  'train', 'prepare', 'convert', 'predict', 'predict_videos', 'evaluate', 'tune', 'compare',
+  'sweep', 'demo', 'export', 'audit', 'explore', 'wavelets', 'wavenet',
+]  # fmt: skip
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize('where', ['new/out', 'out'])
+@pytest.mark.parametrize('name', WRITING)
+def test_read_only(children, command_lines, disk, name, where):
+  """Every command that writes, to a folder that is there and to one that is not."""
+  folder, _ = disk
+  (folder / 'out').mkdir()
+  line = command_lines(name, folder / where)
+  mount('-o', 'remount,ro', folder)
+  ended = children.run(name.split('_')[0], *line, folder=folder, timeout=120)
+  told_in_one_line(ended, 'Read-only file system')
+  if name not in ('train', 'sweep', 'demo'):  # These start with what they say of the data.
+    assert ended.said.startswith('error: '), ended.said  # Before any work.

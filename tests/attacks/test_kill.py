@@ -1,7 +1,8 @@
 """Commands are killed anywhere; started again, they end as if nothing had happened."""
 
-import fractions
+import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -16,15 +17,10 @@ import warnings
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-import PIL.Image
 import pytest
 
-from dilated_jax import models
-from dilated_jax.images import video
 from dilated_jax.models import weights_folder
-from tests import caffe_files
 from tests.attacks.children import ROOT
-from tests.experiments.test_train import NARROW
 
 # Every write of these is struck before each change that it makes to the file system.
 WRITES = """
@@ -89,106 +85,10 @@ def test_writes_are_whole_wherever_they_are_killed(tmp_path, how):
   assert all(each == ['a'] for each in left)
 
 
-@pytest.fixture(scope='module')
-def own_folder(tmp_path_factory):
-  """Four images of two classes."""
-  folder, draw = tmp_path_factory.mktemp('own'), np.random.default_rng(0)
-  for name in 'abcdef':
-    for kind, values in (('images', (32, 48, 3)), ('labels', (32, 48))):
-      (folder / kind).mkdir(exist_ok=True)
-      content = draw.integers(0, 255 if kind == 'images' else 2, values).astype(np.uint8)
-      PIL.Image.fromarray(content).save(folder / kind / f'{name}.png')
-  return folder
-
-
-@pytest.fixture(scope='module')
-def tiny_weights(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('tiny') / 'weights'
-  options = {
-    'blocks': [1], 'width': 0.0625, 'stride': 2, 'fc_kernel': 3, 'fc_channels': 4,
-    'dilations': [1, 2, 1],
-  }  # fmt: skip
-  spec = models.ModelSpec(
-    'dilation8', options, ('class 0', 'class 1'), ((0, 0, 0), (255, 0, 0)), (1.0, 2.0, 3.0)
-  )
-  shapes = weights_folder.abstract_variables(spec.create())
-  draw = np.random.default_rng(0)
-  variables = jax.tree.map(lambda x: draw.standard_normal(x.shape).astype(x.dtype), shapes)
-  weights_folder.save_weights(folder, spec, variables)
-  return folder
-
-
-@pytest.fixture(scope='module')
-def caffemodel(tmp_path_factory):
-  path = tmp_path_factory.mktemp('caffe') / 'file'
-  network = caffe_files.published('cityscapes', np.random.default_rng(0), width=1 / 32)
-  path.write_bytes(caffe_files.caffemodel(network))
-  return path
-
-
-@pytest.fixture(scope='module')
-def photos(own_folder, tmp_path_factory):
-  """A picture and a video."""
-  folder, draw = tmp_path_factory.mktemp('photos'), np.random.default_rng(0)
-  shutil.copy(own_folder / 'images' / 'a.png', folder)
-  source = video.Video(folder, (32, 48), fractions.Fraction(24), None, fractions.Fraction(1), False)
-  with video.VideoWriter(folder / 'clip.mp4', source) as writer:
-    for _ in range(3):
-      writer.add(draw.integers(0, 255, (32, 48, 3), np.uint8))
-  return folder
-
-
-@pytest.fixture(scope='module')
-def recipe(tmp_path_factory):
-  """Of a comparison of two networks, each with and without a dense CRF."""
-  folder = tmp_path_factory.mktemp('recipe')
-  common = [
-    *(flag for flag in NARROW if not flag.startswith(('--model', '--dilations'))),
-    '--dataset=folder', '--num_steps=2', '--eval_every=1', '--batch_size=2', '--log_every=1',
-  ]  # fmt: skip
-  files = {
-    'common': common,
-    'front_end': [],
-    'basic': [],
-    'tune': ['--sxy=20', '--srgb=5', '--compat=1,3', '--iterations=1'],
-  }
-  for name, flags in files.items():
-    (folder / f'{name}.flags').write_text('\n'.join(flags) + '\n')
-  return folder
-
-
 @pytest.fixture
-def command(request, own_folder, tiny_weights, caffemodel, photos, recipe):
+def command(request, command_lines):
   """The name of a command and its flags, which write to a folder."""
-  name = request.param
-  flags = {
-    'train': lambda folder: [
-      f'--workdir={folder}', '--dataset=folder', f'--data_dir={own_folder}', *NARROW,
-      '--stage=front_end,context', '--num_steps=4,2', '--eval_every=1', '--batch_size=2',
-      '--crop=16x32', '--log_every=1',
-    ],
-    'prepare': lambda folder: [
-      '--dataset=folder', f'--manual_dir={own_folder}', f'--data_dir={folder}',
-    ],
-    'convert': lambda folder: [f'--source={caffemodel}', f'--output={folder}/weights'],
-    'predict': lambda folder: [
-      f'--weights={tiny_weights}', f'--inputs={own_folder}/images', f'--output={folder}',
-      '--save=labels,colors,overlays,scores',
-    ],
-    'predict a video': lambda folder: [
-      f'--weights={tiny_weights}', f'--inputs={photos}', f'--output={folder}',
-    ],
-    'tune': lambda folder: [
-      f'--weights={tiny_weights}', '--dataset=folder', f'--data_dir={own_folder}',
-      '--split=train[:3]', f'--output={folder}', '--sxy=20', '--srgb=5', '--compat=1,3',
-      '--iterations=1,2',
-    ],
-    'compare': lambda folder: [
-      f'--recipe={recipe}', f'--workdir={folder}', f'--data_dir={own_folder}', '--split=val',
-      '--contexts=none,basic', '--crfs=none,dense', '--num_images=1',
-    ],
-  }  # fmt: skip
-  return name.split()[0], flags[name]
+  return request.param.split('_')[0], functools.partial(command_lines, request.param)
 
 
 def arrays_of(folder: pathlib.Path) -> str:
@@ -203,15 +103,23 @@ def arrays_of(folder: pathlib.Path) -> str:
   return weights_folder.fingerprint(jax.tree.map(plain, restored)).hexdigest()
 
 
+_MEASURED = {'steps_per_second', 'waiting', 'memory'}
+
+
 def content_of(path: pathlib.Path):
-  """What a file says, without times and speeds."""
-  if path.name == 'metrics.jsonl':
-    lines = map(json.loads, path.read_text().splitlines())
-    return [{**line, 'steps_per_second': 0, 'waiting': 0} for line in lines]
-  if path.name in ('about.json', 'report.html', 'dataset_info.json'):
+  """What a file says, without what is measured: times, speeds and memory."""
+
+  def read(text):
+    return json.loads(text, object_hook=lambda found: found | dict.fromkeys(_MEASURED & {*found}))
+
+  if path.suffix == '.jsonl':
+    return [read(line) for line in path.read_text().splitlines()]
+  if path.name in ('about.json', 'memory.json', 'report.html', 'dataset_info.json'):
     return ''
   if path.suffix == '.json':
-    return json.loads(path.read_text())  # In any order.
+    return read(path.read_text())  # In any order.
+  if path.name == 'table.md' and 'steps/s' in path.read_text():  # Its last columns.
+    return [line.split(' | ')[:-2] for line in path.read_text().splitlines()]
   if path.suffix == '.npz':
     with np.load(path) as arrays:
       return {name: arrays[name].tobytes() for name in arrays}
@@ -249,10 +157,13 @@ def ends_as_unbroken(children, command, folder, strikes) -> None:
   unbroken = children.run(name, *flags(folder), folder=folder)
   assert unbroken.status == 0, unbroken.said
   expected = state_of(folder)
-  for strike in strikes(unbroken):
+  chosen = strikes(unbroken)
+  for count, strike in enumerate(chosen, 1):
+    print(f'{name} {count}/{len(chosen)}: {strike}', flush=True)
     shutil.rmtree(folder)
     killed = children.run(name, *flags(folder), folder=folder, **strike)
-    assert killed.status in (0, 130, 143, -signal.SIGKILL), (strike, killed.said)
+    if strike.get('whom', 'first') == 'first':  # The others may say what became of one of them.
+      assert killed.status in (0, 130, 143, -signal.SIGKILL), (strike, killed.said)
     assert 'Traceback' not in killed.said, (strike, killed.said)
     if folder.exists():
       listed_checkpoints_load(folder)
@@ -264,17 +175,19 @@ def ends_as_unbroken(children, command, folder, strikes) -> None:
       assert found[key] == expected[key], (strike, key)
 
 
-COMMANDS = ['train', 'prepare', 'convert', 'predict', 'predict a video', 'tune', 'compare']
+COMMANDS = ['train', 'prepare', 'convert', 'predict', 'predict_videos', 'tune', 'compare']
 
 
 @pytest.mark.attack
 @pytest.mark.parametrize('command', COMMANDS, indirect=True)
 def test_killed_before_every_change_of_a_file(children, command, tmp_path):
-  """Each second one of `train`, which makes hundreds."""
+  """Each second one of `train` and each 17th of `compare`, which make hundreds."""
 
   def strikes(unbroken):
-    step = 2 if command[0] == 'train' else 1
-    return [{'strike_at': n} for n in range(1, unbroken.changes + 1, step)]
+    step = {'train': 2, 'compare': 17}.get(command[0], 1)
+    # A command that others start is killed alone, or the one that has started it, or both.
+    whom = itertools.cycle(('itself', 'first', 'all') if command[0] == 'compare' else ('first',))
+    return [{'strike_at': n, 'whom': next(whom)} for n in range(1, unbroken.changes + 1, step)]
 
   ends_as_unbroken(children, command, tmp_path / 'out', strikes)
 

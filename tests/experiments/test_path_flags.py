@@ -62,6 +62,42 @@ def test_refused(value, words):
     values(['x', f'--one={value}'])
 
 
+@pytest.mark.parametrize(
+  'command, given',
+  [
+    ('audit', ['images=x', 'labels=x', 'output']),
+    ('benchmark', ['suite=conv', 'output=.json']),
+    ('compare', ['recipe=x', 'workdir']),
+    ('demo', ['workdir']),
+    ('evaluate', ['weights=x', 'output=.json']),
+    ('explore', ['output=.json']),
+    ('export', ['weights=x', 'output=.onnx']),
+    ('report', ['output=.html']),
+    ('tune', ['weights=x', 'output']),
+    ('wavelets', ['image=x', 'output']),
+    ('wavenet', ['output']),
+  ],
+)
+def test_nothing_is_done_for_what_can_not_be_written(command, given):
+  """Not even looked for what there is to read."""
+  module, values = importlib.import_module(f'experiments.{command}'), flags.FlagValues()
+  module.define_flags(values)
+  *others, output = given
+  name, _, ending = output.partition('=')
+  values(['x', *(f'--{other}' for other in others), f'--{name}=/dev/null/new/out{ending}'])
+  with pytest.raises(NotADirectoryError, match='/dev/null/new'):
+    module.main(['x'], values) if command == 'report' else module.main(values)
+
+
+def test_folders_that_can_be_written_are_left_as_they_were(tmp_path):
+  values = flags.FlagValues()
+  path_flags.define('output', f'{tmp_path}/new/out', 'A path.', flag_values=values)
+  values(['x'])
+  path_flags.check_folder(values, 'output')
+  path_flags.check_file(values, 'output')
+  assert not list(tmp_path.iterdir())
+
+
 def test_commands_read_and_write_below_home(monkeypatch, tmp_path, capsys):
   home, here = tmp_path / 'home', tmp_path / 'here'
   monkeypatch.setenv('HOME', str(home))

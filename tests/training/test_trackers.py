@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 import struct
 import threading
 
@@ -177,17 +178,19 @@ def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(tmp_path, monkeypa
 
 
 def test_tensorboard_on_a_full_disk_is_left_and_not_waited_for(tmp_path, monkeypatch):
-  def full(event):
-    raise OSError('No space left on device')
-
   board = trackers.TensorBoard(tmp_path, {})
   writer = board._board.file_writer.event_writer
-  monkeypatch.setattr(writer._ev_writer, 'write_event', full)
+  thread, file = writer._worker, writer._ev_writer._py_recordio_writer._writer
+  with open('/dev/full', 'wb') as full:
+    os.dup2(full.fileno(), file.fileno())
   monkeypatch.setattr(threading, 'excepthook', lambda _: None)
-  board.write('context', 1, {f'loss{n}': 0.5 for n in range(30)})
-  writer._worker.join(10)
+  thread._next_flush_time = 0
+  board.write('context', 1, {'loss': 0.5})
+  thread.join(10)
   with pytest.raises(OSError, match='can not be written'):
     board.write('context', 2, {'loss': 0.5})
+  assert file.closed
+  writer.close()  # As at the end of the process.
 
 
 def test_a_tracker_that_can_not_begin_ends_the_run(tmp_path, monkeypatch):
