@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import json
 import pathlib
+import shutil
 import time
 
 import jax
@@ -89,6 +90,9 @@ def test_checkpoint_of_another_network(tmp_path):
     with pytest.raises(InputError, match='/1: this checkpoint is damaged or of another') as raised:
       checkpoints.restore(manager, 1, like)
     assert '\n' not in str(raised.value)
+    shutil.rmtree(tmp_path / '1')
+    with pytest.raises(FileNotFoundError, match=f"No such file .*'{tmp_path}/1'"):
+      checkpoints.restore(manager, 1, state_of(1))
 
 
 def test_weights_come_back(tmp_path):
