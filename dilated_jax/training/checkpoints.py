@@ -10,7 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from dilated_jax import checksums, files
+from dilated_jax import checksums, files, temporary
 from dilated_jax.errors import InputError, first_line
 
 
@@ -54,6 +54,7 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
     cleanup_tmp_directories=True,  # Of a run that was killed.
     enable_async_checkpointing=async_save,
     temporary_path_class=_Checked if here else None,  # Buckets have checksums of their own.
+    todelete_subdir=_REMOVED if here else None,
     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(1),
@@ -61,7 +62,28 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
       ]
     ),
   )
-  return ocp.CheckpointManager(folder, options=options)
+  return _Manager(folder, options=options)
+
+
+# Where checkpoints go before they are removed: of one that is half removed when the process is
+# killed nobody may think that it is one.
+_REMOVED = '.removed'
+
+
+class _Manager(ocp.CheckpointManager):
+  """Removes what was set aside."""
+
+  def __init__(self, folder, **options):
+    super().__init__(folder, **options)
+    self._remove()
+
+  def wait_until_finished(self):  # Called before each save and at the end.
+    super().wait_until_finished()
+    self._remove()
+
+  def _remove(self):
+    if jax.process_index() == 0 and '://' not in str(self.directory):
+      temporary.remove(self.directory / _REMOVED)
 
 
 class _Checked(ocp.path.atomicity.AtomicRenameTemporaryPath):

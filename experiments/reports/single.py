@@ -34,8 +34,10 @@ def write(path, source: Source) -> bool:
 
 
 def write_training(workdir) -> None:
-  """Writes report.html into the workdir of a training, as `write` does."""
+  """Writes report.html into the workdir of a training, as `write` does; before a step nothing."""
   workdir = pathlib.Path(workdir)
+  if not (workdir / 'metrics.jsonl').exists():
+    return
   try:
     source = sources.of_training(workdir)
   except Exception as error:

@@ -103,18 +103,21 @@ def arrays_of(folder: pathlib.Path) -> str:
   return weights_folder.fingerprint(jax.tree.map(plain, restored)).hexdigest()
 
 
-_MEASURED = {'steps_per_second', 'waiting', 'memory'}
+_MEASURED = ('steps_per_second', 'waiting', 'memory', 'made')
 
 
 def content_of(path: pathlib.Path):
   """What a file says, without what is measured: times, speeds and memory."""
 
   def read(text):
-    return json.loads(text, object_hook=lambda found: found | dict.fromkeys(_MEASURED & {*found}))
+    def kept(pairs):
+      return {name: value for name, value in pairs if name not in _MEASURED}
+
+    return json.loads(text, object_pairs_hook=kept)
 
   if path.suffix == '.jsonl':
     return [read(line) for line in path.read_text().splitlines()]
-  if path.name in ('about.json', 'memory.json', 'report.html', 'dataset_info.json'):
+  if path.suffix == '.html' or path.name in ('about.json', 'memory.json', 'dataset_info.json'):
     return ''
   if path.suffix == '.json':
     return read(path.read_text())  # In any order.

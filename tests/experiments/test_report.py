@@ -217,8 +217,9 @@ def test_a_page_that_can_not_be_written_loses_nothing(tmp_path, monkeypatch, cap
   single.write_training(tmp_path / 'run')
   assert 'this page could not be written (' in caplog.messages[-1]
   (tmp_path / 'run/metrics.jsonl').unlink()
-  single.write_training(tmp_path / 'run')
-  assert 'no page could be made of it' in caplog.messages[-1]
+  told = len(caplog.messages)
+  single.write_training(tmp_path / 'run')  # As of a run that ended before its first step.
+  assert len(caplog.messages) == told
   assert (tmp_path / 'run/report.html').read_bytes() == before
 
 

@@ -81,6 +81,18 @@ def test_latest_and_best_are_kept(tmp_path):
       assert_equal(as_numbers(found), as_numbers(state_of(step)))
 
 
+def test_what_is_half_removed_is_no_checkpoint(tmp_path, monkeypatch):
+  with monkeypatch.context() as killed, checkpoints.manager(tmp_path) as manager:
+    killed.setattr(checkpoints.temporary, 'remove', lambda path: None)
+    for step, score in ((1, 0.1), (2, 0.2)):
+      checkpoints.save(manager, step, state_of(step), score)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['.removed', '2']
+  assert [path.name for path in (tmp_path / '.removed').iterdir()] == ['1']
+  with checkpoints.manager(tmp_path) as manager:
+    assert manager.all_steps() == [2]
+  assert [path.name for path in tmp_path.iterdir()] == ['2']
+
+
 def test_checkpoint_of_another_network(tmp_path):
   with checkpoints.manager(tmp_path) as manager:
     checkpoints.save(manager, 1, state_of(1), 0.5)
