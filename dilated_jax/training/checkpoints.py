@@ -12,6 +12,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from dilated_jax import checksums, files, temporary
 from dilated_jax.errors import InputError, first_line
+from dilated_jax.models import stored_arrays
 
 
 def folder_of(checkpoint_dir, stage: str) -> epath.Path:
@@ -139,9 +140,11 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, like):
   folder = checkpoints.directory / str(step)
   try:
     if '://' not in str(folder):  # Before, since Orbax leaves threads behind where it meets damage.
+      stored_arrays.check_files(folder, abstract)
       checksums.check_checksums(folder, advice=_advice(folder))
+      stored_arrays.check_arrays(folder / 'default', abstract)
     return checkpoints.restore(step, args=ocp.args.StandardRestore(abstract))
-  except (ValueError, KeyError, TypeError, OSError) as error:
+  except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
     if not folder.exists():  # Somebody has removed it, or all of the run.
       raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from error
     if isinstance(error, InputError):
