@@ -10,8 +10,8 @@ search for the dense CRF, on val), evaluate.flags (how to score, where that is s
 published_SPLIT.json has figures to stand beside: `columns` (classes and mean) and `rows`, by
 'network context crf'. A network is trained first, then each context module on its maps, then each
 CRF behind; every step is a command that is printed and can be run by itself. What is finished is
-not done again while the recipe says the same of the same images; what an edited recipe changes is
-run again, and what was there before is kept beside it. A run that was interrupted goes on.
+not done again while the recipe says the same of the same images and weights; what an edit changes
+is run again, and what was there before is kept beside it. A run that was interrupted goes on.
 
 Leaves table.md, classes.md, results.json, grid.png (pictures), bars.png (classes) and a page of all
 of it, report.html, in the workdir; the folder of each system has pages of its training and scores.
@@ -131,11 +131,13 @@ def cell(values, recipe, workdir, model, context, crf, seed, pictures=None) -> d
   if result.exists():
     found = json.loads(result.read_text())
     if found.get('recipe') == scored:
-      return found
-    logging.info(
-      '%s: %s, so that it is scored again', result,
-      comparison_records.changes(found.get('recipe'), scored),
-    )  # fmt: skip
+      kept, there = found.get('weights_digests'), digests(workdir, model, context, below, seed)
+      if kept and all(kept.get(name) == there[name] for name in there if there[name]):
+        return found
+      told = 'its weights are others'
+    else:
+      told = comparison_records.changes(found.get('recipe'), scored)
+    logging.info('%s: %s, so that it is scored again', result, told)
   places = [f'--{name}={values[name].value}' for name in _PLACES if values[name].value]
   weights = trained(recipe, workdir, model, context, below, seed, places, pictures)
   extra = []
@@ -152,7 +154,7 @@ def cell(values, recipe, workdir, model, context, crf, seed, pictures=None) -> d
   fed = [-(-n // network.stride) * network.stride + 2 * network.margin for n in size]
   about = {
     'model': model, 'context': context, 'crf': crf, 'seed': seed, 'weights': str(weights),
-    'recipe': scored,
+    'recipe': scored, 'weights_digests': digests(workdir, model, context, below, seed),
     'flags': pathlib.Path(extra[0].split('=', 1)[1]).read_text().split() if extra else [],
     **{name: found[name] for name in kept},
     'boundary_f1': found['boundary']['boundary_f1'],
@@ -169,10 +171,10 @@ def trained(recipe, workdir, model, context, crf, seed, places, pictures=None) -
   """The weights of a system, trained where that is still to be done."""
   folder = workdir / f'{model}_{context}_{crf}_{seed}'
   weights, below = folder / 'weights', starts_from(model, context, crf)
-  start = []
+  start, now = [], training_record(recipe, model, context, crf, seed, pictures)
   if below:
-    start = [f'--init={trained(recipe, workdir, *below, seed, places, pictures)}']
-  now = training_record(recipe, model, context, crf, seed, pictures)
+    before = trained(recipe, workdir, *below, seed, places, pictures)
+    start, now = [f'--init={before}'], comparison_records.starting_from(now, before)
   comparison_records.begin(folder, now)
   if (weights / 'model.json').exists():
     return weights
@@ -192,6 +194,13 @@ def starts_from(model, context, crf) -> tuple[str, str, str] | None:
   if crf == 'rnn':
     return model, context, 'none'
   return None if context == 'none' else (model, 'none', 'none')
+
+
+def digests(workdir, model, context, crf, seed) -> dict[str, str | None]:
+  """Of the content of the weights of a system, and of those that it started from, by folder."""
+  name, below = f'{model}_{context}_{crf}_{seed}', starts_from(model, context, crf)
+  own = {name: comparison_records.weights_digest(workdir / name / 'weights')}
+  return own | (digests(workdir, *below, seed) if below else {})
 
 
 def training_options(recipe, model, context, crf, seed) -> list[str]:
@@ -225,7 +234,8 @@ def tuned(recipe, workdir, model, context, seed, weights, places, pictures=None)
   """The flags of the best dense CRF for a network, searched on val."""
   folder = workdir / f'{model}_{context}_dense_{seed}'
   training = training_record(recipe, model, context, 'none', seed, pictures)
-  comparison_records.begin(folder, tuning_record(recipe, training))
+  now = tuning_record(recipe, training)
+  comparison_records.begin(folder, comparison_records.starting_from(now, weights))
   if not (folder / 'best.flags').exists():
     flagfile = f'--flagfile={recipe / "tune.flags"}'
     run('tune', flagfile, f'--weights={weights}', f'--output={folder}', *places)

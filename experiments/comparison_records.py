@@ -1,8 +1,8 @@
 """What each step of `compare` was told: it counts as finished as long as the recipe says the same.
 
-A record is what the flags of a command are once all flag files are read, and the digest of the
-record of what it starts from. It is kept as recipe.json in the folder of the step, from before the
-step begins.
+A record is what the flags of a command are once all flag files are read, the digest of the record
+of what it starts from, and those of the images and of the weights that it is given. It is kept as
+recipe.json in the folder of the step, from before the step begins.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ import re
 
 from absl import logging
 
-from dilated_jax.files import decode_json, format_json, write_atomic
+from dilated_jax import checksums
+from dilated_jax.files import decode_json, format_json, walk, write_atomic
 from dilated_jax.training.config import StageConfig
 
 from . import flag_files, option_flags
@@ -38,21 +39,46 @@ def record(
     pictures: a digest of the images and labels.
 
   Returns:
-    'command', 'flags' by name, 'after', a digest, and 'pictures'; `json.dumps` can write it.
+    'command', 'flags' by name, 'after', a digest, 'pictures' and, where there are any, 'weights', a
+    digest by their path; `json.dumps` can write it.
   """
   aside = _PLACES | {
     option_flags.flag_name(option)
     for option in option_flags.options_of(StageConfig)
     if option.may_change
   }
-  flags = {}
+  flags, weights = {}, {}
   for argument in flag_files.expand(options):
     name, _, value = re.sub('^--?', '', argument).partition('=')
     several = name == 'init' and name in flags  # Of others, what comes later wins.
     flags[name] = f'{flags[name]}, {value}' if several else value
+    if name == 'init' and (found := weights_digest(value)):
+      weights[value] = found
   flags = {name: flags[name] for name in sorted(flags.keys() - aside)}
   done = {'command': command, 'flags': flags, 'after': after and digest(after)}
+  done |= {'weights': weights} if weights else {}
   return done if pictures is None else done | {'pictures': pictures}
+
+
+def starting_from(now: dict, weights: pathlib.Path) -> dict:
+  """A record that also tells the content of the weights of the step before."""
+  return now | {'weights': {**now.get('weights', {}), 'before': weights_digest(weights)}}
+
+
+def weights_digest(path: str | pathlib.Path) -> str | None:
+  """A short digest of the content of a weights folder or file; None where there is none."""
+  path = pathlib.Path(path)
+  if (path / checksums.FILE).is_file():  # Which says it of all files, and is checked with them.
+    files = [path / checksums.FILE]
+  else:
+    files = sorted(walk(path).files) if path.is_dir() else [path] if path.is_file() else []
+  if not files:
+    return None
+  found = hashlib.sha256()
+  for file in files:
+    with file.open('rb') as content:
+      found.update(hashlib.file_digest(content, 'sha256').digest())
+  return found.hexdigest()[:16]
 
 
 def digest(of: dict) -> str:
@@ -86,6 +112,8 @@ def changes(before: dict | None, now: dict) -> str:
   ]
   if not found and before.get('pictures') != now.get('pictures'):
     return 'its images or labels are others'
+  if not found and before['after'] == now['after']:
+    return 'the weights that it starts from are others'
   if not found:
     return 'what it starts from is another'
   return f'the recipe has changed ({"; ".join(found)})'

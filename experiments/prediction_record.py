@@ -18,7 +18,7 @@ class Record:
   """The file predictions.json beside results.
 
   What it says of an input counts for the same weights, flags and version of this program only, and
-  as long as the input has the same size and time.
+  as long as the input has the same size and times.
   """
 
   def __init__(self, path, segmenter, weights: str, values: dict):
@@ -40,18 +40,19 @@ class Record:
       found = json.loads(self._path.read_text())
       ours = json.loads(json.dumps(self._about))
       if all(found.get(key) == ours[key] for key in ('flags', 'version', 'weights_digest')):
-        self._inputs = dict(found['inputs'])
+        told = dict(found['inputs']).items()
+        self._inputs = {name: [*state, [*kinds]] for name, (*state, kinds) in told}
 
   def has(self, path, outputs: dict) -> bool:
     """Whether these outputs (by kind) of an input are there and up to date."""
-    size, time_ns, kinds = (*self._inputs.get(_name(path), ()), None, None, None)[:3]
+    *state, kinds = self._inputs.get(_name(path), (None, ()))
     return (
-      (size, time_ns) == state_of(path)
-      and set(outputs) <= set(kinds or ())
+      tuple(state) == state_of(path)
+      and set(outputs) <= set(kinds)
       and all(file.exists() for file in outputs.values())
     )
 
-  def add(self, path, state: tuple[int, int] | None, kinds) -> None:
+  def add(self, path, state: tuple[int, ...] | None, kinds) -> None:
     """Notes that these kinds of outputs of an input have been written; threads may call it.
 
     Args:
@@ -78,11 +79,12 @@ class Record:
     self._written = time.monotonic()
 
 
-def state_of(path) -> tuple[int, int] | None:
-  """Size and time of a file; None if it is not there."""
+def state_of(path) -> tuple[int, ...] | None:
+  """Size and times of a file; None if it is not there."""
   with contextlib.suppress(OSError):
     found = pathlib.Path(path).stat()
-    return found.st_size, found.st_mtime_ns
+    # The time of the last change of state can't be set back, as that of the content can.
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
   return None
 
 

@@ -264,6 +264,7 @@ def add_bias(
     x: the input, in any floating-point format.
     bias: of each channel, of the same format or a wider one.
   """
+  x, bias = jnp.asarray(x), jnp.asarray(bias)
   wide = np.promote_types(x.dtype, np.float32)
   of_channels = bias.astype(wide).reshape((1,) * (x.ndim - 1) + bias.shape)
   return (x.astype(wide) + of_channels).astype(x.dtype)

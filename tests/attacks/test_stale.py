@@ -1,10 +1,15 @@
 """What was kept of an earlier answer is never given for another question."""
 
+import json
+import os
+
 import numpy as np
 import PIL.Image
 
 from dilated_jax import data
-from experiments import comparison_records
+from dilated_jax.models.segmenter import Segmenter
+from dilated_jax.models.spec import ModelSpec
+from experiments import comparison_records, prediction_record
 from tests.attacks import damaged
 
 
@@ -29,3 +34,27 @@ def test_a_comparison_is_of_these_images(tmp_path):
   comparison_records.begin(system, now)
   assert not (system / 'weights').exists()
   assert 'its images or labels are others' in comparison_records.changes(before, now)
+
+
+def test_a_picture_that_was_exchanged_is_labeled_again(tmp_path):
+  """Though it has the size of the one before, and its time."""
+  picture, label = tmp_path / 'a.png', tmp_path / 'label.png'
+  picture.write_bytes(b'one')
+  label.touch()
+  network = Segmenter(None, {}, ModelSpec('front_end', {}, ('a', 'b'), ((0,) * 3,) * 2, (0.0,) * 3))
+
+  def record():
+    return prediction_record.Record(tmp_path / 'predictions.json', network, 'weights', {})
+
+  first = record()
+  first.add(picture, prediction_record.state_of(picture), ['labels'])
+  first.write()
+  assert record().has(picture, {'labels': label})
+  about = picture.stat()
+  picture.write_bytes(b'two')
+  os.utime(picture, ns=(about.st_atime_ns, about.st_mtime_ns))
+  assert not record().has(picture, {'labels': label})
+  damaged_entry = json.loads((tmp_path / 'predictions.json').read_text())
+  damaged_entry['inputs'] = {str(picture): 3}
+  (tmp_path / 'predictions.json').write_text(json.dumps(damaged_entry))
+  assert not record().has(picture, {'labels': label})

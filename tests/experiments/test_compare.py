@@ -166,10 +166,23 @@ def test_an_edited_recipe_is_run_again(data_dir, tmp_path, commands, caplog):
   assert (tmp_path / 'run/front_end_basic_none_0.before1/weights/model.json').exists()
   assert run_after('common.flags', '--learning_rate=1e-4\n') == names
   assert run_after('common.flags', '--learning_rate=1e-4\n') == []
+  # Other weights under the same path, of --init and of a step before.
+  (tmp_path / 'vgg').write_bytes(b'some')
+  init = f'--init={tmp_path}/vgg\n'
+  assert run_after('front_end.flags', init) == names and run_after('front_end.flags', init) == []
+  (tmp_path / 'vgg').write_bytes(b'other')
+  assert run_after('front_end.flags', init) == names
+  assert 'front_end_none_none_0: the weights that it starts from are others' in caplog.text
+  edited = models.load_weights(tmp_path / 'run/front_end_none_none_0/weights')
+  others = jax.tree.map(np.ones_like, edited.variables)
+  weights_folder.save_weights(tmp_path / 'run/front_end_none_none_0/weights', edited.spec, others)
+  assert run_after('front_end.flags', init) == ['evaluate', 'tune', 'evaluate', *names[:4]]
+  assert run_after('front_end.flags', init) == []
+  assert run_after('front_end.flags', '') == names
   # What nothing tells the recipe of is not trusted.
   (tmp_path / 'run/front_end_basic_none_0/recipe.json').write_text('{')
   (tmp_path / 'run/front_end_basic_none_0/test.json').unlink()
-  assert run_after('common.flags', '--learning_rate=1e-4\n') == names[:2]
+  assert run_after('common.flags', '--learning_rate=1e-4\n') == names[:4]
 
 
 @pytest.mark.parametrize(
