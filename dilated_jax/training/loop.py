@@ -22,7 +22,7 @@ import numpy as np
 
 from dilated_jax.errors import InputError
 from dilated_jax.files import system_errors
-from dilated_jax.label_spec import LabelSpec
+from dilated_jax.label_spec import IGNORE, LabelSpec
 from dilated_jax.models import upsampling
 from dilated_jax.models.pretrained import load_pretrained
 from dilated_jax.models.segmenter import select_parts
@@ -111,6 +111,7 @@ def train(
   workdir = pathlib.Path(workdir)
   if not len(source):
     raise InputError('there is no image to learn from')
+  _check_labels(source, validation_source)
   for config in configs:
     check_unread(config)
     check(config, spec)
@@ -229,6 +230,14 @@ def _check_shares(config: StageConfig) -> None:
       f'of {processes} processes in {parts} parts each (`grad_accum_steps`): take a multiple of '
       f'{shares}'
     )
+
+
+def _check_labels(source: Sequence, validation_source: Sequence) -> None:
+  """Refuses images of which no pixel has a class; as a rule the first one has."""
+  for examples, what in ((source, 'to learn'), (validation_source, 'to choose by')):
+    if len(examples) and not any((example['label'] != IGNORE).any() for example in examples):
+      of = 'training' if examples is source else 'validation'
+      raise InputError(f'no pixel of the {of} images has a class: nothing {what}')
 
 
 def _check_normalization(config: StageConfig, spec: ModelSpec, source: Sequence) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from dilated_jax import evaluation, inference
 from dilated_jax.data.sequences import Subset
-from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
 from dilated_jax.images import visualization
 from dilated_jax.label_spec import LabelSpec
@@ -48,9 +47,6 @@ class Validation:
     Args:
       segmenter: the network.
       watch: as for `evaluation.evaluate`; sees the examples of this process.
-
-    Raises:
-      InputError: no pixel has a class.
     """
     count = self.classes.num_classes
     share = Subset(self._source, range(jax.process_index(), len(self._source), jax.process_count()))
@@ -65,10 +61,7 @@ class Validation:
         watch=watch,
       )
       total += np.array(found['confusion'], np.int64)
-    scores = metrics.scores(parallel.gather_sum(total), self.classes.names)
-    if scores['mean_iou'] is None:
-      raise InputError('no pixel of the validation images has a class: nothing to choose by')
-    return scores
+    return metrics.scores(parallel.gather_sum(total), self.classes.names)
 
   def image_grid(self, segmenter: Segmenter, count: int = 4) -> np.ndarray:
     """Images, truths and predictions of the first examples, as one uint8 (H, W, 3) image."""

@@ -14,7 +14,7 @@ from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.training import checkpoints, stage_run
+from dilated_jax.training import checkpoints, loop, stage_run
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stages import STAGES
@@ -229,8 +229,12 @@ def test_validation(val, variables):
     assert grid.dtype == np.uint8 and grid.shape[2] == 3
 
 
-def test_validation_without_a_labeled_pixel(variables):
+@pytest.mark.parametrize('of', ['training', 'validation'])
+def test_images_without_a_labeled_pixel(of, variables, tmp_path):
+  """Are refused before the first step."""
   void = [{**example, 'label': np.full((8, 12), 255, np.uint8)} for example in examples(2)]
-  segmenter = Segmenter.from_spec(SPEC.without_context(), variables)
-  with pytest.raises(InputError, match='no pixel of the validation images has a class'):
-    Validation(void, CLASSES).scores(segmenter)
+  sources = [void if of == which else examples(1) for which in ('training', 'validation')]
+  spec = SPEC.without_context()
+  with pytest.raises(InputError, match=f'no pixel of the {of} images has a class'):
+    loop.train([StageConfig('front_end', 1)], spec, variables, *sources, CLASSES, tmp_path)
+  assert not list(tmp_path.iterdir())
