@@ -17,6 +17,10 @@ from dilated_jax.errors import InputError
 
 from . import commands, compilation_cache, flag_files, path_flags
 
+_NO_THREAD = (
+  'the system starts no more threads: end other programs, or raise the limits on memory and '
+  'processes of this shell or container (ulimit -v, ulimit -u)'
+)
 _HELP = {'--help', '-help', '-h', '-?', '--helpshort', '-helpshort'}
 # Functions that messages of the library name, and the commands that call them.
 _FUNCTIONS = {'data.prepare': 'prepare', 'data.audit': 'audit', 'weights.convert': 'convert'}
@@ -54,7 +58,9 @@ def run(main, *, named: str | None = None) -> None:
       fail(explain(error), 1)
     except KeyboardInterrupt:
       fail('interrupted', 130)
-    except (RuntimeError, MemoryError) as error:  # JAX's own errors are RuntimeErrors.
+    except (RuntimeError, ValueError, MemoryError) as error:  # Those of JAX are of the first two.
+      if "can't start new thread" in str(error):
+        fail(_NO_THREAD, 1)
       if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       fail(f'this does not fit into memory; {_less_memory()}', 1)
@@ -155,7 +161,7 @@ def _less_memory() -> str:
   ways = {
     'batch_size': 'a smaller --batch_size', 'crop': 'a smaller --crop',
     'grad_accum_steps': '--grad_accum_steps', 'remat': '--remat', 'dtype': '--dtype=bfloat16',
-    'tile': 'a smaller --tile',
+    'tile': 'a smaller --tile', 'segment_length': 'a smaller --segment_length',
   }  # fmt: skip
   known = [way for name, way in ways.items() if name in flags.FLAGS]
   return f'take {" or ".join(known)}' if known else 'take smaller pictures'

@@ -88,10 +88,10 @@ def joined(values: flags.FlagValues) -> Iterator[None]:
 
 def _loss(error: BaseException | None) -> BaseException | None:
   """What JAX has said of another process that is gone: this error, or what has led to it."""
-  import jax
-
   while error is not None:
-    if isinstance(error, jax.errors.JaxRuntimeError) and re.search(_GONE, str(error), re.I):
+    # XLA raises what it can't name as a ValueError; before its messages stands a code.
+    of_xla = isinstance(error, (RuntimeError, ValueError)) and re.match('[A-Z_]+: ', str(error))
+    if of_xla and re.search(_GONE, str(error), re.I):
       return error
     error = error.__cause__ or error.__context__
   return None

@@ -206,7 +206,7 @@ def _apply(
       mean = np.asarray(spec.mean, np.float32)
       labels, probabilities, logits = run(variables, mean, padded, own)
       labels.block_until_ready()
-  except jax.errors.JaxRuntimeError as error:
+  except (jax.errors.JaxRuntimeError, ValueError) as error:  # XLA's own may be of either.
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     raise InputError(

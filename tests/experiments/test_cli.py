@@ -25,7 +25,7 @@ from dilated_jax.errors import InputError
 from experiments import cli, path_flags
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for results.', required=True)
-MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much', 'argument', 'memory'], 'How to end.')
+MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much', 'argument', 'memory', 'device_memory', 'threads'], 'How to end.')
 path_flags.define_list('parts', [], 'Which.')
 flags.DEFINE_list('numbers', [], 'How many.')
 SIZE = flags.DEFINE_integer('size', 1, 'Pixels.', lower_bound=1)
@@ -47,6 +47,10 @@ def main():
     raise InputError('`size` is 7; try `size=6` or `data.prepare`, not `sise`')
   if MODE.value == 'memory':
     raise MemoryError
+  if MODE.value == 'device_memory':
+    raise ValueError('RESOURCE_EXHAUSTED: Out of memory allocating 7 bytes.')
+  if MODE.value == 'threads':
+    raise RuntimeError("can't start new thread")
   if MODE.value == 'bug':
     raise ZeroDivisionError('ours')
   for _ in range(200_000 if MODE.value == 'much' else 1):
@@ -105,7 +109,8 @@ def run(start):
       '--workdir=a --mode=c',
       2,
       'error: flag --mode=c: value should be one of '
-      '<good|input|missing|bare|interrupt|bug|much|argument|memory>; see --help',
+      '<good|input|missing|bare|interrupt|bug|much|argument|memory|device_memory|threads>; '
+      'see --help',
     ),
     ('--workdir=a --size=0', 2, 'error: flag --size=0: 0 is not a positive integer; see --help'),
     ('--workdir', 2, 'error: Missing value for flag --workdir; see --help'),
@@ -141,6 +146,17 @@ def run(start):
       'error: --size is 7; try --size=6 or python -m experiments.prepare, not `sise`',
     ),
     ('--workdir=a --mode=memory', 1, 'error: this does not fit into memory; take smaller pictures'),
+    (
+      '--workdir=a --mode=device_memory',
+      1,
+      'error: this does not fit into memory; take smaller pictures',
+    ),
+    (
+      '--workdir=a --mode=threads',
+      1,
+      'error: the system starts no more threads: end other programs, or raise the limits on '
+      'memory and processes of this shell or container (ulimit -v, ulimit -u)',
+    ),
     ('--workdir=a --mode=interrupt', 130, 'error: interrupted'),
   ],
 )
@@ -227,3 +243,18 @@ def test_messages_name_flags_of_the_command_alone(monkeypatch):
     ('see dilated-jax --help', 'see python -m experiments --help'),
   ):
     assert cli.as_typed(text) == typed
+
+
+@pytest.mark.parametrize(
+  'command, words',
+  [
+    ('train', '--batch_size or a smaller --crop or --grad_accum_steps or --remat'),
+    ('predict', 'a smaller --tile'),
+    ('wavenet', '--dtype=bfloat16 or a smaller --segment_length'),
+  ],
+)
+def test_what_takes_less_memory(command, words, monkeypatch):
+  values = flags.FlagValues()
+  importlib.import_module(f'experiments.{command}').define_flags(values)
+  monkeypatch.setattr(flags, 'FLAGS', values)
+  assert words in cli._less_memory()

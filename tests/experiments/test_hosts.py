@@ -228,3 +228,26 @@ def test_flags_of_several_hosts_without_distributed(flag):
     hosts.joined(values_of(flag)),
   ):
     pass
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    ValueError('UNKNOWN: Gloo AllGather failed: Read error: Connection reset by peer'),
+    jax.errors.JaxRuntimeError('UNAVAILABLE: failed to connect to all addresses'),
+    RuntimeError('DEADLINE_EXCEEDED: Barrier timed out'),
+  ],
+)
+def test_another_process_that_is_gone(error):
+  assert hosts._loss(error) is error
+  led_to = OSError('no checkpoint')
+  led_to.__cause__ = error
+  assert hosts._loss(led_to) is error
+
+
+@pytest.mark.parametrize(
+  'error',
+  [InputError('gloo.png: connection reset'), ValueError('gloo'), RuntimeError('INTERNAL: cuDNN')],
+)
+def test_errors_of_this_process(error):
+  assert hosts._loss(error) is None
