@@ -207,7 +207,7 @@ def _is_intact(path) -> bool:
   if not path.exists():
     return False
   expected = _checksum_file(path)
-  intact = expected.exists() and expected.read_text() == _checksum(path)
+  intact = expected.exists() and expected.read_bytes() == _checksum(path).encode()
   if not intact:
     logging.warning('%s: damaged or incomplete: the features are computed again', path)
   return intact

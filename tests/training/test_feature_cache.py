@@ -107,7 +107,7 @@ def test_interrupted_work_leaves_no_maps(tmp_path):
   assert len(files(tmp_path)) == 1 and all(example['features'].any() for example in source)
 
 
-@pytest.mark.parametrize('damage', ['flip', 'cut', 'no checksum'])
+@pytest.mark.parametrize('damage', ['flip', 'cut', 'checksum', 'no checksum'])
 def test_damaged_maps_are_computed_again(damage, tmp_path, caplog):
   variables, given = variables_of(), pictures()
   whole = maps_of(variables, given, tmp_path)
@@ -117,6 +117,8 @@ def test_damaged_maps_are_computed_again(damage, tmp_path, caplog):
     path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
   elif damage == 'cut':
     path.write_bytes(content[:-100])
+  elif damage == 'checksum':
+    path.with_suffix('.sha256').write_bytes(b'\xb9' * 64)
   else:
     path.with_suffix('.sha256').unlink()
   np.testing.assert_array_equal(maps_of(variables, given, tmp_path), whole)
