@@ -72,10 +72,13 @@ _REMOVED = '.removed'
 
 
 class _Manager(ocp.CheckpointManager):
-  """Removes what was set aside."""
+  """Keeps nothing but what is to be kept, whenever an earlier process was killed."""
 
   def __init__(self, folder, **options):
     super().__init__(folder, **options)
+    if jax.process_count() == 1:  # Others might be reading them just now.
+      for step in {*self.all_steps()} - {self.latest_step(), self.best_step()}:
+        self.delete(step)  # Its turn had come, and after the last step of a run no other does.
     self._remove()
 
   def wait_until_finished(self):  # Called before each save and at the end.

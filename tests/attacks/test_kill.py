@@ -117,7 +117,7 @@ def content_of(path: pathlib.Path):
 
   if path.suffix == '.jsonl':
     return [read(line) for line in path.read_text().splitlines()]
-  if path.suffix == '.html' or path.name in ('about.json', 'memory.json', 'dataset_info.json'):
+  if path.suffix == '.html' or path.name in ('about.json', 'dataset_info.json'):
     return ''
   if path.suffix == '.json':
     return read(path.read_text())  # In any order.
@@ -141,7 +141,8 @@ def state_of(folder: pathlib.Path) -> dict:
     inside = re.search(r'(^|/)(checkpoint|checkpoints/\d+)/', name)
     if path.is_dir() or inside:
       state[re.sub(r'[0-9a-f]{32}', 'x', name)] = ''
-    elif path.name != 'checksums.json':
+    # The memory of a training is known to who has waited for it, and not where that was killed.
+    elif path.name not in ('checksums.json', 'memory.json'):
       state[name] = content_of(path)
   return state
 

@@ -93,6 +93,17 @@ def test_what_is_half_removed_is_no_checkpoint(tmp_path, monkeypatch):
   assert [path.name for path in tmp_path.iterdir()] == ['2']
 
 
+def test_whose_turn_to_be_removed_had_come_is_removed(tmp_path, monkeypatch):
+  with monkeypatch.context() as killed, checkpoints.manager(tmp_path) as manager:
+    killed.setattr(manager._checkpoint_deleter, 'delete_steps', lambda steps: None)
+    for step, score in ((1, 0.1), (2, 0.3), (3, 0.2), (4, 0.2)):
+      checkpoints.save(manager, step, state_of(step), score)
+  assert {path.name for path in tmp_path.iterdir()} == {'1', '2', '3', '4'}
+  with checkpoints.manager(tmp_path) as manager:
+    assert sorted(manager.all_steps()) == [2, 4]
+  assert {path.name for path in tmp_path.iterdir()} == {'2', '4'}
+
+
 def test_checkpoint_of_another_network(tmp_path):
   with checkpoints.manager(tmp_path) as manager:
     checkpoints.save(manager, 1, state_of(1), 0.5)
