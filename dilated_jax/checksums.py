@@ -51,10 +51,12 @@ def check_checksums(folder, names: Collection[str] | None = None, *, advice: str
   """
   folder = pathlib.Path(folder)
   try:
+    if not (folder / FILE).is_file():
+      return  # Of an older version, or made by someone else.
     with open(folder / FILE, 'rb') as file:
       content = file.read(_LARGEST)
   except OSError:
-    return  # Of an older version, or made by someone else.
+    return
   try:
     expected = {name: int(value, 16) for name, value in decode_json(content).items()}
     written = format_json({name: f'{value:08x}' for name, value in expected.items()}) == content

@@ -72,6 +72,9 @@ class ModelSpec:
     return dataclasses.replace(self, options=registry.without_crf(self.options))
 
 
+_LARGEST = 1 << 24  # Bytes of a `model.json`.
+
+
 def load_spec(folder) -> ModelSpec:
   """Reads `model.json` of a weights folder.
 
@@ -86,14 +89,15 @@ def load_spec(folder) -> ModelSpec:
       f'{folder}: such files are for other runtimes and are not read back; give the weights folder '
       'that it was exported from'
     )
-  if not path.exists():
+  if not path.is_file():  # A pipe is none: a read might never end.
     raise InputError(
       f'{folder}: is not a weights folder (it has no model.json); training leaves one, named '
       'weights, in the folder of the run, and so does `weights.convert`'
     )
   check_checksums(path.parent, {path.name})
   try:
-    content = decode_json(path.read_text('utf-8'))
+    with open(path, 'rb') as file:
+      content = decode_json(file.read(_LARGEST).decode())
     content['classes'] = tuple(content['classes'])
     content['palette'] = tuple(tuple(color) for color in content['palette'])
     content['mean'] = tuple(content['mean'])

@@ -94,16 +94,14 @@ _GROWTH, _COPIES, _ROOM = 64, 4, 1 << 30
 def check_files(folder, like) -> None:
   """Refuses, before anything is read, files that can't be those of the arrays.
 
+  Args:
+    folder: existing folder.
+    like: arrays, or what has their `shape` and `dtype`, in any structure.
+
   Raises:
     InputError: a file is a pipe or a device, or files and arrays differ in size beyond reason.
   """
-  there = 0
-  for path, folders, names in os.walk(folder):
-    for inner in (pathlib.Path(path, name) for name in (*folders, *names)):
-      if inner.is_file():
-        there += inner.stat().st_size
-      elif inner.is_symlink() or not inner.is_dir():
-        raise InputError(f'{inner}: is neither a file nor a folder; nothing is read from it')
+  there = size_of_files(folder)
   needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(like))
   # TensorStore would fill with zeros what is not there, and read whole what is.
   if needed > _ROOM + _GROWTH * there or there > _ROOM + _COPIES * needed:
@@ -111,6 +109,22 @@ def check_files(folder, like) -> None:
       f'{folder}: the network that is described takes {needed / 1e6:.1f} MB, and the files here '
       f'{there / 1e6:.1f} MB: they do not belong together'
     )
+
+
+def size_of_files(folder) -> int:
+  """Bytes of all files of a folder.
+
+  Raises:
+    InputError: one is a pipe or a device, of which a read may never end, or a link to a folder.
+  """
+  total = 0
+  for path, folders, names in os.walk(folder):
+    for inner in (pathlib.Path(path, name) for name in (*folders, *names)):
+      if inner.is_file():
+        total += inner.stat().st_size
+      elif inner.is_symlink() or (inner.exists() and not inner.is_dir()):
+        raise InputError(f'{inner}: is neither a file nor a folder; nothing is read from it')
+  return total
 
 
 def check_arrays(folder, like) -> None:

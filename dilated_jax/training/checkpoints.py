@@ -39,13 +39,13 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
     Orbax's manager; close it, or use `with`.
 
   Raises:
-    InputError: a score of a checkpoint is damaged.
+    InputError: what a checkpoint notes beside its arrays is damaged.
   """
   folder, here = epath.Path(folder), '://' not in str(folder)
   if here:
     folder = folder.absolute()
     for step in folder.glob('[0-9]*'):
-      checksums.check_checksums(step, {'metrics/metrics'}, advice=_advice(step))
+      _check_notes(step)
 
   def mean_iou(metrics):
     return metrics['mean_iou']
@@ -64,6 +64,21 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
     ),
   )
   return _Manager(folder, options=options)
+
+
+def _check_notes(checkpoint) -> None:
+  """Checks what Orbax reads of every checkpoint before one is asked for: its score and times."""
+  stored_arrays.size_of_files(checkpoint)  # None is a pipe.
+  checksums.check_checksums(checkpoint, {'metrics/metrics'}, advice=_advice(checkpoint))
+  for name, needed in (('metrics/metrics', 'mean_iou'), ('_CHECKPOINT_METADATA', None)):
+    path = checkpoint / name
+    try:
+      content = dict(files.decode_json(path.read_bytes()))
+      _ = needed and float(content[needed])
+    except FileNotFoundError:
+      continue
+    except (ValueError, LookupError, TypeError):
+      raise InputError(f'{path}: is damaged; {_advice(checkpoint)}') from None
 
 
 # Where checkpoints go before they are removed: of one that is half removed when the process is

@@ -62,7 +62,7 @@ def zeros(blocks):
 
 
 def pipe(path):
-  path.unlink()
+  path.unlink(missing_ok=True)
   os.mkfifo(path)
 
 
@@ -101,6 +101,8 @@ def named_outside(folder):
       'as well',
     ),
     (lambda f: pipe(f / 'checkpoint/manifest.ocdbt'), 'neither a file nor a folder'),
+    (lambda f: pipe(f / 'checksums.json'), 'neither a file nor a folder'),
+    (lambda f: pipe(f / 'model.json'), 'has no model.json'),
     (lambda f: without_end(f / 'checkpoint/manifest.ocdbt'), 'neither a file nor a folder'),
     (lambda f: sparse(f / 'checkpoint/manifest.ocdbt'), 'do not belong together'),
     (named_outside, r'checksums\.json: names a file outside of its folder'),
@@ -133,6 +135,26 @@ def test_checkpoints(tmp_path, harm, words):
     with pytest.raises(InputError, match=words) as error:
       checkpoints.restore(manager, 4, state)
   assert str(tmp_path / '4') in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'name, content',
+  [
+    ('metrics/metrics', '[' * 100_000),
+    ('metrics/metrics', '{}'),
+    ('metrics/metrics', '[1]'),
+    ('metrics/metrics', '{"mean_iou": [1]}'),
+    ('_CHECKPOINT_METADATA', '[' * 100_000),
+    ('_CHECKPOINT_METADATA', None),
+  ],
+)
+def test_what_is_read_of_all_checkpoints(tmp_path, name, content):
+  path = tmp_path / '4' / name
+  path.parent.mkdir(parents=True)
+  os.mkfifo(path) if content is None else path.write_text(content)
+  with pytest.raises(InputError, match=re.escape(f'{path}: is')) as error:
+    checkpoints.manager(tmp_path)
+  assert '\n' not in str(error.value)
 
 
 def test_no_way_leads_out_of_the_folder(tmp_path):
