@@ -135,11 +135,11 @@ def train(
         )  # fmt: skip
         variables = _with_parts(variables, trained)
       if jax.process_index() == 0:
-        copy_weights(folder / 'weights', workdir / 'weights')
         if (folder / 'weights_last').exists():
           copy_weights(folder / 'weights_last', workdir / 'weights_last')
         else:
           shutil.rmtree(workdir / 'weights_last', ignore_errors=True)  # Of an earlier stage.
+        copy_weights(folder / 'weights', workdir / 'weights')  # Last: they say that all is there.
         on_checkpoint()
   return variables
 

@@ -58,7 +58,7 @@ def unbroken(data_dir, tmp_path_factory):
   return last_weights(folder)
 
 
-def wait_for_step(workdir, step, seconds=120):
+def wait_for_step(workdir, step, seconds=300):
   """Until a step is told in metrics.jsonl."""
   end = time.monotonic() + seconds
   while time.monotonic() < end:

@@ -203,11 +203,14 @@ def test_what_a_run_leaves(unbroken):
   assert_equal(front_end['params']['front_end'], variables['params']['front_end'])
 
 
-def test_finished_stages_are_not_trained_again(unbroken):
-  folder, variables = unbroken
+def test_finished_stages_are_not_trained_again(unbroken, monkeypatch):
+  (folder, variables), copied = unbroken, []
   before = lines(folder)
+  monkeypatch.setattr(loop, 'copy_weights', lambda source, target: copied.append(target.name))
   assert_equal(run(folder, train=Watched(lambda reads: pytest.fail('read a picture'))), variables)
   assert lines(folder) == before
+  # A folder with `weights` is complete, whenever the process was killed.
+  assert copied == ['weights_last', 'weights'] * 2
 
 
 def test_without_pictures_to_validate_the_latest_weights_are_taken(tmp_path):
