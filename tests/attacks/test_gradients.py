@@ -18,7 +18,7 @@ import pytest
 
 import dilated_jax
 from dilated_jax import models
-from dilated_jax.crf import CrfRnn, exact, kernels, lattice, mean_field
+from dilated_jax.crf import CrfRnn, dense_crf, exact, kernels, lattice, mean_field
 from dilated_jax.inference import upsampling as inference_upsampling
 from dilated_jax.models import registry, upsampling, weights_folder
 from dilated_jax.models.options import ContextOptions, VggOptions
@@ -106,6 +106,13 @@ AUDIO = models.create('wavenet', 5, dilations=[1, 2], channels=3, skip_channels=
 # By the names of the functions that they are of, separated by spaces: a function of arrays, and
 # these. Float arrays have gradients, in trees too.
 CASES = {
+  'crf.dense.dense_crf crf.dense.build_problem': lambda: (
+    lambda unary, features: dense_crf(
+      unary, IMAGES[0], gaussian=None, bilateral=(80, 60, 3), iterations=3, method='exact',
+      kernels=[(features.reshape(6, 7, 3), 3)],
+    ),
+    drawn(6, 7, 4, low=0), FEATURES,
+  ),
   'crf.exact.apply crf.kernels.apply_kernel crf.kernels.build_kernel': lambda: (
     lambda features, x: kernels.apply_kernel(exact.ExactKernel(features), x), FEATURES, VALUES,
   ),
@@ -197,7 +204,6 @@ CASES = {
 # Patterns of the names of others, with the reason.
 WITHOUT = {
   'crf.checks.*': 'they check',
-  'crf.dense.*': 'inference on the host',
   'crf.kernels.is_traced': 'a truth value',
   'crf.points.*': 'whole numbers',
   'crf.lattice.build': 'on the host',
