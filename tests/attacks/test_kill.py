@@ -103,7 +103,8 @@ def arrays_of(folder: pathlib.Path) -> str:
   return weights_folder.fingerprint(jax.tree.map(plain, restored)).hexdigest()
 
 
-_MEASURED = ('steps_per_second', 'waiting', 'memory', 'made')
+# The last two are digests of files of Orbax, which hold times and names drawn at random.
+_MEASURED = ('steps_per_second', 'waiting', 'memory', 'made', 'weights_digests', 'before')
 
 
 def content_of(path: pathlib.Path):
