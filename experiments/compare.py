@@ -129,7 +129,7 @@ def cell(values, recipe, workdir, model, context, crf, seed, pictures=None) -> d
     system = tuning_record(recipe, system)
   scored = comparison_records.record('evaluate', asked, system)
   if result.exists():
-    found = json.loads(result.read_text())
+    found = comparison_records.read(result)
     if found.get('recipe') == scored:
       kept, there = found.get('weights_digests'), digests(workdir, model, context, below, seed)
       if kept and all(kept.get(name) == there[name] for name in there if there[name]):

@@ -123,13 +123,19 @@ def _said(flags: dict, name: str) -> str:
   return (flags[name] or 'set') if name in flags else 'not given'
 
 
-def _read(path: pathlib.Path) -> dict | None:
-  """A record; None where there is none that can be read."""
+def read(path: pathlib.Path) -> dict:
+  """What was written of a step before; {} where nothing can be read."""
   try:
     found = decode_json(path.read_text())
-    return found if {'command', 'flags', 'after'} <= found.keys() else None
-  except (OSError, ValueError, AttributeError):
-    return None
+  except (OSError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
+def _read(path: pathlib.Path) -> dict | None:
+  """A record; None where there is none that can be read."""
+  found = read(path)
+  return found if {'command', 'flags', 'after'} <= found.keys() else None
 
 
 def _free_name(folder: pathlib.Path) -> pathlib.Path:

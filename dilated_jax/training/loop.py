@@ -111,12 +111,12 @@ def train(
   workdir = pathlib.Path(workdir)
   if not len(source):
     raise InputError('there is no image to learn from')
-  _check_labels(source, validation_source)
   for config in configs:
     check_unread(config)
     check(config, spec)
     _check_normalization(config, spec, source)
   check_multipliers(configs, spec)
+  _check_labels(source, validation_source)
   validation = Validation(validation_source, classes, score_size)
   finished = [(workdir / config.stage / 'weights' / 'model.json').exists() for config in configs]
   with contextlib.ExitStack() as stack:

@@ -1,6 +1,6 @@
 """bucket.py: a run in a bucket, which a program on this machine plays."""
 
-import contextlib
+import http
 import json
 import shutil
 
@@ -30,9 +30,12 @@ def storage():
   def with_generation(request, response, storage, *arguments, **options):
     """As the real storage does, and as TensorStore needs it to look again at what it has read."""
     names = request.params['bucket_name'], request.params['object_id']
-    with contextlib.suppress(NotFound):
+    try:
       response['x-goog-generation'] = storage.get_file_obj(*names)['generation']
-    download(request, response, storage, *arguments, **options)
+    except NotFound:  # Though another request may write it at this moment.
+      response.status = http.HTTPStatus.NOT_FOUND
+    else:
+      download(request, response, storage, *arguments, **options)
 
   for _, methods in emulator.HANDLERS:
     for method, handler in methods.items():

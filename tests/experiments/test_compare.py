@@ -183,6 +183,8 @@ def test_an_edited_recipe_is_run_again(data_dir, tmp_path, commands, caplog):
   (tmp_path / 'run/front_end_basic_none_0/recipe.json').write_text('{')
   (tmp_path / 'run/front_end_basic_none_0/test.json').unlink()
   assert run_after('common.flags', '--learning_rate=1e-4\n') == names[:4]
+  (tmp_path / 'run/front_end_basic_none_0/test.json').write_text('{')
+  assert run_after('common.flags', '--learning_rate=1e-4\n') == ['evaluate']
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ def operations(rng) -> Iterator[tuple]:
     options = dict(dilation=dilation, padding=padding, stride=stride)
     name = f'dilated_conv {size}x{size}, dilation {dilation}, stride {stride}'
     yield name, functools.partial(ops.dilated_conv, **options), (x, kernel)
+  yield 'add_bias', ops.add_bias, (x, rng.normal(size=16))
   yield 'max_pool 2', ops.max_pool, (x,)
   yield 'max_pool 3', functools.partial(ops.max_pool, size=3, padding=1), (x,)
   yield 'avg_pool 3', functools.partial(ops.avg_pool, size=3, stride=1, padding=1), (x,)
