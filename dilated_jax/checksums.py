@@ -13,11 +13,10 @@ import sys
 import zlib
 
 from dilated_jax.errors import InputError
-from dilated_jax.files import decode_json, format_json, write_atomic
+from dilated_jax.files import decode_json, format_json, read_small, write_atomic
 
 FILE = 'checksums.json'
 _BLOCK = 1 << 18  # Bytes: what a core keeps close while it is read and summed up.
-_LARGEST = 1 << 24  # Bytes of a `checksums.json`: of 200,000 files.
 
 
 def write_checksums(folder, leave_out: Collection[str] = ()) -> None:
@@ -53,8 +52,7 @@ def check_checksums(folder, names: Collection[str] | None = None, *, advice: str
   try:
     if not (folder / FILE).is_file():
       return  # Of an older version, or made by someone else.
-    with open(folder / FILE, 'rb') as file:
-      content = file.read(_LARGEST)
+    content = read_small(folder / FILE)
   except OSError:
     return
   try:

@@ -6,7 +6,7 @@ from typing import cast
 
 from dilated_jax.checksums import check_checksums
 from dilated_jax.errors import InputError, first_line
-from dilated_jax.files import decode_json
+from dilated_jax.files import decode_json, read_small
 from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import registry, upsampling
 from dilated_jax.models.protocol import SegmentationModel
@@ -72,9 +72,6 @@ class ModelSpec:
     return dataclasses.replace(self, options=registry.without_crf(self.options))
 
 
-_LARGEST = 1 << 24  # Bytes of a `model.json`.
-
-
 def load_spec(folder) -> ModelSpec:
   """Reads `model.json` of a weights folder.
 
@@ -96,8 +93,7 @@ def load_spec(folder) -> ModelSpec:
     )
   check_checksums(path.parent, {path.name})
   try:
-    with open(path, 'rb') as file:
-      content = decode_json(file.read(_LARGEST).decode())
+    content = decode_json(read_small(path).decode())
     content['classes'] = tuple(content['classes'])
     content['palette'] = tuple(tuple(color) for color in content['palette'])
     content['mean'] = tuple(content['mean'])

@@ -90,7 +90,7 @@ def load_weights(folder, *, to_use: bool = True) -> Segmenter:
   with checksums.checked_meanwhile(folder):
     try:
       variables = stored_arrays.read(folder / 'checkpoint', like)
-    except (ValueError, LookupError, TypeError, OSError, NotImplementedError) as error:
+    except ValueError as error:
       raise InputError(
         f'{folder}/checkpoint: these weights are damaged or not those of a {spec.model} '
         f'({first_line(error)})'

@@ -73,7 +73,7 @@ def _check_notes(checkpoint) -> None:
   for name, needed in (('metrics/metrics', 'mean_iou'), ('_CHECKPOINT_METADATA', None)):
     path = checkpoint / name
     try:
-      content = dict(files.decode_json(path.read_bytes()))
+      content = dict(files.decode_json(files.read_small(path)))
       _ = needed and float(content[needed])
     except FileNotFoundError:
       continue
