@@ -96,8 +96,12 @@ def main(values=flags.FLAGS):
 def content(recipe, values) -> str:
   """A digest of the images and labels, which tells of an answer whether it is one to them."""
   flags_of = flag_files.expand([f'--flagfile={recipe / "common.flags"}'])
-  names = [flag.partition('=')[2] for flag in flags_of if re.match('--?dataset=', flag)]
-  return data.fingerprint(names[-1] if names else 'scenes', values.data_dir, values.manual_dir)
+  given = dict(re.sub('^--?', '', flag).partition('=')[::2] for flag in flags_of)
+  name = given.get('dataset', 'scenes')
+  splits = (given.get(flag, '') for flag in ('train_split', 'val_split'))
+  names = {name, *(part for split in splits for part, _ in data.parts(name, split))}
+  digests = (data.fingerprint(each, values.data_dir, values.manual_dir) for each in sorted(names))
+  return ' '.join(digests)
 
 
 def report(values, recipe, workdir, cells):

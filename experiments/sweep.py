@@ -98,7 +98,7 @@ def main(words, values=flags.FLAGS):
   if importlib.util.find_spec('optuna') is None:
     raise InputError("sweep needs a package that is missing: pip install 'dilated_jax[sweep]'")
   settings = _settings(values, command, space)
-  _check_flags(command, space, settings)
+  checked = _check_flags(command, space, settings)
   if values.launcher in pods.KINDS:
     _write_out(values, command)
     return
@@ -112,7 +112,7 @@ def main(words, values=flags.FLAGS):
       several.follow(processes, workdir, command, space)
       return
     launcher = _launcher(values, workdir, processes)
-    trials = _run(values, workdir, command, space, settings, launcher)
+    trials = _run(values, workdir, command, space, settings, checked, launcher)
   failed = [each for each in trials if each.state == 'failed']
   if failed:
     cli.fail(
@@ -122,9 +122,9 @@ def main(words, values=flags.FLAGS):
     )
 
 
-def _run(values, workdir: pathlib.Path, command, space, settings: dict, launcher) -> list:
+def _run(values, workdir, command, space, settings: dict, checked: list, launcher) -> list:
   """Runs what is left to run, and writes and prints what came out."""
-  from .sweeps import results, run, study as studies
+  from .sweeps import content, results, run, study as studies
 
   workdir.mkdir(parents=True, exist_ok=True)
   with Lock(workdir / '.sweep') as lock:
@@ -133,7 +133,7 @@ def _run(values, workdir: pathlib.Path, command, space, settings: dict, launcher
         f'--workdir={values.workdir}: another sweep is working here; wait for it, or give --share '
         'to all of them'
       )
-    _check_or_save(workdir / 'sweep.json', settings)
+    _check_or_save(workdir / 'sweep.json', settings, content.digests(checked))
     study = studies.Study(
       workdir, space, search=settings['search'], trials=values.trials, seed=values.seed,
       direction=settings['direction'], prune=values.prune, prune_after=settings['prune_after'],
@@ -217,8 +217,8 @@ def _launcher(values, workdir, processes):
   return slurm.Slurm(workdir, values.parallel, values.slurm)
 
 
-def _check_flags(command, space, settings: dict) -> None:
-  """Refuses, before anything is started, what the command would refuse."""
+def _check_flags(command, space, settings: dict) -> list[flags.FlagValues]:
+  """Refuses, before anything is started, what the command would refuse; the flags of trials."""
   import optuna
 
   from .sweeps import points
@@ -228,16 +228,16 @@ def _check_flags(command, space, settings: dict) -> None:
   else:  # Names of flags at least, and values of some points.
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=settings['seed']))
     found = [points.ask(space, study) for _ in range(20)]
-  for point in found:
-    command.check(point.flags)
+  return [command.check(point.flags) for point in found]
 
 
-def _check_or_save(path: pathlib.Path, settings: dict) -> None:
-  """Keeps what a sweep is, or refuses to go on with another one.
+def _check_or_save(path: pathlib.Path, settings: dict, content: dict[str, str]) -> None:
+  """Keeps what a sweep is and what its trials read, or refuses to go on with another one.
 
   Raises:
-    InputError: the workdir holds another sweep; says what differs.
+    InputError: the workdir holds another sweep, or one of other content; says what differs.
   """
+  known = {}
   if path.exists():
     try:
       old = dict(json.loads(path.read_text()))
@@ -250,7 +250,14 @@ def _check_or_save(path: pathlib.Path, settings: dict) -> None:
       if name in ('space', 'command'):
         told = f'its {name} was another'
       raise InputError(f'{path.parent}: holds another sweep: {told}; take another --workdir')
-  write_atomic(path, format_json(settings))
+    kept = old.get('content')
+    known = kept if isinstance(kept, dict) else {}
+    if changed := [name for name in content if known.get(name, content[name]) != content[name]]:
+      raise InputError(
+        f'{path.parent}: {changed[0]} has other content than when this sweep began, so the trials '
+        'would not compare; take another --workdir'
+      )
+  write_atomic(path, format_json(settings | {'content': known | content}))
 
 
 if __name__ == '__main__':

@@ -27,6 +27,7 @@ from .registry import (
   describe_folder as describe_folder,
   fingerprint as fingerprint,
   load as load,
+  parts as parts,
   prepare as prepare,
   splits as splits,
 )

@@ -137,13 +137,26 @@ def load(
       damaged.
   """
   sources = []
+  for other, own_split in parts(name, split):
+    both = (classes(each, data_dir, manual_dir).names for each in {other, name})
+    if other != name and len({*both}) > 1:
+      part = f'{other}:{own_split}'
+      raise InputError(f'{name}: {part!r} has other classes than {name} and cannot be joined to it')
+    sources.append(_load_split(other, own_split, data_dir, manual_dir, instances))
+  return sources[0] if len(sources) == 1 else ConcatSequence(sources)
+
+
+def parts(name: str, split: str) -> list[tuple[str, str]]:
+  """The data sets of a split of `load`, and what is taken of each.
+
+  >>> parts('voc', 'trainaug+coco:train')
+  [('voc', 'trainaug'), ('coco', 'train')]
+  """
+  found = []
   for part in split.split('+'):
     prefix = re.match(r'(\w+):', part)
-    other, own_split = (prefix[1], part[prefix.end() :]) if prefix else (None, part)
-    if other and len({classes(each, data_dir, manual_dir).names for each in (other, name)}) > 1:
-      raise InputError(f'{name}: {part!r} has other classes than {name} and cannot be joined to it')
-    sources.append(_load_split(other or name, own_split, data_dir, manual_dir, instances))
-  return sources[0] if len(sources) == 1 else ConcatSequence(sources)
+    found.append((prefix[1], part[prefix.end() :]) if prefix else (name, part))
+  return found
 
 
 def _load_split(name, split, data_dir, manual_dir, instances):

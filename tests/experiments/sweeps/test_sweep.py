@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from dilated_jax.errors import InputError
 from dilated_jax.locks import Lock
 from experiments import commands, flag_files, sweep
-from experiments.sweeps import folders
+from experiments.sweeps import command as sweep_command, content, folders
 from tests import calling
+from tests.attacks import damaged
 
 ROOT = pathlib.Path(__file__).parents[3]
 STAND_IN = pathlib.Path(__file__).with_name('stand_in.py')
@@ -171,6 +174,50 @@ def test_a_trial_that_fails_is_told_and_run_again_when_asked(tmp_path, capsys):
   run(tmp_path, grid, '--retry')
   assert [each['state'] for each in results(tmp_path)['trials']] == ['complete'] * 3
   assert starts(tmp_path) == [1, 2, 1]
+
+
+def test_a_sweep_is_of_one_content(tmp_path):
+  """Other weights or labels under the same path would be another sweep."""
+  damaged.folder(tmp_path / 'own')
+  weights, label = tmp_path / 'start.npz', tmp_path / 'own/labels/0.png'
+  command = ('train', '--num_steps=2', '--dataset=folder', f'--data_dir={tmp_path / "own"}')
+  workdir, grid = tmp_path / 'sweep', f'--grid=init={weights} seed=0,5'
+  weights.write_bytes(b'one')
+  run(workdir, grid, command=command)
+  weights.write_bytes(b'two')
+  with pytest.raises(InputError, match=f'--init={weights} has other content than when'):
+    run(workdir, grid, command=command)
+  weights.unlink()  # Finished trials stay; what is still to run will miss it.
+  run(workdir, grid, command=command)
+  weights.write_bytes(b'one')
+  run(workdir, grid, command=command)
+  assert starts(workdir) == [1, 1]
+  PIL.Image.fromarray(np.roll(np.asarray(PIL.Image.open(label)), 1, 0)).save(label)
+  with pytest.raises(InputError, match='--dataset=folder has other content'):
+    run(workdir, grid, command=command)
+  told = json.loads((workdir / 'sweep.json').read_text())
+  assert set(told.pop('content')) == {f'--init={weights}', '--dataset=folder'}
+  (workdir / 'sweep.json').write_text(json.dumps(told))  # As of a version that kept none.
+  run(workdir, grid, command=command)
+  assert 'content' in json.loads((workdir / 'sweep.json').read_text())
+
+
+def test_the_content_of_evaluations(tmp_path, monkeypatch):
+  """The data set is that of the weights; those within splits count too, unprepared ones do not."""
+  monkeypatch.setattr(content.data, 'is_prepared', lambda name, data_dir: name != 'coco')
+  monkeypatch.setattr(content.data, 'fingerprint', lambda name, *places: f'of {name} {places[0]}')
+  (tmp_path / 'w').mkdir()
+  (tmp_path / 'w/model.json').write_text('{"dataset": "voc"}')
+
+  def digests(name, *words):
+    return content.digests([sweep_command.parse((name, *words)).check({})])
+
+  found = digests('evaluate', f'--weights={tmp_path / "w"}', '--data_dir=d')
+  assert list(found) == [f'--weights={tmp_path / "w"}', '--dataset=voc']
+  assert found['--dataset=voc'] == 'of voc d'
+  found = digests('train', '--dataset=camvid', '--train_split=train[:9]+coco:train+kitti:val')
+  assert sorted(found) == ['--dataset=camvid', '--dataset=kitti']
+  assert digests('wavenet') == {}
 
 
 def test_what_the_command_refuses_is_one_line_before_anything_starts(tmp_path):
