@@ -30,8 +30,8 @@ class OptimizerOptions(Options):
     bias_lr_multiplier: factor on the rate of biases of convolutions; the authors take 2.
     lr_multipliers: factors on the rate of layers, 'LAYER:FACTOR' each, beside that of biases. LAYER
       is a name of `layer_names` or its last part, or a pattern of these, as in 'fc8:10',
-      'pyramid*:10' or 'front_end/conv*:0', which trains no convolution of VGG. Of several that fit
-      a layer the last one counts.
+      'pyramid*:10' or 'front_end/conv*:0', which trains no convolution of VGG and computes no
+      gradient for them. Of several that fit a layer the last one counts.
     gamma, step_size: of the schedule 'step'.
     power: of the schedule 'poly'.
     grad_clip_norm: largest norm of the whole gradient; 0 leaves it alone.

@@ -14,7 +14,7 @@ from dilated_jax.errors import InputError
 from dilated_jax.label_spec import IGNORE
 from dilated_jax.models import upsampling
 from dilated_jax.models.protocol import SegmentationModel
-from dilated_jax.training import diagnostics, loops, losses
+from dilated_jax.training import diagnostics, loops, losses, optimizers
 from dilated_jax.training.stages import Stage
 
 
@@ -89,6 +89,7 @@ def make_step(
   class_weights=None,
   grad_accum_steps: int = 1,
   ema_decay: float = 0.0,
+  frozen: Callable[[str], bool] | None = None,
   axis_name: str | None = None,
 ) -> Callable:
   """Makes the training step.
@@ -113,6 +114,9 @@ def make_step(
     ema_decay: of the state's moving average, a <- d a + (1 - d) w after each step; after step k the
       decay d is (1 + k) / (10 + k) as long as that is less, so that the start is soon forgotten (as
       TensorFlow's ExponentialMovingAverage with `num_updates`). 0 leaves an average as it is.
+    frozen: tells of a layer, by its name in `optimizers.layer_names`, whether it is left as it is.
+      Its gradient is 0 and costs nothing; nor does what only such layers would need: a pretrained
+      start of the network is run forward alone.
     axis_name: axis of `jax.pmap` over which batches are spread, or None.
 
   Returns:
@@ -136,6 +140,7 @@ def make_step(
     np.asarray(mean, np.float32).reshape(1, 1, 1, 3),
     loss_resolution,
     class_weights,
+    frozen or (lambda layer: False),
   )
   gradient = jax.grad(loss, has_aux=True)
 
@@ -174,8 +179,13 @@ _AUXILIARY_WEIGHT = 0.4
 _SUMS = ('loss', 'weight', 'hits', 'valid', 'lack_room')
 
 
-def _loss_sums(model, stage, mean, loss_resolution, class_weights, params, batch_stats, batch, key):
+def _loss_sums(
+  model, stage, mean, loss_resolution, class_weights, frozen, params, batch_stats, batch, key
+):
   """The sum of losses over valid pixels; beside it the sums of metrics, and new statistics."""
+  params = jax.tree_util.tree_map_with_path(
+    lambda path, x: jax.lax.stop_gradient(x) if frozen(optimizers.layer_of(path)) else x, params
+  )
   logits, updated = model.apply(
     {'params': params, 'batch_stats': batch_stats},
     *stage.inputs(batch, mean),

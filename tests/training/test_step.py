@@ -74,6 +74,32 @@ def test_loss_is_the_mean_over_valid_pixels(resolution, weights):
   assert metrics['accuracy'] == pytest.approx((log_p.argmax(-1) == target[valid]).mean(), rel=1e-5)
 
 
+def test_frozen_layers_cost_no_gradient():
+  """The others are trained as without them, clipping sees none of them, and work is saved."""
+  model = models.create('front_end', 3, dropout=0, **NARROW)
+  variables, batch = started(model), batch_of(model)
+  optimizer = optimizers.create(OPTIONS, 1)
+  state = train_step.create_state(
+    variables, stages.STAGES['front_end'], optimizer, jax.random.key(1)
+  )
+  found, work = [], []
+  for frozen in (None, lambda layer: layer.startswith('front_end/conv')):
+    step = train_step.make_step(model, stages.STAGES['front_end'], optimizer, MEAN, frozen=frozen)
+    compiled = jax.jit(step).lower(state, batch).compile()
+    work.append(compiled.cost_analysis()['flops'])
+    found.append(compiled(state, batch))
+  (whole, whole_metrics), (part, part_metrics) = found
+  kept = part.params['front_end']
+  for name, layer in whole.params['front_end'].items():
+    close(kept[name], variables['params']['front_end'][name] if 'conv' in name else layer, 1e-6)
+  names = optimizers.layer_names(state.params)
+  norms = dict(zip(names, np.asarray(part_metrics['layer_gradient_norms']), strict=True))
+  assert {name for name in names if norms[name] == 0} == {n for n in names if '/conv' in n}
+  assert part_metrics['gradient_norm'] < whole_metrics['gradient_norm']
+  assert part_metrics['loss'] == pytest.approx(float(whole_metrics['loss']))
+  assert work[1] < 0.7 * work[0]
+
+
 def test_a_step_goes_down_the_gradient():
   model = models.create('front_end', 3, dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
