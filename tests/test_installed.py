@@ -170,7 +170,7 @@ def test_presets_are_found_and_commands_start_others(installed, elsewhere):
   out = installed('python', '-P', '-c', program, cwd=elsewhere)
   assert out.startswith('\n$ dilated-jax presets\nFor train')
   out = installed(
-    'dilated-jax', 'train', '--flagfile=preset:camvid_cpu_last', '--workdir=run', '--stage=none',
+    'dilated-jax', 'train', '--flagfile=preset:folder', '--workdir=run', '--stage=none',
     cwd=elsewhere, status=1,
   )  # fmt: skip
   assert '--stage=none: no such choice' in out

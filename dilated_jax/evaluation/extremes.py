@@ -49,7 +49,7 @@ class Extremes:
     extremes.worst[0].name
   """
 
-  def __init__(self, num_classes: int, count: int = 4, side: int = 480):
+  def __init__(self, num_classes: int, count: int = 5, side: int = 480):
     """Starts without images.
 
     Args:

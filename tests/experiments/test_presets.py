@@ -163,8 +163,8 @@ def test_the_rate_drops_with_coco():
 
 
 def test_a_preset_may_build_on_another():
-  values = parsed('preset:camvid_cpu_last', workdir='run')
-  assert (values.stage, values.image_scale) == (['joint'], 0.5)
+  values = parsed('preset:folder', workdir='run')
+  assert (values.dataset, values.image_scale, values.stride) == ('folder', 1, 4)
 
 
 def test_list(capsys):
