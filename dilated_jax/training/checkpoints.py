@@ -45,7 +45,8 @@ def manager(folder, *, async_save: bool = True) -> ocp.CheckpointManager:
   if here:
     folder = folder.absolute()
     for step in folder.glob('[0-9]*'):
-      _check_notes(step)
+      if step.name.isdigit():  # Not one that was being written, which Orbax removes.
+        _check_notes(step)
 
   def mean_iou(metrics):
     return metrics['mean_iou']

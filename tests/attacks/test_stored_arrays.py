@@ -137,6 +137,15 @@ def test_checkpoints(tmp_path, harm, words):
   assert str(tmp_path / '4') in str(error.value)
 
 
+def test_a_checkpoint_that_was_being_written_is_none(tmp_path):
+  """As a kill or a full disk leaves it: with nothing yet in the file of its times."""
+  unfinished = tmp_path / '2.orbax-checkpoint-tmp'
+  unfinished.mkdir()
+  (unfinished / '_CHECKPOINT_METADATA').touch()
+  with checkpoints.manager(tmp_path) as manager:
+    assert manager.latest_step() is None
+
+
 @pytest.mark.parametrize(
   'name, content',
   [
