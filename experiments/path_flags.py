@@ -69,14 +69,16 @@ def check_file(values: flags.FlagValues, name: str) -> None:
     InputError: the flag names a folder.
     OSError: nothing can be written beside it.
   """
-  for path in filter(None, _values(values[name])):
+  for path in paths_of(values[name]):
     if os.path.isdir(path):
       raise InputError(f'--{name}={path}: is a folder; name a file')
     files.check_writable(os.path.dirname(path) or '.')
 
 
-def _values(flag: flags.Flag) -> list[str]:
-  return flag.value if isinstance(flag.value, list) else [flag.value]
+def paths_of(flag: flags.Flag) -> list[str]:
+  """The paths that a flag was given, whether it takes one or several."""
+  given = flag.value if isinstance(flag.value, list) else [flag.value]
+  return [path for path in given if path]
 
 
 class _Path(flags.ArgumentParser):

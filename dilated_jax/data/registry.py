@@ -138,8 +138,10 @@ def load(
   """
   sources = []
   for other, own_split in parts(name, split):
-    both = (classes(each, data_dir, manual_dir).names for each in {other, name})
-    if other != name and len({*both}) > 1:
+    same = other == name or (
+      classes(other, data_dir, manual_dir).names == classes(name, data_dir, manual_dir).names
+    )
+    if not same:
       part = f'{other}:{own_split}'
       raise InputError(f'{name}: {part!r} has other classes than {name} and cannot be joined to it')
     sources.append(_load_split(other, own_split, data_dir, manual_dir, instances))

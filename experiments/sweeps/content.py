@@ -11,7 +11,7 @@ from absl import flags
 from dilated_jax import data
 from dilated_jax.errors import InputError
 
-from .. import comparison_records
+from .. import comparison_records, path_flags
 
 _PATHS = ('init', 'weights', 'predictions', 'labels', 'inputs')
 
@@ -27,7 +27,8 @@ def digests(trials: Iterable[flags.FlagValues]) -> dict[str, str]:
   """
   paths, datasets = set(), collections.defaultdict(set)
   for values in trials:
-    paths |= {(name, path) for name in _PATHS if name in values for path in _listed(values[name])}
+    flags_of_paths = (values[name] for name in _PATHS if name in values)
+    paths |= {(flag.name, path) for flag in flags_of_paths for path in path_flags.paths_of(flag)}
     for name in _datasets(values):
       datasets[name].add((values.data_dir, values.manual_dir))
   found = {}
@@ -38,11 +39,6 @@ def digests(trials: Iterable[flags.FlagValues]) -> dict[str, str]:
     if known := {digest for place in places if (digest := _fingerprint(name, *place))}:
       found[f'--dataset={name}'] = ' '.join(sorted(known))
   return found
-
-
-def _listed(flag: flags.Flag) -> list[str]:
-  """The paths of a flag."""
-  return flag.value if isinstance(flag.value, list) else [flag.value] if flag.value else []
 
 
 def _datasets(values: flags.FlagValues) -> Iterator[str]:
