@@ -80,6 +80,10 @@ class OptimizerOptions(Options):
         factor = number
     return factor
 
+  def freezes(self, layer: str) -> bool:
+    """Whether a layer, as in `multiplier_of`, is left as it is."""
+    return self.multiplier_of(layer) == 0
+
   def unused_multipliers(self, layers: Iterable[str]) -> list[str]:
     """Those of `lr_multipliers` that fit none of the layers."""
     layers = list(layers)

@@ -106,7 +106,7 @@ def set_up(
     class_weights=class_weights,
     grad_accum_steps=config.grad_accum_steps,
     ema_decay=config.ema_decay,
-    frozen=lambda layer: not config.optimizer.multiplier_of(layer),
+    frozen=config.optimizer.freezes,
   )
   key = jax.random.key(config.seed)
   average = bool(config.ema_decay)

@@ -37,7 +37,8 @@ def training_step(
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, side, side, 3), np.float32))
   state = train_step.create_state(variables, stage, update, jax.random.key(0))
   del variables  # Of the full width, half a gigabyte.
-  step = jax.jit(train_step.make_step(model, stage, update, mean, **loss), donate_argnums=0)
+  make = train_step.make_step(model, stage, update, mean, frozen=optimizer.freezes, **loss)
+  step = jax.jit(make, donate_argnums=0)
   compiled, states = step.lower(state, batch).compile(), [state]
   del state
 
