@@ -14,7 +14,8 @@ import re
 from absl import logging
 
 from dilated_jax import checksums
-from dilated_jax.files import decode_json, format_json, walk, write_atomic
+from dilated_jax.files import decode_json, format_json, replace_folder, walk, write_atomic
+from dilated_jax.temporary import temporary_folder
 from dilated_jax.training.config import StageConfig
 
 from . import flag_files, option_flags
@@ -89,15 +90,19 @@ def digest(of: dict) -> str:
 def begin(folder: pathlib.Path, now: dict) -> None:
   """Keeps the record of a step; what its folder has of another one is set aside, and told."""
   before = _read(folder / _FILE)
-  if before != now and folder.exists():
+  if before == now:
+    return
+  if folder.exists():
     aside = _free_name(folder)
     folder.rename(aside)
     logging.info(
       '%s: %s, so that it is run again; what was there is in %s',
       folder, changes(before, now), aside,
     )  # fmt: skip
-  folder.mkdir(parents=True, exist_ok=True)
-  write_atomic(folder / _FILE, format_json(now))
+  # At once: a folder without a record, left by a process that was killed, would be set aside too.
+  with temporary_folder(folder) as new:
+    write_atomic(new / _FILE, format_json(now))
+    replace_folder(new, folder)
 
 
 def changes(before: dict | None, now: dict) -> str:

@@ -2,9 +2,11 @@
 
 import json
 import os
+from unittest import mock
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from dilated_jax import data
 from dilated_jax.models.segmenter import Segmenter
@@ -34,6 +36,15 @@ def test_a_comparison_is_of_these_images(tmp_path):
   comparison_records.begin(system, now)
   assert not (system / 'weights').exists()
   assert 'its images or labels are others' in comparison_records.changes(before, now)
+
+
+@pytest.mark.parametrize('last', ['write_atomic', 'replace_folder'])
+def test_a_step_that_was_killed_as_it_began_is_no_older_answer(tmp_path, monkeypatch, last):
+  with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+    killed.setattr(comparison_records, last, mock.Mock(side_effect=KeyboardInterrupt))
+    comparison_records.begin(tmp_path / 'system', {'command': 'train', 'flags': {}, 'after': None})
+  comparison_records.begin(tmp_path / 'system', {'command': 'train', 'flags': {}, 'after': None})
+  assert [path.name for path in tmp_path.iterdir()] == ['system']
 
 
 def test_a_picture_that_was_exchanged_is_labeled_again(tmp_path):
