@@ -136,9 +136,11 @@ class Starter:
     return commands.Done(1)
 
   def _serve(self, told: socket.socket) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Of the terminal: is for the commands.
     while asked := told.recv(1 << 16):
       process = os.fork()
       if process == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ[commands._STARTED_BY] = str(os.getppid())
         _run_module(*json.loads(asked))
       told.send(str(process).encode())

@@ -19,13 +19,13 @@ COMMAND = '''"""Draws a thing.
 
 Example: dilated-jax draw --workdir=/tmp/drawing
 """
-import os, signal
+import atexit, os, signal
 from absl import flags, logging
 from dilated_jax.errors import InputError
 from experiments import cli, path_flags
 
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for results.', required=True)
-MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much', 'argument', 'memory', 'device_memory', 'threads'], 'How to end.')
+MODE = flags.DEFINE_enum('mode', 'good', ['good', 'input', 'missing', 'bare', 'interrupt', 'bug', 'much', 'argument', 'memory', 'device_memory', 'threads', 'late_term', 'late_int'], 'How to end.')
 path_flags.define_list('parts', [], 'Which.')
 flags.DEFINE_list('numbers', [], 'How many.')
 SIZE = flags.DEFINE_integer('size', 1, 'Pixels.', lower_bound=1)
@@ -43,6 +43,9 @@ def main():
     # Ignored, as in its parents, where the tests run in the background of a shell.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), signal.SIGINT)
+  if MODE.value.startswith('late'):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    atexit.register(os.kill, os.getpid(), signal.SIGINT if 'int' in MODE.value else signal.SIGTERM)
   if MODE.value == 'argument':
     raise InputError('`size` is 7; try `size=6` or `data.prepare`, not `sise`')
   if MODE.value == 'memory':
@@ -109,8 +112,8 @@ def run(start):
       '--workdir=a --mode=c',
       2,
       'error: flag --mode=c: value should be one of '
-      '<good|input|missing|bare|interrupt|bug|much|argument|memory|device_memory|threads>; '
-      'see --help',
+      '<good|input|missing|bare|interrupt|bug|much|argument|memory|device_memory|threads|late_term|'
+      'late_int>; see --help',
     ),
     ('--workdir=a --size=0', 2, 'error: flag --size=0: 0 is not a positive integer; see --help'),
     ('--workdir', 2, 'error: Missing value for flag --workdir; see --help'),
@@ -177,6 +180,14 @@ def test_help_shows_the_commands_own_flags(run):
   assert out.startswith('Draws a thing.\n\nExample: python -m experiments.draw --workdir')
   assert 'Folder for results.' in out and '--size' in out
   assert 'jax_' not in out and 'verbosity' not in out
+
+
+@pytest.mark.parametrize(
+  'mode, number', [('late_term', signal.SIGTERM), ('late_int', signal.SIGINT)]
+)
+def test_a_signal_while_python_ends_leaves_no_trace(run, mode, number):
+  code, out, err = run('--workdir=a', f'--mode={mode}')
+  assert (code, out, err) == (-number, 'drew a 1\n', '')
 
 
 def test_a_defect_keeps_its_traceback(run):
