@@ -136,7 +136,7 @@ class Starter:
     return commands.Done(1)
 
   def _serve(self, told: socket.socket) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Of the terminal: is for the commands.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal interrupts the commands.
     while asked := told.recv(1 << 16):
       process = os.fork()
       if process == 0:
