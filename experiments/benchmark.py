@@ -43,6 +43,9 @@ SUITES = {
     'there, in 8 minutes; needs jax, flax, optax, orbax and torch; rehearses on a CPU',
 }  # fmt: skip
 
+# Parts of suite gpu, for who has a GPU for less than 8 minutes.
+GPU_PARTS = ('agreement', 'convolutions', 'networks', 'crf', 'presets')
+
 
 def define_flags(values=flags.FLAGS):
   flags.DEFINE_list('suite', ['conv'], 'What is measured: suites, see --list.', flag_values=values)
@@ -67,6 +70,9 @@ def define_flags(values=flags.FLAGS):
   flags.DEFINE_enum('dataset', 'scenes', data.NAMES, 'Of suite input.', flag_values=values)
   path_flags.define('data_dir', None, 'Folder of prepared data sets.', flag_values=values)
   into = dict(lower_bound=0.0, flag_values=values)
+  flags.DEFINE_list(
+    'gpu_parts', list(GPU_PARTS), 'Of suite gpu: what is measured.', flag_values=values
+  )
   flags.DEFINE_list(
     'scaling_devices', ['h100', 'v4', 'v5e', 'v5p'], 'Of suite scaling: devices (also h200).',
     flag_values=values,
@@ -104,6 +110,7 @@ def main(values=flags.FLAGS):
 def check(values) -> None:
   """Refuses what could only fail after everything is measured."""
   cli.check_choices('suite', values.suite, SUITES)
+  cli.check_choices('gpu_parts', values.gpu_parts, GPU_PARTS)
   for path in values.output:
     if not path.endswith(('.json', '.md')):
       raise InputError(f'--output={path}: the name must end in .json or .md')

@@ -23,10 +23,11 @@ PARTS = {
 
 
 def run(values) -> Iterator[dict]:
-  """All parts; a part that fails is told too, and does not end the others."""
+  """The parts of --gpu_parts; one that fails is told too, and does not end the others."""
   small = jax.default_backend() == 'cpu'
   left = 0.0  # What a part leaves goes to the next.
-  for name, (rows, seconds) in PARTS.items():
+  for name in dict.fromkeys(values.gpu_parts):
+    rows, seconds = PARTS[name]
     start, left = time.monotonic(), left + seconds
     try:
       for row in rows(small):

@@ -1,12 +1,14 @@
 """gpu: parts are cut in time, errors are those of the precision, programs are read."""
 
 import functools
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from dilated_jax.nn import ops
+from experiments import benchmark
 from experiments.benchmarks import gpu
 from experiments.benchmarks.gpu import agreement, clock, convolutions, presets
 
@@ -23,10 +25,15 @@ def test_a_part_that_fails_or_takes_long_does_not_end_the_others(monkeypatch):
 
   parts = {'first': (fails, 0.1), 'second': (goes_on, 0.2), 'third': (lambda small: iter(()), 1)}
   monkeypatch.setattr(gpu, 'PARTS', parts)
-  rows = list(gpu.run(None))
+  rows = list(gpu.run(types.SimpleNamespace(gpu_parts=['first', 'second', 'third'])))
   assert rows[0] == {'part': 'first', 'what': 'one'}
   assert rows[1] == {'part': 'first', 'what': 'first: ValueError: no memory'}
   assert rows[-1]['what'].startswith('second: cut after')
+  assert list(gpu.run(types.SimpleNamespace(gpu_parts=['first']))) == rows[:2]
+
+
+def test_the_parts_are_those_of_the_flag():
+  assert tuple(gpu.PARTS) == benchmark.GPU_PARTS
 
 
 def test_errors_are_those_of_the_precision():
