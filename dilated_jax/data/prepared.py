@@ -92,8 +92,16 @@ def prepared_path(name: str, data_dir=None) -> epath.Path:
   """
   if name not in BUILDERS:
     raise InputError(f'no data set {name!r}: choose one of {", ".join(BUILDERS)}')
-  version = _builder_class(name).VERSION
-  return epath.Path(os.path.expanduser(data_dir or default_dir())) / name / str(version)
+  return _versions_path(name, data_dir) / str(_builder_class(name).VERSION)
+
+
+def has_prepared(name: str, data_dir=None) -> bool:
+  """Returns whether any version of a data set may be prepared in `data_dir`, without TFDS."""
+  return _versions_path(name, data_dir).exists()
+
+
+def _versions_path(name, data_dir) -> epath.Path:
+  return epath.Path(os.path.expanduser(data_dir or default_dir())) / name
 
 
 def is_prepared(name: str, data_dir=None) -> bool:

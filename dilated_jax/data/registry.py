@@ -9,7 +9,13 @@ from etils import epath
 
 from dilated_jax.data import folder
 from dilated_jax.data.label_specs import CAMVID, CAMVID_DILATION8, CITYSCAPES, KITTI, SCENES, VOC
-from dilated_jax.data.prepared import default_dir, load_prepared, prepare_builder, prepared_path
+from dilated_jax.data.prepared import (
+  default_dir,
+  has_prepared,
+  load_prepared,
+  prepare_builder,
+  prepared_path,
+)
 from dilated_jax.data.sequences import ConcatSequence
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
@@ -185,8 +191,7 @@ def _scan_in_place(name, data_dir, manual_dir) -> 'folder.FolderDataset | None':
     return None
   if manual_dir and not data_dir:
     return folder.scan(manual_dir)
-  path = prepared_path(name, data_dir)
-  if path.exists():
+  if has_prepared(name, data_dir) and (path := prepared_path(name, data_dir)).exists():
     folder.builder.check_unchanged(path, manual_dir)
     return None
   if manual_dir and not (data_dir and _are_same(data_dir, manual_dir)):

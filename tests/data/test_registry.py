@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 
 from dilated_jax import data
+from dilated_jax.data import prepared
 from dilated_jax.errors import InputError
 
 COUNTS = {'train': 5, 'val': 2, 'test': 3}
@@ -31,12 +32,7 @@ def test_splits_are_joined_by_plus(tmp_path):
 def test_own_images_are_joined_with_a_data_set(tmp_path):
   """Each of them is found in the same folder, whichever is the data set."""
   data.prepare('scenes', tmp_path, counts=COUNTS)
-  (tmp_path / 'images').mkdir()
-  (tmp_path / 'labels').mkdir()
-  for index in range(3):
-    ids = np.full((16, 16), index, np.uint8)
-    PIL.Image.fromarray(np.stack([ids] * 3, -1)).save(tmp_path / f'images/own{index}.png')
-    PIL.Image.fromarray(ids).save(tmp_path / f'labels/own{index}.png')
+  write_own(tmp_path)
   names = list(data.classes('scenes').names)
   (tmp_path / 'classes.json').write_text(json.dumps({'names': names}))
   for name, split in (('folder', 'train+scenes:val'), ('scenes', 'val+folder:train')):
@@ -47,6 +43,25 @@ def test_own_images_are_joined_with_a_data_set(tmp_path):
   (tmp_path / 'classes.json').write_text(json.dumps({'names': names[:3]}))
   with pytest.raises(InputError, match="'scenes:val' has other classes than folder"):
     data.load('folder', 'train+scenes:val', str(tmp_path))
+
+
+def write_own(folder):
+  """Three images, each of a class of its own."""
+  (folder / 'images').mkdir()
+  (folder / 'labels').mkdir()
+  for index in range(3):
+    ids = np.full((16, 16), index, np.uint8)
+    PIL.Image.fromarray(np.stack([ids] * 3, -1)).save(folder / f'images/own{index}.png')
+    PIL.Image.fromarray(ids).save(folder / f'labels/own{index}.png')
+
+
+def test_own_images_are_read_without_tensorflow_datasets(tmp_path, monkeypatch):
+  """Machines that others set up for JAX have none."""
+  monkeypatch.setattr(prepared, '_builder_module', None)  # It would import it.
+  write_own(tmp_path)
+  names = data.classes('folder', tmp_path).names
+  assert data.describe_folder('folder', tmp_path)['names'] == names
+  assert 'train' in data.splits('folder', tmp_path) and data.load('folder', 'train', tmp_path)
 
 
 @pytest.mark.parametrize(
