@@ -50,36 +50,38 @@ CASES = (
 
 
 def rows(small: bool) -> Iterator[dict]:
-  """Each case beside PyTorch, and in bfloat16 beside what PyTorch compiles: those first."""
+  """Each case beside PyTorch, in bfloat16 beside what PyTorch compiles too, then in float32."""
+  import torch
+
+  cases = CASES[2:4] if small else CASES
   peaks = {}
   for dtype in ('bfloat16', 'float32'):
     peaks[dtype] = peak(dtype, 256 if small else 8192)
     yield {'what': f'matrix product, {dtype}', 'tflops': peaks[dtype]}
   for dtype in ('bfloat16', 'float32'):
-    for cases in (CASES[2:4],) if small else (CASES[:3], CASES[3:]):
-      # XLA compiles several at a time, and nothing is timed meanwhile: compiling took most of it.
-      with concurrent.futures.ThreadPoolExecutor() as pool:
-        ready = list(pool.map(lambda case: of_jax(case, dtype, small), cases))  # noqa: B023
+    # XLA compiles several at a time, and nothing is timed meanwhile: compiling took most of it.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      ready = list(pool.map(lambda case: of_jax(case, dtype, small), cases))  # noqa: B023
+    # What PyTorch compiles takes longest, so all else comes first.
+    compilers = (False, True) if dtype == 'bfloat16' and torch.cuda.is_available() else (False,)
+    for compiled in compilers:
       for case, ours in zip(cases, ready, strict=True):
-        yield from beside_torch(case, ours, dtype, small, peaks[dtype])
+        yield beside_torch(case, ours, dtype, small, peaks[dtype], compiled)
 
 
-def beside_torch(case: Case, compiled, dtype: str, small: bool, peak: float) -> Iterator[dict]:
-  """A case, from `of_jax`, in turn with PyTorch, eager; in bfloat16 on a GPU, compiled too."""
+def beside_torch(case: Case, ours, dtype: str, small: bool, peak: float, compiled: bool) -> dict:
+  """A case, from `of_jax`, in turn with PyTorch, eager or compiled."""
   import torch
 
-  what, ours, flops = compiled
-  kinds = {'PyTorch': False}
-  if dtype == 'bfloat16' and torch.cuda.is_available():
-    kinds['torch.compile'] = True
-  for name, by_compiler in kinds.items():
-    theirs = of_torch(case, dtype, small, compiled=by_compiler)
-    mine, other = clock.milliseconds((ours, clock.jax_wait), (theirs, clock.torch_wait))
-    tflops = flops / mine / 1e9
-    yield timing.row(what, name, mine, other, tflops=tflops, share=tflops / peak)
-    del theirs
-    if torch.cuda.is_available():
-      torch.cuda.empty_cache()
+  what, run, flops = ours
+  theirs = of_torch(case, dtype, small, compiled=compiled)
+  mine, other = clock.milliseconds((run, clock.jax_wait), (theirs, clock.torch_wait))
+  del theirs
+  if torch.cuda.is_available():
+    torch.cuda.empty_cache()
+  tflops = flops / mine / 1e9
+  name = 'torch.compile' if compiled else 'PyTorch'
+  return timing.row(what, name, mine, other, tflops=tflops, share=tflops / peak)
 
 
 def peak(dtype: str, size: int) -> float:
