@@ -35,10 +35,10 @@ def chart(stages: Sequence[tuple[str, Stage]], index: int) -> Markup | None:
   title, key, show, log = _CURVES[index]
   lines = []
   for position, (name, stage) in enumerate(stages):
-    # A step takes a batch, so that this is the speed in images.
-    factor = stage.settings.get('batch_size', 1) if key == 'steps_per_second' else 1
+    # A step takes a batch, so that this is the speed in images; of unknown batches there is none.
+    factor = stage.settings.get('batch_size', 0) if key == 'steps_per_second' else 1
     style = f's{position % 8} d{position // 8 % 4}'
-    lines.append(Series(name, stage.curve(key, factor), style))
+    lines.append(Series(name, stage.curve(key, factor) if factor else [], style))
   if key == 'waiting' and all(value < 0.01 for line in lines for _, value in line.points):
     return None
   return charts.line_chart(title, lines, x='step', show=show, log=log)

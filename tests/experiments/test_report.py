@@ -187,6 +187,18 @@ def test_runs_side_by_side(tmp_path):
   assert runs['mean IoU, %'] == [f'{100 * s["mean_iou"]:.1f}' for s in (first, second)]
 
 
+def test_images_per_second_are_of_known_batches_only(tmp_path):
+  for name in 'ab':
+    training(tmp_path / name)
+  (tmp_path / 'b/context/config.json').unlink()
+  page = made(tmp_path / 'a', tmp_path / 'b', output=tmp_path / 'page.html')
+  speeds = page.tables['Images per second, mean so far']
+  assert [row[0] for row in speeds[1:]] == ['1', '2', '3', '4', '5']
+  assert {tuple(row[1:]) for row in speeds[1:]} == {('10',)}
+  page = made(tmp_path / 'b', output=tmp_path / 'page.html')
+  assert 'Images per second, mean so far' not in page.tables
+
+
 def test_a_run_that_has_just_begun(tmp_path):
   training(tmp_path / 'run')
   for path in ('context/val.json', 'about.json', 'flags.txt', 'context/config.json'):
