@@ -51,6 +51,8 @@ class Input(NamedTuple):
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       threads=config.threads,
+      # Those of the next call of the program are made while this one runs.
+      prefetch=max(2, self.steps_per_dispatch(config)),
       whole=self.stored is not None,
     )
 

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import signal
+import threading
 
 from absl import logging
 import jax
@@ -62,6 +63,24 @@ def test_batches_of_images(options):
   assert host.stored is None
   assert device.stored['image'].shape == (5, 24, 20, 3)
   assert_equal(taken(device, config, 4, first=2), taken(host, config, 4, first=2))
+
+
+def test_batches_of_a_dispatch_are_made_while_the_last_one_runs():
+  """Ten at a time were waited for ten times: 44 ms of each dispatch of camvid_gpu."""
+  made = threading.Semaphore(0)
+
+  def transform(indices, rngs):
+    made.release()
+    return {'index': np.array(indices)}
+
+  given = inputs.Input(range(9), transform, stored={})
+  config = StageConfig('front_end', 100, batch_size=3, steps_per_dispatch=7, threads=2)
+  batches = given.batches(config)
+  next(batches)
+  for _ in range(1 + 7):  # Nobody has asked for the other seven.
+    assert made.acquire(timeout=60)
+  assert not made.acquire(timeout=0.05)
+  batches.close()
 
 
 @pytest.mark.parametrize('with_images', [False, True])
