@@ -66,7 +66,7 @@ def test_batches_of_images(options):
 
 
 def test_batches_of_a_dispatch_are_made_while_the_last_one_runs():
-  """Ten at a time were waited for ten times: 44 ms of each dispatch of camvid_gpu."""
+  """Else most of them are waited for."""
   made = threading.Semaphore(0)
 
   def transform(indices, rngs):

@@ -51,13 +51,13 @@ CASES = (
 
 def rows(small: bool) -> Iterator[dict]:
   """Each case beside PyTorch, in bfloat16 beside what PyTorch compiles too, then in float32."""
-  import torch
-
   cases = CASES[2:4] if small else CASES
   peaks = {}
   for dtype in ('bfloat16', 'float32'):
     peaks[dtype] = peak(dtype, 256 if small else 8192)
     yield {'what': f'matrix product, {dtype}', 'tflops': peaks[dtype]}
+  import torch  # Only now: the peaks can be told without it.
+
   for dtype in ('bfloat16', 'float32'):
     # XLA compiles several at a time, and nothing is timed meanwhile: compiling took most of it.
     with concurrent.futures.ThreadPoolExecutor() as pool:
