@@ -90,23 +90,24 @@ def prepared_path(name: str, data_dir=None) -> epath.Path:
   Raises:
     InputError: there is no such data set.
   """
-  if name not in BUILDERS:
-    raise InputError(f'no data set {name!r}: choose one of {", ".join(BUILDERS)}')
   return _versions_path(name, data_dir) / str(_builder_class(name).VERSION)
 
 
-def has_prepared(name: str, data_dir=None) -> bool:
-  """Returns whether any version of a data set may be prepared in `data_dir`, without TFDS."""
-  return _versions_path(name, data_dir).exists()
+def is_prepared(name: str, data_dir=None) -> bool:
+  """Returns whether a data set is prepared in `data_dir`.
+
+  Raises:
+    InputError: there is no such data set.
+  """
+  # Where there is no version at all, TFDS need not be asked, or installed, for the current one.
+  return _versions_path(name, data_dir).exists() and prepared_path(name, data_dir).exists()
 
 
 def _versions_path(name, data_dir) -> epath.Path:
+  """The folder of all versions of a data set."""
+  if name not in BUILDERS:
+    raise InputError(f'no data set {name!r}: choose one of {", ".join(BUILDERS)}')
   return epath.Path(os.path.expanduser(data_dir or default_dir())) / name
-
-
-def is_prepared(name: str, data_dir=None) -> bool:
-  """Returns whether a data set is prepared in `data_dir`."""
-  return prepared_path(name, data_dir).exists()
 
 
 def prepare_builder(name: str, data_dir=None, manual_dir=None, **options):

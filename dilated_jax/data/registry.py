@@ -11,7 +11,7 @@ from dilated_jax.data import folder
 from dilated_jax.data.label_specs import CAMVID, CAMVID_DILATION8, CITYSCAPES, KITTI, SCENES, VOC
 from dilated_jax.data.prepared import (
   default_dir,
-  has_prepared,
+  is_prepared,
   load_prepared,
   prepare_builder,
   prepared_path,
@@ -191,8 +191,8 @@ def _scan_in_place(name, data_dir, manual_dir) -> 'folder.FolderDataset | None':
     return None
   if manual_dir and not data_dir:
     return folder.scan(manual_dir)
-  if has_prepared(name, data_dir) and (path := prepared_path(name, data_dir)).exists():
-    folder.builder.check_unchanged(path, manual_dir)
+  if is_prepared(name, data_dir):
+    folder.builder.check_unchanged(prepared_path(name, data_dir), manual_dir)
     return None
   if manual_dir and not (data_dir and _are_same(data_dir, manual_dir)):
     return None  # Two folders are given, so the one is prepared in the other.
