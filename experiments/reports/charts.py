@@ -11,7 +11,7 @@ from .page import details, number, percent, table
 
 # In units of the drawing, which is as wide as its figure.
 _WIDTH, _HEIGHT = 400, 224
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 12, 38  # At the left, seven characters of a tick.
 _MOST_POINTS, _MOST_DOTS, _MOST_ROWS = 400, 60, 100
 _SMALLEST, _LARGEST = 1e-200, 1e200
 

@@ -91,12 +91,12 @@ def at_values(values: Sequence[float]) -> Scale:
 def text(tick: float) -> str:
   """How a tick is written.
 
-  >>> [text(tick) for tick in (0.0, 2.5, 1500.0, 250000.0, 0.0001)]
-  ['0', '2.5', '1500', '250k', '1e-4']
+  >>> [text(tick) for tick in (0.0, 2.5, 1500.0, 250000.0, 0.0001, 0.00015)]
+  ['0', '2.5', '1500', '250k', '1e-4', '1.5e-4']
   """
   if tick and abs(tick) < 1e-3:
-    mantissa, _, power = f'{tick:.0e}'.partition('e')
-    return f'{mantissa}e{int(power)}'
+    mantissa, _, power = f'{tick:.5e}'.partition('e')
+    return f'{float(mantissa):g}e{int(power)}'
   for limit, unit in ((1e9, 'G'), (1e6, 'M'), (1e4, 'k')):
     if abs(tick) >= limit:
       size = {'G': 1e9, 'M': 1e6, 'k': 1e3}[unit]

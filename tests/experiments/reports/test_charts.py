@@ -39,6 +39,8 @@ def test_logarithmic_scales():
 def test_how_ticks_are_written():
   written = [scales.text(x) for x in (0.0, 2.5, 1500.0, 25e4, 1e-4, 3e6, -20.0, 0.1 + 0.2)]
   assert written == ['0', '2.5', '1500', '250k', '1e-4', '3M', '-20', '0.3']
+  small = [scales.text(tick) for tick in scales.linear([1e-5, 2.4e-4], zero=True).ticks]
+  assert small == ['0', '5e-5', '1e-4', '1.5e-4', '2e-4', '2.5e-4']
 
 
 def points_of(figure: str) -> list[list[tuple[float, float]]]:
