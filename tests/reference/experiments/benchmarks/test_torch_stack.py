@@ -50,7 +50,7 @@ def test_outputs_agree(name, options, size):
   np.testing.assert_allclose(found, wanted, atol=1e-4 * abs(wanted).max())
 
 
-@pytest.mark.parametrize('case', networks.CASES[2:4], ids=['forward', 'step'])
+@pytest.mark.parametrize('case', networks.VGG[2:4], ids=['forward', 'step'])
 def test_cases_run_at_small_size(case):
   what, ours, flops = networks.of_jax(case, 'float32', small=True)
   assert what.startswith('float32 dilation8 basic') and flops > 0
