@@ -54,7 +54,7 @@ RESNETS = (
 
 
 def rows(small: bool) -> Iterator[dict]:
-  """Each case beside PyTorch, in bfloat16 beside what PyTorch compiles too, then in float32."""
+  """Cases beside PyTorch: in bfloat16, beside what it compiles too, then in float32; VGG first."""
   peaks = {}
   for dtype in ('bfloat16', 'float32'):
     peaks[dtype] = peak(dtype, 256 if small else 8192)
