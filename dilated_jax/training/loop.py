@@ -264,6 +264,8 @@ def check_multipliers(configs: Sequence[StageConfig], spec: ModelSpec) -> None:
   Raises:
     InputError: there is one; names the layers that are trained.
   """
+  if not any(config.optimizer.lr_multipliers for config in configs):
+    return  # Without tracing the network.
   trained = {part for config in configs for part in STAGES[config.stage].trains}
   parameters = select_parts(abstract_variables(spec.create()), trained)['params']
   layers = optimizers.layer_names(parameters)

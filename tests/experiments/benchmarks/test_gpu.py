@@ -5,10 +5,9 @@ import types
 
 import jax
 import numpy as np
-import pytest
 
 from dilated_jax.nn import ops
-from experiments import benchmark
+from experiments import benchmark, flag_files
 from experiments.benchmarks import gpu
 from experiments.benchmarks.gpu import agreement, clock, convolutions, presets
 
@@ -74,11 +73,19 @@ def test_times():
   assert len(found) == 2 and len(waits) == len(calls) and min(found) >= 0
 
 
-@pytest.mark.slow
-def test_steps_of_a_preset():
-  with jax.numpy_dtype_promotion('standard'):  # For adamw.
-    rows = list(presets.speeds('scenes', (32, 40), seconds=0.01, ways=(('host', 1), ('device', 2))))
-  assert [row['what'].split(', ')[-2:] for row in rows] == [
-    ['input on host', '1 steps a dispatch'], ['input on device', '2 steps a dispatch']
-  ]  # fmt: skip
+def test_steps_of_a_preset(monkeypatch, tmp_path):
+  small = '--dataset=scenes --blocks=1 --stride=2 --width=0.0625 --fc_channels=4 --fc_kernel=3'
+  (tmp_path / 'small.flags').write_text('\n'.join([*small.split(), '--batch_size=2']))
+  monkeypatch.setattr(flag_files, 'PRESETS', tmp_path)
+  ways = ('host', 1), ('device', 2)
+  rows = list(presets.speeds('small', (32, 40), seconds=0.01, ways=ways))
+  assert [row['what'].split(', ')[-3:] for row in rows] == [
+    ['batches of 2', 'input on host', '1 steps a dispatch'],
+    ['batches of 2', 'input on device', '2 steps a dispatch'],
+  ]
   assert all(row['steps_per_second'] > 0 for row in rows)
+
+
+def test_the_presets_that_are_measured_are_there():
+  for name, size in presets.SIZES.items():
+    assert flag_files.locate('flagfile', f'preset:{name}').is_file() and len(size) == 2
