@@ -124,6 +124,31 @@ def _train(values, workdir, copy):
   upsampling = models.upsampling.of_training(network, values.loss_resolution)
   if options.get('crf') == 'rnn' and upsampling != 'corner':
     options['crf_rnn_upsampling'] = upsampling
+
+  # The network and its start
+  starts = starting_weights.locate(values, workdir)
+  spec = models.ModelSpec(
+    model=values.model,
+    options=options,
+    classes=classes.names,
+    palette=classes.palette,
+    mean=starting_weights.mean_of(values, classes.mean, starts),
+    image_scale=values.image_scale,
+    upsampling=upsampling,
+    dataset=values.dataset,
+  )
+  frozen = bool(STAGES[values.stage[0]].frozen)
+  starting_weights.tell_other_upsampling(spec, starts, frozen=frozen)
+  starting_weights.tell_other_resnet(spec, starts)
+  training.loop.check_options(configs, spec)
+  variables = training.loop.init_variables(spec.create(), values.seed)
+  variables = starting_weights.load(starts, spec, variables, values.stage)
+
+  # Data
+  train = data.load(values.dataset, values.train_split, **load)
+  val = validation(values, load)
+
+  # The run, once nothing is wrong
   settings = run_settings(values)
   if found:
     settings['pictures'] = found['detected']['fingerprint']  # Others would make it another run.
@@ -140,29 +165,8 @@ def _train(values, workdir, copy):
   for note in found['detected']['notes'] if found else ():
     logging.info('%s', cli.as_typed(note))
 
-  # Data
-  train = data.load(values.dataset, values.train_split, **load)
-  val = validation(values, load)
   train = data.sequences.downscale(train, values.image_scale)
   train = data.sequences.cache_in_memory(train)
-
-  # Network
-  starts = starting_weights.locate(values, workdir)
-  spec = models.ModelSpec(
-    model=values.model,
-    options=options,
-    classes=classes.names,
-    palette=classes.palette,
-    mean=starting_weights.mean_of(values, classes.mean, starts),
-    image_scale=values.image_scale,
-    upsampling=upsampling,
-    dataset=values.dataset,
-  )
-  frozen = bool(STAGES[values.stage[0]].frozen)
-  starting_weights.tell_other_upsampling(spec, starts, frozen=frozen)
-  starting_weights.tell_other_resnet(spec, starts)
-  variables = training.loop.init_variables(spec.create(), values.seed)
-  variables = starting_weights.load(starts, spec, variables, values.stage)
   parameters = sum(x.size for x in jax.tree.leaves(variables['params']))
   logging.info(
     '%s: %d parameters, %d training pictures, %d devices',

@@ -111,11 +111,9 @@ def train(
   workdir = pathlib.Path(workdir)
   if not len(source):
     raise InputError('there is no image to learn from')
+  check_options(configs, spec)
   for config in configs:
-    check_unread(config)
-    check(config, spec)
     _check_normalization(config, spec, source)
-  check_multipliers(configs, spec)
   _check_labels(source, validation_source)
   validation = Validation(validation_source, classes, score_size)
   finished = [(workdir / config.stage / 'weights' / 'model.json').exists() for config in configs]
@@ -175,6 +173,18 @@ def train_stage(
     if terminated():  # After the last step: too late to stop this stage, in time for the next.
       raise Preempted(f'asked to end: {config.stage} is finished')
   return trained
+
+
+def check_options(configs: Sequence[StageConfig], spec: ModelSpec) -> None:
+  """Refuses options of stages that are wrong whatever the images are.
+
+  Raises:
+    InputError: an option is not read, or fits neither the network nor the devices.
+  """
+  for config in configs:
+    check_unread(config)
+    check(config, spec)
+  check_multipliers(configs, spec)
 
 
 def check(config: StageConfig, spec: ModelSpec) -> None:

@@ -247,9 +247,7 @@ def test_recipes_say_what_can_be_run(recipe, tmp_path, monkeypatch):
       colors = ((0, 0, 0),) * 11
       options = networks.options(given)
       spec = ModelSpec(given.model, options, ('',) * 11, colors, (0.0, 0.0, 0.0))
-      for config in configs:
-        loop.check(config, spec)
-      loop.check_multipliers(configs, spec)
+      loop.check_options(configs, spec)
       (folder / 'weights').mkdir()
       (folder / 'weights/model.json').touch()
   assert len(ran) >= 4
