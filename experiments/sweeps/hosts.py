@@ -143,7 +143,7 @@ def follow(processes: Hosts, workdir: pathlib.Path, command: Command, space: Spa
   process: subprocess.Popen | None = None
   try:
     while (message := _next(processes)).get('trial') is not None:
-      _end(process, patiently=True)
+      _end(process)
       point = points.again(space, message['params'])
       folder = folders.of_trial(workdir, int(message['trial']))
       folder.mkdir(parents=True, exist_ok=True)
@@ -155,8 +155,12 @@ def follow(processes: Hosts, workdir: pathlib.Path, command: Command, space: Spa
           commands.program(command.name, [*command.line(folder, point.flags), *more]),
           stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | environment,
         )  # fmt: skip
-  finally:
-    _end(process, patiently=False)
+    _end(process)
+  except BaseException:  # Nobody tells any more what is to become of the trial.
+    if process is not None:
+      process.terminate()
+      _end(process)
+    raise
 
 
 def _next(processes: Hosts) -> dict[str, Any]:
@@ -165,12 +169,10 @@ def _next(processes: Hosts) -> dict[str, Any]:
   return message
 
 
-def _end(process: subprocess.Popen | None, *, patiently: bool) -> None:
-  """Waits for the trial before: all of its processes agree on when it ends."""
+def _end(process: subprocess.Popen | None) -> None:
+  """Waits for a trial: all of its processes agree on when it ends, if not at the same moment."""
   if process is None:
     return
-  if not patiently:
-    process.terminate()
   try:
     process.wait(launchers.PATIENCE)
   except subprocess.TimeoutExpired:

@@ -16,7 +16,8 @@ import time
 words = [word.removeprefix('--').partition('=') for word in sys.argv[1:]]
 flags = {name: value for name, _, value in words}
 folder = pathlib.Path(flags['workdir'])
-if flags.get('process', '0') != '0':  # On another host.
+if flags.get('process', '0') != '0':  # On another host, which is behind.
+  time.sleep(float(os.environ.get('STAND_IN_LATE', '0')))
   with open(folder / f'followed_{flags["process"]}', 'a') as file:
     file.write(f'{flags["learning_rate"]} {flags["coordinator"]}\n')
   sys.exit()

@@ -23,7 +23,7 @@ def test_two_processes_run_the_same_trials(tmp_path):
         f'--coordinator={address}', '--processes=2', f'--process={index}', '--', 'train',
         '--num_steps=3',
       ],
-      env=os.environ | {'PYTHONPATH': str(common.ROOT)},
+      env=os.environ | {'PYTHONPATH': str(common.ROOT), 'STAND_IN_LATE': '0.5'},
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
     for index in range(2)
