@@ -1,7 +1,9 @@
 """bucket.py: a run in a bucket, which a program on this machine plays."""
 
+import email
 import http
 import json
+import re
 import shutil
 
 from gcp_storage_emulator import server as emulator
@@ -40,6 +42,22 @@ def storage():
   for _, methods in emulator.HANDLERS:
     for method, handler in methods.items():
       methods[method] = with_generation if handler is download else handler
+  read = emulator._read_data
+
+  def read_bytes(handler, query):
+    """All bytes that gcsfs puts there: the emulator reads a mail, and drops a return at its end."""
+    kind = handler.headers.get('Content-Type') or ''
+    if not kind.startswith('multipart/related'):
+      return read(handler, query)
+    boundary = re.search('boundary="?([^";]+)', kind)[1].encode()
+    raw = emulator._decode_raw_data(emulator._read_raw_data(handler), handler)
+    _, about, content, _ = raw.split(b'--' + boundary)
+    (_, about), (head, content) = (part.split(b'\n\n', 1) for part in (about, content))
+    given = email.message_from_bytes(head.strip()).get_content_type()
+    return {'meta': json.loads(about), 'content': content[:-1], 'content-type': given}
+
+  monkey = pytest.MonkeyPatch()
+  monkey.setattr(emulator, '_read_data', read_bytes)
   server = emulator.create_server('localhost', port, in_memory=True, default_bucket='bucket')
   server.start()
   address = f'http://localhost:{port}'
@@ -49,6 +67,7 @@ def storage():
     patch.setenv('NO_GCE_CHECK', 'true')  # Nobody looks for an account.
     yield address
   server.stop()
+  monkey.undo()
 
 
 def fetched(address, process=0):
@@ -114,11 +133,15 @@ def test_files_that_change_and_go_are_carried_back(storage, cache):
     (copy.folder / name).write_text(name)
   copy.carry_back()
   (copy.folder / 'a.txt').unlink()
-  (copy.folder / 'weights/d/array').write_text('other')
+  (copy.folder / 'weights/d/array').write_bytes(b'other\r')
   copy.carry_back()
   other = fetched('gs://bucket/files/', 1).folder
-  found = {p.relative_to(other).as_posix(): p.read_text() for p in other.rglob('*') if p.is_file()}
-  assert found == {'weights/model.json': 'weights/model.json', 'weights/d/array': 'other'}
+  found = {
+    p.relative_to(other).as_posix(): p.read_bytes().decode()
+    for p in other.rglob('*')
+    if p.is_file()
+  }
+  assert found == {'weights/model.json': 'weights/model.json', 'weights/d/array': 'other\r'}
 
 
 @pytest.mark.parametrize('address, words', [
