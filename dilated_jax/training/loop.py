@@ -184,7 +184,7 @@ def check_options(configs: Sequence[StageConfig], spec: ModelSpec) -> None:
   for config in configs:
     check_unread(config)
     check(config, spec)
-  check_multipliers(configs, spec)
+  _check_multipliers(configs, spec)
 
 
 def check(config: StageConfig, spec: ModelSpec) -> None:
@@ -268,7 +268,7 @@ def _one_more(config: StageConfig, model) -> int:
   return int(fits)
 
 
-def check_multipliers(configs: Sequence[StageConfig], spec: ModelSpec) -> None:
+def _check_multipliers(configs: Sequence[StageConfig], spec: ModelSpec) -> None:
   """Refuses factors on the learning rate of layers that no stage trains.
 
   Raises:

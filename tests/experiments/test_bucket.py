@@ -1,6 +1,5 @@
 """bucket.py: a run in a bucket, which a program on this machine plays."""
 
-import email
 import http
 import json
 import re
@@ -53,21 +52,19 @@ def storage():
     raw = emulator._decode_raw_data(emulator._read_raw_data(handler), handler)
     _, about, content, _ = raw.split(b'--' + boundary)
     (_, about), (head, content) = (part.split(b'\n\n', 1) for part in (about, content))
-    given = email.message_from_bytes(head.strip()).get_content_type()
+    given = head.split()[-1].decode()
     return {'meta': json.loads(about), 'content': content[:-1], 'content-type': given}
 
-  monkey = pytest.MonkeyPatch()
-  monkey.setattr(emulator, '_read_data', read_bytes)
-  server = emulator.create_server('localhost', port, in_memory=True, default_bucket='bucket')
-  server.start()
   address = f'http://localhost:{port}'
   with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(emulator, '_read_data', read_bytes)
+    server = emulator.create_server('localhost', port, in_memory=True, default_bucket='bucket')
+    server.start()
     patch.setenv('STORAGE_EMULATOR_HOST', address)  # Of gcsfs.
     patch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
     patch.setenv('NO_GCE_CHECK', 'true')  # Nobody looks for an account.
     yield address
-  server.stop()
-  monkey.undo()
+    server.stop()
 
 
 def fetched(address, process=0):

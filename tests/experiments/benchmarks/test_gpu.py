@@ -87,5 +87,5 @@ def test_steps_of_a_preset(monkeypatch, tmp_path):
 
 
 def test_the_presets_that_are_measured_are_there():
-  for name, size in presets.SIZES.items():
-    assert flag_files.locate('flagfile', f'preset:{name}').is_file() and len(size) == 2
+  for name in presets.SIZES:
+    assert flag_files.locate('flagfile', f'preset:{name}').is_file()
