@@ -12,13 +12,12 @@ from . import cli
 
 flags.disclaim_key_flags()  # They are flags of the command that calls `define_flags`.
 
-NAMES = (
-  'scales', 'flip', 'tile', 'window', 'crf', 'crf_gaussian', 'crf_bilateral', 'crf_iterations',
-)  # fmt: skip
+PASSES = ('scales', 'flip', 'tile', 'window')
+NAMES = (*PASSES, 'crf', 'crf_gaussian', 'crf_bilateral', 'crf_iterations')
 
 
-def define_flags(values):
-  """Defines them; --help tells of them as flags of the command that calls this."""
+def define_passes(values):
+  """Defines those of what the network is fed; --help tells of them as flags of the caller."""
   flags.DEFINE_list(
     'scales', ['1.0'], 'Average the probabilities of the picture at these sizes.',
     flag_values=values,
@@ -41,6 +40,11 @@ def define_flags(values):
     flag_values=values,
   )  # fmt: skip
   flags.register_validator('window', _is_size, 'takes HxW, as in 473x473', flag_values=values)
+
+
+def define_flags(values):
+  """Defines all of them, as `define_passes`."""
+  define_passes(values)
   flags.DEFINE_enum(
     'crf',
     'none',
@@ -49,26 +53,34 @@ def define_flags(values):
     flag_values=values,
   )
   flags.DEFINE_list(
-    'crf_gaussian', ['3', '3'], 'Its smoothness: deviation in pixels, weight.', flag_values=values
-  )
+    'crf_gaussian', ['3', '3'],
+    'Its smoothness: deviation in pixels, weight; or none, which spares what is thin.',
+    flag_values=values,
+  )  # fmt: skip
   flags.DEFINE_list(
     'crf_bilateral', ['80', '13', '10'],
-    'Its appearance: deviation in pixels and in color (0..255), weight.', flag_values=values,
+    'Its appearance: deviation in pixels and in color (0..255), weight; or none.',
+    flag_values=values,
   )  # fmt: skip
   for flag, count in (('crf_gaussian', 2), ('crf_bilateral', 3)):
     flags.register_validator(
-      flag, functools.partial(_are_positive, count=count),
-      f'takes {count} numbers above 0', flag_values=values,
+      flag, functools.partial(_is_term, count=count),
+      f'takes {count} numbers above 0, or none', flag_values=values,
     )  # fmt: skip
   flags.DEFINE_integer('crf_iterations', 10, 'Its mean field.', lower_bound=1, flag_values=values)
 
 
 def options(values) -> dict:
   """The keyword arguments of `inference.predict` that the flags stand for."""
+  return passes(values) | {'refine': refinement(values)}
+
+
+def passes(values) -> dict:
+  """Those of them that `define_passes` is about."""
   tile = values.tile if values.tile in (None, 'whole', 'auto') else cli.size(values.tile)
   window = None if values.window is None else cli.size(values.window)
   scales = tuple(map(float, values.scales))
-  return dict(scales=scales, flip=values.flip, tile=tile, window=window, refine=refinement(values))
+  return dict(scales=scales, flip=values.flip, tile=tile, window=window)
 
 
 def refinement(values):
@@ -78,13 +90,18 @@ def refinement(values):
       if values[name].present:
         raise InputError(f'--{name} is of the dense CRF; give --crf=dense too')
     return None
-  terms = {
-    kind: tuple(map(float, values[f'crf_{kind}'].value)) for kind in ('gaussian', 'bilateral')
+  given = {kind: values[f'crf_{kind}'].value for kind in ('gaussian', 'bilateral')}
+  terms: dict = {
+    kind: None if texts == ['none'] else tuple(map(float, texts)) for kind, texts in given.items()
   }
+  if not any(terms.values()):
+    raise InputError('--crf_gaussian=none --crf_bilateral=none leaves no CRF: drop one, or --crf')
   return crf.DenseCrf(**terms, iterations=values.crf_iterations)
 
 
-def _are_positive(texts, count):
+def _is_term(texts, count):
+  if texts == ['none']:
+    return True
   try:
     return len(texts) == count and all(0 < float(text) < math.inf for text in texts)
   except ValueError:

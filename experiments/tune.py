@@ -4,9 +4,12 @@
   dilated-jax evaluate --weights=DIR --split=test --flagfile=tuned/best.flags
 
 Every combination of the values given is tried on all pictures of the split; a picture's network and
-lattices are computed once for all. The output holds best.flags (for predict and evaluate), table.md
-(all trials, the best first) and counts.json, from which a search that was interrupted goes on. Test
-splits are refused: a score is worth nothing on the pictures that it was chosen by.
+lattices are computed once for all. A weight of 0 leaves a kernel out: smoothness costs thin things,
+so that --gaussian_compat=0,1,3 is worth a try. The CRF suits what it was searched behind: --scales,
+--flip, --tile and --window are those of evaluate, and what is given of them is part of the result.
+The output holds best.flags (for predict and evaluate), table.md (all trials, the best first) and
+counts.json, from which a search that was interrupted goes on. Test splits are refused: a score is
+worth nothing on the pictures that it was chosen by.
 """
 
 import pathlib
@@ -17,7 +20,7 @@ from dilated_jax import data, evaluation, models
 from dilated_jax.errors import InputError
 from dilated_jax.files import write_atomic
 
-from . import cli, path_flags
+from . import cli, path_flags, prediction_flags
 from .tables import markdown
 
 # Flag, default, what it is.
@@ -46,6 +49,7 @@ def define_flags(values=flags.FLAGS):
   )
   for name, default, what in _VALUES:
     flags.DEFINE_list(name, default.split(','), what, **into)
+  prediction_flags.define_passes(values)
 
 
 def main(values=flags.FLAGS):
@@ -53,6 +57,8 @@ def main(values=flags.FLAGS):
   if 'test' in values.split.lower():
     raise InputError(f'--split={values.split}: choose by val, or by a part of train, never by test')
   trials = evaluation.crf_search.grid(*(numbers(values, name) for name, _, _ in _VALUES))
+  if not trials:
+    raise InputError('--gaussian_compat=0 --compat=0 leaves no CRF to try: give a weight above 0')
   output = pathlib.Path(values.output)
   segmenter = models.load_weights(values.weights).on_device()
   name = values.dataset or segmenter.spec.dataset
@@ -63,15 +69,19 @@ def main(values=flags.FLAGS):
   source = data.load(name, values.split, values.data_dir, values.manual_dir)
   source = data.sequences.take_evenly(source, values.limit)
   logging.info('%d trials on %d pictures of %s %s', len(trials), len(source), name, values.split)
-  ranked = evaluation.crf_search.search(segmenter, source, classes, trials, output / 'counts.json')
+  passes = prediction_flags.passes(values)
+  ranked = evaluation.crf_search.search(
+    segmenter, source, classes, trials, output / 'counts.json', **passes
+  )
   lines = table(ranked)
-  note = f'{name} {values.split}, {len(source)} pictures, {values.weights}'
+  given = [values[flag].serialize() for flag in prediction_flags.PASSES if values[flag].present]
+  note = ' '.join([f'{name} {values.split}, {len(source)} pictures, {values.weights}', *given])
   write_atomic(output / 'table.md', '\n'.join([*lines, '', note, '']).encode())
   alone = next(scores['mean_iou'] for trial, scores in ranked if not trial)
   if alone is None:
     raise InputError(f'{name} {values.split}: no pixel of these pictures has a class')
   best, reached = next((trial, scores['mean_iou']) for trial, scores in ranked if trial)
-  write_atomic(output / 'best.flags', ('\n'.join(as_flags(best)) + '\n').encode())
+  write_atomic(output / 'best.flags', ('\n'.join([*given, *as_flags(best)]) + '\n').encode())
   print('\n'.join(lines[:12]))
   print(f'{note}: the best dense CRF changes mean IoU by {100 * (reached - alone):+.1f}')
   print(f'written to {output}: best.flags, table.md')
@@ -79,7 +89,7 @@ def main(values=flags.FLAGS):
 
 def numbers(values, name) -> list[float]:
   """The values of a flag."""
-  convert = cli.count if name == 'iterations' else positive
+  convert = cli.count if name == 'iterations' else weight if 'compat' in name else positive
   found = [cli.parsed(name, text, convert) for text in values[name].value]
   if not found:
     raise InputError(f'--{name} names no value')
@@ -98,11 +108,21 @@ def positive(text: str) -> float:
   return value
 
 
+def weight(text: str) -> float:
+  """As `positive`, but 0 is one too."""
+  return 0.0 if cli.number(text) == 0 else positive(text)
+
+
 def as_flags(trial) -> list[str]:
   """The flags of predict and evaluate that make a trial."""
   terms = {'crf_gaussian': trial.gaussian, 'crf_bilateral': trial.bilateral}
-  listed = [f'--{name}={",".join(f"{v:g}" for v in term)}' for name, term in terms.items()]
+  listed = [f'--{name}={joined(term, ",")}' for name, term in terms.items()]
   return ['--crf=dense', *listed, f'--crf_iterations={trial.iterations}']
+
+
+def joined(term, between: str) -> str:
+  """The numbers of a term, or that it is left out."""
+  return between.join(f'{value:g}' for value in term) if term else 'none'
 
 
 def table(ranked) -> list[str]:
@@ -118,8 +138,8 @@ def table(ranked) -> list[str]:
   for trial, scores in ranked:
     what = ('network alone', '', '')
     if trial:
-      terms = (', '.join(f'{v:g}' for v in term) for term in (trial.gaussian, trial.bilateral))
-      what = (*terms, f'{trial.iterations}')
+      terms = (trial.gaussian, trial.bilateral)
+      what = (*(joined(term, ', ') for term in terms), f'{trial.iterations}')
     figures = (scores['mean_iou'], scores['pixel_accuracy'])
     shown = ['-' if value is None else f'{100 * value:.2f}' for value in figures]
     rows.append((what[0], [*what[1:], *shown]))

@@ -28,13 +28,22 @@ from dilated_jax.models.segmenter import Segmenter
 
 
 def grid(gaussian_sxy, gaussian_compat, sxy, srgb, compat, iterations) -> list[DenseCrf]:
-  """All combinations of the values given; those that share a lattice stand together."""
-  return [
-    DenseCrf((near, weight), (wide, color, strength), count)
+  """All combinations of the values given; those that share a lattice stand together.
+
+  A weight of 0 leaves its kernel out, whatever the deviations: that is one trial, not one for each
+  of them. Without any kernel there is no CRF, and no trial.
+  """
+
+  def term(*values):
+    return values if values[-1] else None
+
+  trials = [
+    DenseCrf(term(near, weight), term(wide, color, strength), count)
     for near, wide, color, weight, strength, count in itertools.product(
       gaussian_sxy, sxy, srgb, gaussian_compat, compat, sorted(iterations)
     )
   ]
+  return list(dict.fromkeys(each for each in trials if each.gaussian or each.bilateral))
 
 
 def search(
@@ -43,6 +52,7 @@ def search(
   classes: LabelSpec,
   trials: Sequence[DenseCrf],
   path,
+  **passes,
 ) -> list[tuple[DenseCrf | None, dict]]:
   """Scores a dense CRF of every setting behind a network; see `rank`.
 
@@ -53,6 +63,7 @@ def search(
     trials: the settings, from `grid`.
     path: JSON file that keeps the counts after each image; a search that was interrupted continues
       from it.
+    **passes: `scales`, `flip`, `tile` and `window` of `predict`: the search is for what they make.
 
   Returns:
     As `rank`.
@@ -61,10 +72,11 @@ def search(
     InputError: the classes differ, or as `rank`.
   """
   columns = np.argsort(classes.class_order(segmenter.spec.classes, 'the weights'))
-  network = f'{segmenter.spec} {weights_folder.fingerprint(segmenter.variables).hexdigest()}'
+  digest = weights_folder.fingerprint(segmenter.variables).hexdigest()
+  network = f'{segmenter.spec} {sorted(passes.items())} {digest}'
 
   def probabilities_of(image):
-    return predict(segmenter, image).probabilities[..., columns]
+    return predict(segmenter, image, **passes).probabilities[..., columns]
 
   return rank(probabilities_of, source, classes, trials, path, network)
 
@@ -141,11 +153,15 @@ def _refined(probabilities, image, trials):
 
 def _deviations(trial) -> tuple:
   """What decides a trial's lattices."""
-  return trial.gaussian[:-1], trial.bilateral[:-1], trial.normalization
+  return *(term and term[:-1] for term in _terms(trial)), trial.normalization
 
 
 def _compats(trial) -> tuple:
-  return trial.gaussian[-1], trial.bilateral[-1]
+  return tuple(term[-1] for term in _terms(trial) if term)
+
+
+def _terms(trial) -> tuple:
+  return trial.gaussian, trial.bilateral
 
 
 def _fingerprint(source, classes, trials, network) -> str:

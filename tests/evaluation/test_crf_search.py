@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from dilated_jax.crf import DenseCrf
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import crf_search, metrics
 from dilated_jax.label_spec import LabelSpec
@@ -37,9 +38,21 @@ def test_grid_is_all_combinations():
   assert {trial.bilateral for trial in TRIALS} == {(10, 20, 3), (10, 40, 3)}
 
 
-def test_counts_are_those_of_each_trial_by_itself(tmp_path):
-  ranked = crf_search.rank(probabilities_of, pictures(), CLASSES, TRIALS, tmp_path / 'a.json')
-  assert {trial for trial, _ in ranked} == {None, *TRIALS}
+WITHOUT = crf_search.grid([2, 4], [0, 2], [10], [20, 40], [0, 3], [1])
+
+
+def test_weights_of_0_leave_kernels_out():
+  alone = {DenseCrf((near, 2), None, 1) for near in (2, 4)}
+  appearance = {DenseCrf(None, (10, color, 3), 1) for color in (20, 40)}
+  both = {DenseCrf((near, 2), (10, color, 3), 1) for near in (2, 4) for color in (20, 40)}
+  assert len(WITHOUT) == 8 and set(WITHOUT) == alone | appearance | both
+  assert crf_search.grid([2, 4], [0], [10], [20], [0], [1, 3]) == []
+
+
+@pytest.mark.parametrize('trials', [TRIALS, WITHOUT], ids=['both kernels', 'some left out'])
+def test_counts_are_those_of_each_trial_by_itself(tmp_path, trials):
+  ranked = crf_search.rank(probabilities_of, pictures(), CLASSES, trials, tmp_path / 'a.json')
+  assert {trial for trial, _ in ranked} == {None, *trials}
   ious = [scores['mean_iou'] for _, scores in ranked]
   assert ious == sorted(ious, reverse=True)
   for trial, scores in ranked:

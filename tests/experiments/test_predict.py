@@ -80,9 +80,20 @@ def test_a_dense_crf_refines(weights, photos, tmp_path):
   assert abs(refined - plain).max() > 1e-3
   about = json.loads((tmp_path / 'refined/predictions.json').read_text())
   assert about['flags']['crf'] == 'dense' and about['flags']['crf_bilateral'] == ['20', '9', '3']
+  options[1] = '--crf_gaussian=none'
+  run(*common, f'--output={tmp_path}/alone', *options)
+  settings = crf.DenseCrf(None, (20, 9, 3), iterations=3)
+  expected = settings(plain, image_files.read_image(photos / 'a.png'))
+  alone = np.load(tmp_path / 'alone/a.npz')['probabilities']
+  np.testing.assert_allclose(alone, expected, atol=1e-6)
+  with pytest.raises(InputError, match='leaves no CRF'):
+    run(*common, f'--output={tmp_path}/no', *options, '--crf_bilateral=none')
+  assert not (tmp_path / 'no').exists()
 
 
-@pytest.mark.parametrize('flag', ['crf_gaussian=3', 'crf_bilateral=80,0,3', 'crf_gaussian=a,b'])
+@pytest.mark.parametrize(
+  'flag', ['crf_gaussian=3', 'crf_bilateral=80,0,3', 'crf_gaussian=a,b', 'crf_bilateral=none,1,2']
+)
 def test_wrong_crf_flags(flag):
   with pytest.raises(flags.IllegalFlagValueError, match='numbers above 0'):
     run('--weights=w', '--inputs=i', '--output=o', f'--{flag}')

@@ -32,21 +32,24 @@ def trained(tmp_path_factory):
   return folder
 
 
-def test_from_flags_to_flags(trained, capsys):
+@pytest.mark.parametrize(
+  'passes, smoothness', [((), '3'), (('--scales=1,0.5', '--flip'), '0,1')], ids=['one', 'four']
+)
+def test_from_flags_to_flags(trained, passes, smoothness, capsys, tmp_path):
   common = [f'--weights={trained}/weights', f'--data_dir={trained}/data']
   grid = ['--sxy=20', '--srgb=5,20', '--compat=2', '--iterations=1,2']
-  calling.run(tune, *common, f'--output={trained}/tuned', *grid)
+  grid.append(f'--gaussian_compat={smoothness}')
+  calling.run(tune, *common, f'--output={tmp_path}/tuned', *passes, *grid)
   out = capsys.readouterr().out
-  assert 'network alone' in (trained / 'tuned/table.md').read_text()
+  table = (tmp_path / 'tuned/table.md').read_text()
+  assert 'network alone' in table and ('none' in table) == ('0' in smoothness)
   assert 'the best dense CRF changes mean IoU by' in out and 'scenes val, 2 pictures' in out
-  found = trained / 'tuned/best.flags'
+  found = tmp_path / 'tuned/best.flags'
   # What it found out is what evaluate makes of it.
   values = calling.parsed(evaluate, *common, '--split=val', f'--flagfile={found}')
-  assert values.crf == 'dense'
+  assert values.crf == 'dense' and values.flip == bool(passes)
   scores, *_ = evaluate.from_weights(values)
-  best = next(
-    line for line in (trained / 'tuned/table.md').read_text().splitlines() if '20,' in line
-  )
+  best = next(line for line in table.splitlines() if '20,' in line)
   assert f'{100 * scores["mean_iou"]:.2f}' in best
 
 
@@ -57,6 +60,8 @@ def test_from_flags_to_flags(trained, capsys):
     (['--sxy=0'], '--sxy=0: must be above 0'),
     (['--iterations=0'], '--iterations=0: must be 1 or more'),
     (['--compat='], '--compat names no value'),
+    (['--compat=-1'], '--compat=-1: must be above 0'),
+    (['--gaussian_compat=0', '--compat=0'], 'leaves no CRF to try'),
     (['--weights=/nowhere'], 'is not a weights folder'),
   ],
 )
