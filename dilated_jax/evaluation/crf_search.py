@@ -182,6 +182,6 @@ def _resumed(path, search_id, counts):
   except (ValueError, KeyError, TypeError, OverflowError):
     raise InputError(f'{path}: is damaged; remove it to begin anew') from None
   raise InputError(
-    f'{path}: is of another network or of other images or trials; take another `output`, or '
-    'remove it'
+    f'{path}: is of another network or of other images, passes or trials; take another '
+    '`output`, or remove it'
   )

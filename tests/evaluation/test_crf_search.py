@@ -86,7 +86,7 @@ def test_goes_on_where_it_stopped(tmp_path):
 def test_another_search_or_a_damaged_file_is_refused(tmp_path):
   path = tmp_path / 'a.json'
   crf_search.rank(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path)
-  with pytest.raises(InputError, match='of another network or of other images or trials'):
+  with pytest.raises(InputError, match='of another network or of other images, passes or trials'):
     crf_search.rank(probabilities_of, pictures(1), CLASSES, TRIALS[:2], path)
   with pytest.raises(InputError, match='of another network'):
     crf_search.rank(probabilities_of, pictures(1), CLASSES, TRIALS[:1], path, network='b')
