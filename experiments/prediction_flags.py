@@ -90,22 +90,22 @@ def refinement(values):
       if values[name].present:
         raise InputError(f'--{name} is of the dense CRF; give --crf=dense too')
     return None
-  given = {kind: values[f'crf_{kind}'].value for kind in ('gaussian', 'bilateral')}
-  terms: dict = {
-    kind: None if texts == ['none'] else tuple(map(float, texts)) for kind, texts in given.items()
-  }
+  terms: dict = {kind: _term(values[f'crf_{kind}'].value) for kind in ('gaussian', 'bilateral')}
   if not any(terms.values()):
     raise InputError('--crf_gaussian=none --crf_bilateral=none leaves no CRF: drop one, or --crf')
   return crf.DenseCrf(**terms, iterations=values.crf_iterations)
 
 
+def _term(texts) -> tuple[float, ...] | None:
+  return None if texts == ['none'] else tuple(map(float, texts))
+
+
 def _is_term(texts, count):
-  if texts == ['none']:
-    return True
   try:
-    return len(texts) == count and all(0 < float(text) < math.inf for text in texts)
+    term = _term(texts)
   except ValueError:
     return False
+  return term is None or (len(term) == count and all(0 < number < math.inf for number in term))
 
 
 def _is_tile(text):

@@ -109,8 +109,15 @@ def positive(text: str) -> float:
 
 
 def weight(text: str) -> float:
-  """As `positive`, but 0 is one too."""
-  return 0.0 if cli.number(text) == 0 else positive(text)
+  """Parses a number of 0 or more.
+
+  Raises:
+    ValueError: it is none.
+  """
+  value = cli.number(text)
+  if not 0 <= value < float('inf'):
+    raise ValueError('must be 0 or more')
+  return value
 
 
 def as_flags(trial) -> list[str]:

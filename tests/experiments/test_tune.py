@@ -60,7 +60,7 @@ def test_from_flags_to_flags(trained, passes, smoothness, capsys, tmp_path):
     (['--sxy=0'], '--sxy=0: must be above 0'),
     (['--iterations=0'], '--iterations=0: must be 1 or more'),
     (['--compat='], '--compat names no value'),
-    (['--compat=-1'], '--compat=-1: must be above 0'),
+    (['--compat=-1'], '--compat=-1: must be 0 or more'),
     (['--gaussian_compat=0', '--compat=0'], 'leaves no CRF to try'),
     (['--weights=/nowhere'], 'is not a weights folder'),
   ],
