@@ -155,7 +155,9 @@ def _train(values, workdir, copy):
   for config in configs:
     # Stages may share a workdir from command to command; each has settings of its own.
     own = settings | stage_settings(config)
-    training.workdir.check_or_save_config(workdir / config.stage, own, checkpoint_dir)
+    training.workdir.check_or_save_config(
+      workdir / config.stage, own, checkpoint_dir, default_settings(values, config.stage)
+    )
   told = settings | {config.stage: stage_settings(config) for config in configs}
   if jax.process_index() == 0:
     lines = [flag.serialize() for flag in _own_flags(values) if flag.value is not None]
@@ -242,8 +244,14 @@ def trackers_of(values) -> tuple[str, ...]:
 
 def run_settings(values) -> dict:
   """What the flags say of a run besides its stages, without what may change."""
-  left = {*_MAY_CHANGE, 'stage', *option_flags.flag_names(StageConfig)}
-  return {flag.name: flag.value for flag in _own_flags(values) if flag.name not in left}
+  return {flag.name: flag.value for flag in _run_flags(values)}
+
+
+def default_settings(values, stage: str) -> dict:
+  """What `run_settings` and `stage_settings` are of a run to which no flag is given."""
+  return {flag.name: flag.default for flag in _run_flags(values)} | stage_settings(
+    StageConfig(stage)
+  )
 
 
 def stage_settings(config: StageConfig) -> dict:
@@ -294,6 +302,12 @@ def _read_somewhere(configs, values) -> list[StageConfig]:
     if one_each or all(name in options for options in unread):
       raise InputError(f'--{name} is not read: {why}')
   return [training.unread.without_unread(config) for config in configs]
+
+
+def _run_flags(values):
+  """Those that say what a run is, besides its stages."""
+  left = {*_MAY_CHANGE, 'stage', *option_flags.flag_names(StageConfig)}
+  return [flag for flag in _own_flags(values) if flag.name not in left]
 
 
 def _own_flags(values):

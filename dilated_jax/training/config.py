@@ -130,6 +130,8 @@ class StageConfig(Options):
     optimizer: see `OptimizerOptions`.
     loss_resolution: 'grid' or 'full', see `step.make_step`.
     class_weights: 'none', or a kind of `statistics.class_weights`.
+    label_smoothing: share of each pixel's target that all classes divide evenly, see
+      `losses.cross_entropy`.
     grad_accum_steps: parts into which a batch is cut to save memory.
     ema_decay: of the moving average of the weights that is scored and written, see
       `step.make_step`; 0: the weights themselves are.
@@ -164,6 +166,10 @@ class StageConfig(Options):
   class_weights: str = option(
     'none', 'Weights of the classes in the loss.', choices=('none', *CLASS_WEIGHTS), per_stage=True
   )
+  label_smoothing: float = option(
+    0.0, "Share of each pixel's target that all classes divide evenly.", low=0, below=1,
+    per_stage=True,
+  )  # fmt: skip
   grad_accum_steps: int = option(1, 'Parts of a batch, to save memory.', low=1)
   ema_decay: float = option(
     0.0, 'Decay of the moving average of the weights that is scored and written; 0: none.', low=0,

@@ -19,6 +19,7 @@ def cross_entropy(
   logits: Float[AnyArray, '*pixels c'],
   labels: Integer[AnyArray, '*pixels'],
   class_weights: Float[AnyArray, ' c'] | Sequence[float] | None = None,
+  label_smoothing: float = 0.0,
 ) -> tuple[Float[jax.Array, ''], Float[jax.Array, '']]:
   """Sum of the softmax cross entropies over valid pixels, and the number of valid pixels.
 
@@ -30,14 +31,19 @@ def cross_entropy(
     logits: the class scores.
     labels: 0 ... C - 1, or 255 for pixels to ignore.
     class_weights: weights of the classes. With them, the count is the sum of the pixels' weights.
+    label_smoothing: the share e of each pixel's target that all C classes divide evenly; its label
+      gets 1 - e + e / C (Szegedy et al., Rethinking the Inception Architecture, section 7). The
+      pixel weighs what its label does.
 
   Returns:
     (sum, count), float32, or of the dtype of `logits` if that is wider.
 
   Raises:
-    InputError: outside of compiled programs, the logits are probabilities, or a label is neither a
-      class nor 255.
+    InputError: `label_smoothing` is not in [0, 1); outside of compiled programs, the logits are
+      probabilities, or a label is neither a class nor 255.
   """
+  if not 0 <= label_smoothing < 1:
+    raise InputError(f'`label_smoothing` is {label_smoothing}; take 0 or more, below 1')
   if not is_traced(logits, labels):
     check_scores(np.asarray(logits))
     _check_labels(np.asarray(labels), np.shape(logits)[-1])
@@ -48,7 +54,8 @@ def cross_entropy(
   weight = valid.astype(logits.dtype)
   if class_weights is not None:
     weight = weight * jnp.asarray(class_weights, logits.dtype)[target]
-  each = jnp.where(valid, _cross_entropies(logits, labels), jnp.zeros((), logits.dtype))
+  each = _cross_entropies(logits, labels, label_smoothing)
+  each = jnp.where(valid, each, jnp.zeros((), logits.dtype))
   return (each * weight).sum(), weight.sum()
 
 
@@ -70,27 +77,28 @@ def count_correct(
   return hits.sum(dtype=jnp.float32), valid.sum(dtype=jnp.float32)
 
 
-@jax.custom_vjp
-def _cross_entropies(logits, labels):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cross_entropies(logits, labels, smoothing):
   """Of each pixel; NaN where the label is no class. Differentiable in reverse mode, by `logits`."""
-  return _forward(logits, labels)[0]
+  return _forward(logits, labels, smoothing)[0]
 
 
-def _forward(logits, labels):
-  largest, total, own = _parts(logits, labels)
-  return (largest - own) + jnp.log(total), (logits, labels, largest, total)
+def _forward(logits, labels, smoothing):
+  largest, total, below = _parts(logits, labels, smoothing)
+  return below + jnp.log(total), (logits, labels, largest, total)
 
 
-def _backward(kept, gradient):
-  """Probability minus 1 for the class that is the label, times the gradient."""
+def _backward(smoothing, kept, gradient):
+  """Probability minus the target, times the gradient."""
   logits, labels, largest, total = kept
+  of_label, of_others = _targets(logits, smoothing)
 
   def one_by_one(logits, labels, largest, total, gradient):
     # Maps lie as `ops` upsamples them, the classes before the columns. A barrier keeps what moves
     # or pads them from computing every exponential where it is read.
     maps = [
       jnp.exp(each - largest) * (gradient / total)
-      - jnp.where(labels == label, gradient, jnp.zeros((), gradient.dtype))
+      - jnp.where(labels == label, of_label * gradient, of_others * gradient)
       for label, each in enumerate(_maps(logits))
     ]
     axis = max(labels.ndim - 1, 0)
@@ -98,9 +106,9 @@ def _backward(kept, gradient):
 
   def reduced(logits, labels, largest, total, gradient):
     classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-    one_hot = (classes == labels[..., None]).astype(logits.dtype)
+    target = jnp.where(classes == labels[..., None], of_label, of_others)
     probabilities = jnp.exp(logits - largest[..., None]) / total[..., None]
-    return (probabilities - one_hot) * gradient[..., None]
+    return (probabilities - target) * gradient[..., None]
 
   given = logits, labels.astype(jnp.int32), largest, total, gradient
   if logits.shape[-1] > _MOST_CLASSES:
@@ -116,8 +124,14 @@ _cross_entropies.defvjp(_forward, _backward)
 _MOST_CLASSES = 64
 
 
-def _parts(logits, labels):
-  """The largest logit, the sum of exp(logit - largest), and the logit of the label, of each pixel.
+def _targets(logits, smoothing):
+  """What the label of a pixel and each other class have of its target."""
+  even = smoothing / logits.shape[-1]
+  return jnp.asarray(1 - smoothing + even, logits.dtype), jnp.asarray(even, logits.dtype)
+
+
+def _parts(logits, labels, smoothing):
+  """The largest logit, the sum of exp(logit - largest), and largest - mean logit of the target.
 
   Apart, since their sum would lose digits where logits are large. NaN is the logit of no class.
   """
@@ -129,12 +143,20 @@ def _parts(logits, labels):
     own = jnp.full_like(largest, jnp.nan)
     for label, each in enumerate(maps):
       own = jnp.where(labels == label, each, own)
-    return largest, total, own
+    below = largest - own
+    if smoothing:
+      mean = functools.reduce(jnp.add, (largest - each for each in maps)) / len(maps)
+      below = (1 - smoothing) * below + smoothing * mean
+    return largest, total, below
 
   def reduced(logits, labels):
     largest = _finite(logits.max(-1))
     own = jnp.take_along_axis(logits, labels[..., None], -1, mode='fill')[..., 0]
-    return largest, jnp.exp(logits - largest[..., None]).sum(-1), own
+    below = largest - own
+    if smoothing:
+      mean = (largest[..., None] - logits).mean(-1)
+      below = (1 - smoothing) * below + smoothing * mean
+    return largest, jnp.exp(logits - largest[..., None]).sum(-1), below
 
   labels = labels.astype(jnp.int32)
   if logits.shape[-1] > _MOST_CLASSES:

@@ -87,6 +87,7 @@ def make_step(
   *,
   loss_resolution: str = 'grid',
   class_weights=None,
+  label_smoothing: float = 0.0,
   grad_accum_steps: int = 1,
   ema_decay: float = 0.0,
   frozen: Callable[[str], bool] | None = None,
@@ -109,6 +110,8 @@ def make_step(
       always uses every label. An auxiliary answer of the network is compared likewise, and its
       loss counts 0.4 (Zhao et al., PSPNet, section 3.3).
     class_weights: (C,) weights of the classes in the loss, or None.
+    label_smoothing: share of each pixel's target that all classes divide evenly, see
+      `losses.cross_entropy`.
     grad_accum_steps: parts into which the batch is cut to save memory; divides the batch. Batch
       normalization sees each part alone.
     ema_decay: of the state's moving average, a <- d a + (1 - d) w after each step; after step k the
@@ -139,7 +142,9 @@ def make_step(
     stage,
     np.asarray(mean, np.float32).reshape(1, 1, 1, 3),
     loss_resolution,
-    class_weights,
+    functools.partial(
+      losses.cross_entropy, class_weights=class_weights, label_smoothing=label_smoothing
+    ),
     frozen or (lambda layer: False),
   )
   gradient = jax.grad(loss, has_aux=True)
@@ -180,7 +185,7 @@ _SUMS = ('loss', 'weight', 'hits', 'valid', 'lack_room')
 
 
 def _loss_sums(
-  model, stage, mean, loss_resolution, class_weights, frozen, params, batch_stats, batch, key
+  model, stage, mean, loss_resolution, cross_entropy, frozen, params, batch_stats, batch, key
 ):
   """The sum of losses over valid pixels; beside it the sums of metrics, and new statistics."""
   params = jax.tree_util.tree_map_with_path(
@@ -201,12 +206,12 @@ def _loss_sums(
     labels = jnp.where((lacking > 0)[:, None, None], ignored, labels)
     lack_room = lack_room + lacking.sum().astype(jnp.float32)
   logits, target = _same_places(model, logits, labels, loss_resolution)
-  total, weight = losses.cross_entropy(logits, target, class_weights)
+  total, weight = cross_entropy(logits, target)
   hits, valid = losses.count_correct(logits, target)
   sums = dict(zip(_SUMS, (total, weight, hits, valid, lack_room), strict=True))
   for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
     found = _same_places(model, auxiliary, labels, loss_resolution)
-    total = total + _AUXILIARY_WEIGHT * losses.cross_entropy(*found, class_weights)[0]
+    total = total + _AUXILIARY_WEIGHT * cross_entropy(*found)[0]
   return total, (sums, updated.get('batch_stats', {}))
 
 

@@ -1,5 +1,6 @@
 """The folder of a run: what it keeps of its settings, and the weights of its last stage."""
 
+from collections.abc import Mapping
 import contextlib
 import json
 import pathlib
@@ -46,7 +47,9 @@ def held(folder, patience: float = 10):
           folder.rmdir()
 
 
-def check_or_save_config(folder, config: dict, checkpoint_dir=None) -> None:
+def check_or_save_config(
+  folder, config: dict, checkpoint_dir=None, defaults: Mapping | None = None
+) -> None:
   """Writes what a stage is into its folder, or checks that it is the same.
 
   A stage that ended before its first checkpoint has left nothing to protect: it may change.
@@ -55,17 +58,18 @@ def check_or_save_config(folder, config: dict, checkpoint_dir=None) -> None:
     folder: of the stage.
     config: JSON-able settings, by name.
     checkpoint_dir: folder in which the folder of that name has the checkpoints, if it is not here.
+    defaults: of the settings, by name; an older version has written none of those it did not know.
 
   Raises:
     InputError: the folder holds a stage with other settings; says which.
   """
   path = pathlib.Path(folder) / 'config.json'
-  config = json.loads(json.dumps(config))
+  config, defaults = json.loads(json.dumps([config, defaults or {}]))
   saved = checkpoints.folder_of(checkpoint_dir or path.parent.parent, path.parent.name)
   begun = (path.parent / 'weights').exists() or any(saved.glob('[0-9]*'))
   if path.exists() and begun:
     try:
-      old = dict(decode_json(path.read_text()))
+      old = _completed(dict(decode_json(path.read_text())), defaults)
     except (ValueError, TypeError) as error:
       raise InputError(f'{path}: not the settings of a stage; take another `workdir`') from error
     differences = [
@@ -80,6 +84,16 @@ def check_or_save_config(folder, config: dict, checkpoint_dir=None) -> None:
       )
   if jax.process_index() == 0:
     write_atomic(path, json.dumps(config, indent=2).encode() + b'\n')
+
+
+def _completed(settings: dict, defaults: Mapping) -> dict:
+  """Settings, and in them those of their parts, with the defaults of those that they lack."""
+  parts = {
+    name: _completed(value, defaults[name])
+    for name, value in settings.items()
+    if isinstance(value, dict) and isinstance(defaults.get(name), dict)
+  }
+  return {**defaults, **settings, **parts}
 
 
 def keep_best_scores(folder, scores: dict, extremes: Extremes) -> None:

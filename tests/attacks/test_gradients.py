@@ -194,7 +194,8 @@ CASES = {
   ),
   'training.losses.cross_entropy': lambda: (
     lambda x, weights: [
-      losses.cross_entropy(x, LABELS)[0], losses.cross_entropy(x, LABELS, weights)
+      losses.cross_entropy(x, LABELS)[0], losses.cross_entropy(x, LABELS, weights),
+      losses.cross_entropy(x, LABELS, label_smoothing=0.3)[0],
     ],
     MAPS, drawn(3, low=0),
   ),

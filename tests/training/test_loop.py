@@ -386,6 +386,19 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
   assert (tmp_path / 'config.json').read_bytes() == before
 
 
+def test_a_run_of_an_older_version_is_continued(tmp_path):
+  old = {'seed': 1, 'optimizer': {'name': 'adamw'}}
+  (tmp_path / 'checkpoints' / '1').mkdir(parents=True)
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  defaults = {'seed': 0, 'size': (1, 1), 'optimizer': {'name': 'sgd', 'power': 0.9}}
+  new = {'seed': 1, 'size': (1, 1), 'optimizer': {'name': 'adamw', 'power': 0.9}}
+  for changed in ({'size': (2, 1)}, {'optimizer': {'name': 'adamw', 'power': 1.0}}):
+    with pytest.raises(InputError, match=f'another run: {next(iter(changed))} is'):
+      workdir.check_or_save_config(tmp_path, {**new, **changed}, defaults=defaults)
+  workdir.check_or_save_config(tmp_path, new, defaults=defaults)
+  assert json.loads((tmp_path / 'config.json').read_text()) == {**new, 'size': [1, 1]}
+
+
 def test_initialize_is_the_models_own_and_depends_on_the_seed():
   options = {'blocks': [1], 'width': 1 / 32, 'stride': 1, 'fc_kernel': 1, 'fc_channels': 2}
   model = ModelSpec('front_end', options, CLASSES.names, CLASSES.palette, MEAN).create()

@@ -21,24 +21,28 @@ def drawn(seed, void):
   return logits, labels
 
 
-def cross_entropies(logits, labels):
+def targets(labels, smoothing):
+  return (1 - smoothing) * (labels[..., None] == np.arange(C)) + smoothing / C
+
+
+def cross_entropies(logits, labels, smoothing):
   """Of the valid pixels, one by one, and their labels."""
-  each = -scipy.special.log_softmax(logits.astype(np.float64), -1).reshape(-1, C)
-  labels = labels.ravel()
-  return [(each[i, label], label) for i, label in enumerate(labels) if label != 255]
+  log_p = scipy.special.log_softmax(logits.astype(np.float64), -1)
+  each = -(targets(labels, smoothing) * log_p).sum(-1).ravel()
+  return [(each[i], label) for i, label in enumerate(labels.ravel()) if label != 255]
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 999), st.sampled_from([0.0, 0.4, 1.0]))
-def test_sums_and_counts(seed, void):
+@given(st.integers(0, 999), st.sampled_from([0.0, 0.4, 1.0]), st.sampled_from([0.0, 0.1, 0.7]))
+def test_sums_and_counts(seed, void, smoothing):
   logits, labels = drawn(seed, void)
-  valid = cross_entropies(logits, labels)
-  total, count = losses.cross_entropy(logits, labels)
+  valid = cross_entropies(logits, labels, smoothing)
+  total, count = losses.cross_entropy(logits, labels, label_smoothing=smoothing)
   np.testing.assert_allclose(total, sum(loss for loss, _ in valid), rtol=1e-5)
   assert count == len(valid)
 
   weights = np.random.default_rng(seed).uniform(0, 3, C).astype(np.float32)
-  total, count = losses.cross_entropy(logits, labels, weights)
+  total, count = losses.cross_entropy(logits, labels, weights, smoothing)
   np.testing.assert_allclose(total, sum(weights[c] * loss for loss, c in valid), rtol=1e-5)
   np.testing.assert_allclose(count, sum(weights[c] for _, c in valid), rtol=1e-5)
 
@@ -50,15 +54,17 @@ def test_sums_and_counts(seed, void):
   assert count == len(valid)
 
 
-def test_many_classes_are_reduced_as_few_are(monkeypatch):
+@pytest.mark.parametrize('smoothing', [0.0, 0.3])
+def test_many_classes_are_reduced_as_few_are(smoothing, monkeypatch):
   rng = np.random.default_rng(3)
   logits = rng.standard_normal((3, 5, 70)).astype(np.float32)
   labels = rng.integers(0, 70, (3, 5)).astype(np.uint8)
 
+  def mean(logits):
+    return losses.cross_entropy(logits, labels, label_smoothing=smoothing)[0] / labels.size
+
   def values():
-    loss, gradient = jax.jit(jax.value_and_grad(lambda x: losses.cross_entropy(x, labels)[0]))(
-      logits
-    )
+    loss, gradient = jax.jit(jax.value_and_grad(mean))(logits)
     return loss, gradient, jax.jit(losses.count_correct)(logits, labels)
 
   many = values()
@@ -89,11 +95,11 @@ def test_void_alone_is_zero_with_a_zero_gradient():
   assert value == 0 and not np.asarray(grad).any()
 
 
-def test_gradient_is_probability_minus_label():
+@pytest.mark.parametrize('smoothing', [0.0, 0.3])
+def test_gradient_is_probability_minus_target(smoothing):
   logits, labels = drawn(1, 0.3)
-  grad = jax.grad(lambda logits: losses.cross_entropy(logits, labels)[0])(logits)
-  expected = scipy.special.softmax(logits.astype(np.float64), -1)
-  expected -= labels[..., None] == np.arange(C)
+  grad = jax.grad(lambda x: losses.cross_entropy(x, labels, label_smoothing=smoothing)[0])(logits)
+  expected = scipy.special.softmax(logits.astype(np.float64), -1) - targets(labels, smoothing)
   np.testing.assert_allclose(grad, expected * (labels != 255)[..., None], atol=1e-6)
 
 
@@ -109,6 +115,9 @@ def test_probabilities_and_labels_outside_the_classes_are_refused():
   probabilities = np.full((2, 3, 4), 0.25, np.float32)
   with pytest.raises(InputError, match='before the softmax'):
     losses.cross_entropy(probabilities, np.zeros((2, 3), np.uint8))
+  for wrong in (-0.1, 1.0, float('nan')):
+    with pytest.raises(InputError, match=f'`label_smoothing` is {wrong}; take 0 or more, below 1'):
+      losses.cross_entropy(8 * probabilities, np.zeros((2, 3), np.uint8), label_smoothing=wrong)
   for wrong in (4, -1, 254):
     with pytest.raises(InputError, match=f'label {wrong} is neither a class, 0..3, nor 255'):
       losses.cross_entropy(probabilities * 8, np.full((2, 3), wrong))
@@ -116,12 +125,19 @@ def test_probabilities_and_labels_outside_the_classes_are_refused():
 
 @pytest.mark.parametrize('classes', [3, 70])
 @pytest.mark.parametrize('offset', [0.0, 16000.0, 3e38])
-def test_gradients_of_large_logits_keep_their_digits(classes, offset):
+@pytest.mark.parametrize('smoothing', [0.0, 0.3])
+def test_large_logits_keep_their_digits(classes, offset, smoothing):
   logits = np.float32(offset) + np.arange(classes, dtype=np.float32)[None]
   exact = logits.astype(np.float64)
-  expected = np.exp(exact - exact.max()) / np.exp(exact - exact.max()).sum() - np.eye(classes)[:1]
-  found = jax.grad(lambda x: losses.cross_entropy(x, np.array([0]))[0])(logits)
-  np.testing.assert_allclose(found, expected, atol=1e-6)
+  exact -= exact.max()
+  target = (1 - smoothing) * np.eye(classes)[:1] + smoothing / classes
+  found, gradient = jax.value_and_grad(
+    lambda x: losses.cross_entropy(x, np.array([0]), label_smoothing=smoothing)[0]
+  )(logits)
+  expected = scipy.special.logsumexp(exact) - (target * exact).sum()
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  expected = np.exp(exact) / np.exp(exact).sum() - target
+  np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
 def test_a_logit_that_is_no_number_is_the_best_as_to_argmax():

@@ -1,6 +1,7 @@
 """stages.py: what each stage runs, trains, feeds and leaves; and one stage in its three steps."""
 
 import contextlib
+import dataclasses
 import pathlib
 
 from absl import logging
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dilated_jax.data import statistics
 from dilated_jax.errors import InputError
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
 from dilated_jax.models.segmenter import Segmenter
 from dilated_jax.models.spec import ModelSpec
-from dilated_jax.training import checkpoints, loop, stage_run
+from dilated_jax.training import checkpoints, loop, optimizers, stage_run, step as train_step
 from dilated_jax.training.config import StageConfig
 from dilated_jax.training.run_logger import RunLogger
 from dilated_jax.training.stages import STAGES
@@ -130,10 +132,25 @@ def test_mirrored_features_meet_their_labels(stage, resolution, variables, tmp_p
     np.testing.assert_array_equal(mirrored['image'], example['image'][:, ::-1])
 
 
-def test_class_weights_and_learning_rate_are_the_configs(variables, tmp_path):
-  config = StageConfig('front_end', 4, class_weights='median', **COMMON)
-  run = stage_run.set_up(config, SPEC, variables, examples(4), CLASSES, tmp_path)
+def test_loss_and_learning_rate_are_the_configs(variables, tmp_path):
+  settings = dict(class_weights='median', label_smoothing=0.3)
+  config = StageConfig('front_end', 4, **settings, **COMMON)
+  source = examples(4)
+  spec = dataclasses.replace(SPEC, options={**OPTIONS, 'dropout': 0})  # Devices would drop others.
+  run = stage_run.set_up(config, spec, variables, source, CLASSES, tmp_path)
   assert float(run.learning_rate(0)) == pytest.approx(config.optimizer.learning_rate)
+
+  with contextlib.closing(run.input.batches(config, 0)) as batches:
+    batch = next(batches)
+  state = run.runner.put_state(run.state)
+  _, metrics = run.runner.step(state, run.runner.put([batch]))
+  settings['class_weights'] = statistics.class_weights(source, CLASSES.num_classes, 'median')
+  optimizer = optimizers.create(config.optimizer, config.num_steps)
+  stage = STAGES['front_end']
+  step = train_step.make_step(spec.create(), stage, optimizer, spec.mean, **settings)
+  _, expected = jax.jit(step)(run.state, batch)
+  found = float(np.ravel(metrics['loss'])[0])
+  assert found == pytest.approx(float(expected['loss']), rel=1e-4)
 
 
 class Manager:

@@ -54,11 +54,14 @@ def close(one, other, tolerance=1e-5):
 
 
 @pytest.mark.parametrize('resolution', ['grid', 'full'])
-@pytest.mark.parametrize('weights', [None, (1.0, 0.0, 2.5)])
-def test_loss_is_the_mean_over_valid_pixels(resolution, weights):
+@pytest.mark.parametrize('weights, smoothing', [(None, 0.0), ((1.0, 0.0, 2.5), 0.3)])
+def test_loss_is_the_mean_over_valid_pixels(resolution, weights, smoothing):
   model = models.create('front_end', 3, dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
-  _, metrics = stepped(model, variables, batch, loss_resolution=resolution, class_weights=weights)
+  _, metrics = stepped(
+    model, variables, batch, loss_resolution=resolution, class_weights=weights,
+    label_smoothing=smoothing,
+  )  # fmt: skip
 
   logits = jax.jit(model.apply)(variables, batch['image'] - np.array(MEAN, np.float32))
   if resolution == 'full':
@@ -70,6 +73,7 @@ def test_loss_is_the_mean_over_valid_pixels(resolution, weights):
   weight = np.ones(3) if weights is None else np.array(weights)
   weight = weight[target[valid]]
   each = -log_p[np.arange(len(log_p)), target[valid]]
+  each = (1 - smoothing) * each - smoothing * log_p.mean(-1)
   assert metrics['loss'] == pytest.approx((weight * each).sum() / weight.sum(), rel=1e-4)
   assert metrics['accuracy'] == pytest.approx((log_p.argmax(-1) == target[valid]).mean(), rel=1e-5)
 

@@ -257,24 +257,27 @@ def test_dropout_keeps_the_expectation():
 
 @pytest.mark.usefixtures('double')
 @pytest.mark.parametrize('weighted', [False, True])
-def test_cross_entropy_with_pixels_to_ignore(weighted):
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+def test_cross_entropy_with_pixels_to_ignore(weighted, smoothing):
   rng = np.random.default_rng(0)
   logits = 5 * normal(1, 2, 5, 6, CLASSES)
   labels = rng.choice(np.array([*range(CLASSES), 255], np.uint8), (2, 5, 6))
   weights = rng.uniform(0.1, 3, CLASSES) if weighted else None
 
   def mean(logits):
-    total, count = losses.cross_entropy(logits, labels, weights)
+    total, count = losses.cross_entropy(logits, labels, weights, smoothing)
     return total / count
 
   found, gradient = jax.value_and_grad(mean)(jnp.asarray(logits))
   given = planes(logits).requires_grad_()
-  expected = functional.cross_entropy(
-    given,
-    torch.from_numpy(labels).long(),
-    ignore_index=255,
-    weight=None if weights is None else torch.from_numpy(weights),
+  target = torch.from_numpy(labels).long()
+  # Smoothed, PyTorch weighs each class of the target; here a pixel weighs what its label does.
+  each = functional.cross_entropy(
+    given, target, ignore_index=255, label_smoothing=smoothing, reduction='none'
   )
+  weight = np.append(np.ones(CLASSES) if weights is None else weights, 0)
+  weight = torch.from_numpy(weight)[target.clamp(max=CLASSES)]
+  expected = (each * weight).sum() / weight.sum()
   expected.backward()
   close(found, array(expected))
   close(gradient, images(given.grad))
