@@ -15,6 +15,7 @@ Potentials".
 from collections.abc import Sequence
 import dataclasses
 import functools
+import math
 from typing import Any, TypeAlias
 
 import jax
@@ -30,6 +31,7 @@ from dilated_jax.crf.kernels import (
   positions,
   smoothness_kernel,
 )
+from dilated_jax.crf.lattice import room_for
 from dilated_jax.crf.mean_field import NORMALIZATIONS, Normalization
 from dilated_jax.errors import InputError
 from dilated_jax.typing import AnyArray
@@ -113,12 +115,15 @@ def dense_crf(
     raise InputError(f'iterations is {iterations!r}; it must be a whole number, 0 or more')
   if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
     raise InputError(f'tolerance is {tolerance!r}; it must be 0 or more')
-  problem = build_problem(unary, image, **options)
+  pixels, room = math.prod(np.shape(unary)[:2]), None
+  if method == 'lattice' and not is_traced(unary, image, *(features for features, _ in kernels)):
+    room = room_for(pixels)
+  problem = build_problem(unary, image, room=room, **options)
   if is_traced(*jax.tree.leaves(problem)):
     marginals = mean_field.softmax(mean_field.unrolled_logits(problem, int(iterations)))
   else:
     marginals = np.array(mean_field.solve(problem, iterations, tolerance))
-  return marginals.reshape(np.shape(unary))
+  return marginals[:pixels].reshape(np.shape(unary))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +167,7 @@ def build_problem(
   kernels: FurtherKernels = (),
   normalization: Normalization = 'symmetric',
   method: Method = 'lattice',
+  room: int | None = None,
 ) -> mean_field.Problem:
   """Sets up the dense CRF of an image.
 
@@ -173,12 +179,16 @@ def build_problem(
     kernels: see there.
     normalization: see there.
     method: see there.
+    room: the number N of pixels of the problem, H W or more, as of `lattice.room_for`, so that
+      problems of images of many sizes share compiled programs. For those beyond all classes are
+      equal, and they are in no kernel. Not inside of such programs, nor for `method='exact'`.
+      None: H W.
 
   Returns:
-    The problem, of N = H W pixels.
+    The problem, of N pixels.
 
   Raises:
-    InputError: as `dense_crf` does.
+    InputError: as `dense_crf` does, or `room` is too small or not for such a problem.
   """
   traced = is_traced(unary, image, *(features for features, _ in kernels))
   if not traced:
@@ -189,11 +199,13 @@ def build_problem(
   if not traced:
     checks.check_energies(unary)
     checks.check_numbers('pixels of the image', image)
+  if room is not None and (traced or method == 'exact'):
+    raise InputError('`room` is for lattices that are built outside of compiled programs')
   height, width, classes = unary.shape
   built, matrices = [], []
   if gaussian is not None:
     checks.check_term('gaussian', gaussian, '(sxy, compat)')
-    built.append(smoothness_kernel(height, width, float(gaussian[0]), method, traced))
+    built.append(smoothness_kernel(height, width, float(gaussian[0]), method, traced, room))
     matrices.append(compatibility_matrix(gaussian[-1], classes))
   if bilateral is not None:
     checks.check_term('bilateral', bilateral, '(sxy, srgb, compat)')
@@ -201,7 +213,7 @@ def build_problem(
       checks.check_color_scale(image, bilateral[1])
     colors = image.reshape(height * width, -1).astype(np.float32) / np.float32(bilateral[1])
     scaled = positions(height, width) / np.float32(bilateral[0])
-    built.append(build_kernel((scaled, colors), method, traced))
+    built.append(build_kernel((scaled, colors), method, traced, room))
     matrices.append(compatibility_matrix(bilateral[-1], classes))
   for features, compat in kernels:
     features = features if is_traced(features) else np.asarray(features)
@@ -210,9 +222,11 @@ def build_problem(
         f'features of a kernel have shape {np.shape(features)}; they are ({height}, {width}, d)'
       )
     features = features.reshape(height * width, -1).astype(np.float32)
-    built.append(build_kernel((features,), method, traced))
+    built.append(build_kernel((features,), method, traced, room))
     matrices.append(compatibility_matrix(compat, classes))
   energies = unary.reshape(-1, classes).astype(np.float32)
+  if room is not None:
+    energies = np.pad(energies, ((0, room - len(energies)), (0, 0)))
   return mean_field.assemble(energies, built, matrices, (normalization,) * len(built))
 
 

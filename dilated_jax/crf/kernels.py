@@ -29,7 +29,7 @@ def positions(height: DimSize, width: DimSize) -> Float32[AnyArray, 'hw 2']:
 
 
 def build_kernel(
-  features: Sequence[Float[AnyArray, 'n _']], method: Method, traced: bool
+  features: Sequence[Float[AnyArray, 'n _']], method: Method, traced: bool, room: int | None = None
 ) -> Kernel:
   """The kernel of features that are given in parts.
 
@@ -38,17 +38,23 @@ def build_kernel(
       dimension; their concatenation counts.
     method: of filtering.
     traced: whether the lattice is built inside the program that is being traced.
+    room: as for `lattice.build`, of a lattice that is not.
   """
   if method == 'exact':
     return exact.ExactKernel(jnp.concatenate(features, 1))
   if traced:
     # Behind a barrier: see `smoothness_kernel`.
     return lattices.build_traced(jax.lax.optimization_barrier(jnp.concatenate(features, 1)))
-  return lattices.build(np.concatenate(features, 1))
+  return lattices.build(np.concatenate(features, 1), room)
 
 
 def smoothness_kernel(
-  height: DimSize, width: DimSize, sxy: float, method: Method, traced: bool
+  height: DimSize,
+  width: DimSize,
+  sxy: float,
+  method: Method,
+  traced: bool,
+  room: int | None = None,
 ) -> Kernel:
   """The kernel of positions alone.
 
@@ -58,20 +64,23 @@ def smoothness_kernel(
     sxy: standard deviation, in pixels.
     method: of filtering.
     traced: whether the lattice is built inside the program that is being traced.
+    room: as for `build_kernel`.
   """
   if method == 'exact':
     features = positions(height, width) / np.float32(sxy)
     return exact.ExactKernel(jax.lax.optimization_barrier(features) if traced else features)
-  shared = smoothness_lattice(height, width, sxy)
+  shared = smoothness_lattice(height, width, sxy, room)
   # Behind a barrier: otherwise XLA evaluates what depends on constants itself, which takes seconds.
   return jax.lax.optimization_barrier(shared) if traced else shared
 
 
 @functools.lru_cache(maxsize=8)
-def smoothness_lattice(height: int, width: int, sxy: float) -> lattices.Lattice:
+def smoothness_lattice(
+  height: int, width: int, sxy: float, room: int | None = None
+) -> lattices.Lattice:
   """The lattice of positions alone, on the device; all images of one size share it."""
   with jax.ensure_compile_time_eval():
-    return jax.device_put(lattices.build(positions(height, width) / np.float32(sxy)))
+    return jax.device_put(lattices.build(positions(height, width) / np.float32(sxy), room))
 
 
 def apply_kernel(kernel: Kernel, x: Float[AnyArray, 'n c']) -> Float[jax.Array, 'n c']:

@@ -29,6 +29,7 @@ from dilated_jax.crf.points import (
   number_points_traced,
   parts,
   point_keys,
+  round_up,
   which_part,
 )
 from dilated_jax.errors import InputError
@@ -67,21 +68,28 @@ class Lattice:
   choose_size: bool = flax.struct.field(pytree_node=False, default=False)
 
 
-def build(features: Real[AnyArray, 'n d']) -> Lattice:
+def room_for(pixels: int) -> int:
+  """A number of pixels, at most an eighth or 1023 more, that images of about one area share."""
+  return round_up(pixels, 8)
+
+
+def build(features: Real[AnyArray, 'pixels d'], room: int | None = None) -> Lattice:
   """Builds the lattice of an image, on the host.
 
-  M and R are rounded up to one of four sizes per octave, so that all images of a size share a few
+  M and R are rounded up to one of four sizes per octave, so that all images of N pixels share a few
   compiled programs.
 
   Args:
     features: of each pixel, in units of the standard deviation of the Gaussian along each
       dimension.
+    room: N, the number of pixels or more, as of `room_for`; those beyond neither send nor receive.
+      None: that of pixels.
 
   Returns:
     A Lattice of NumPy arrays, float32.
 
   Raises:
-    InputError: the features have another shape or are not finite.
+    InputError: the features have another shape or are not finite, or there is no room for them.
   """
   features = np.asarray(features, np.float32)
   if features.ndim != 2 or not features.size:
@@ -90,8 +98,15 @@ def build(features: Real[AnyArray, 'n d']) -> Lattice:
     raise InputError(
       f'features hold NaN, infinity or numbers beyond {_LARGEST:g} standard deviations'
     )
+  pixels = len(features)
+  if room is not None and room < pixels:
+    raise InputError(f'there is room for {room} pixels, and the features are of {pixels}')
+  beyond = (room or pixels) - pixels
+  # Those beyond lie where the last pixel does, so that no point is added, with weights of zero.
+  features = np.pad(features, ((0, beyond), (0, 0)), mode='edge')
   with jax.ensure_compile_time_eval(), jax.enable_x64(True):  # Also while a program is traced.
     keys, steps, exact, weights = map(np.asarray, _embed_with_keys(features.T))
+  weights = np.pad(weights[:, :pixels], ((0, 0), (0, beyond)))
   return Lattice(weights, *number_points(keys, steps, bool(exact), weights))
 
 

@@ -288,7 +288,7 @@ def _changes(x):
   return x[:, 1:] != x[:, :-1]
 
 
-def round_up(count: int) -> int:
-  """The next of four sizes per octave."""
-  quarter = 1 << max(count.bit_length() - 3, 10)  # Small ones cost nothing.
-  return -(-count // quarter) * quarter
+def round_up(count: int, per_octave: int = 4) -> int:
+  """The next of a few sizes per octave, a power of two of them."""
+  step = 1 << max(count.bit_length() - per_octave.bit_length(), 10)  # Small ones cost nothing.
+  return -(-count // step) * step

@@ -18,9 +18,11 @@ import numpy as np
 
 from dilated_jax import progress
 from dilated_jax.crf import DenseCrf, dense, mean_field
+from dilated_jax.crf.lattice import room_for
 from dilated_jax.errors import InputError
 from dilated_jax.evaluation import metrics
 from dilated_jax.files import decode_json, write_atomic
+from dilated_jax.inference.canvases import Canvases
 from dilated_jax.inference.prediction import predict
 from dilated_jax.label_spec import LabelSpec
 from dilated_jax.models import weights_folder
@@ -74,9 +76,10 @@ def search(
   columns = np.argsort(classes.class_order(segmenter.spec.classes, 'the weights'))
   digest = weights_folder.fingerprint(segmenter.variables).hexdigest()
   network = f'{segmenter.spec} {sorted(passes.items())} {digest}'
+  canvases = Canvases()
 
   def probabilities_of(image):
-    return predict(segmenter, image, **passes).probabilities[..., columns]
+    return predict(segmenter, image, canvases=canvases, **passes).probabilities[..., columns]
 
   return rank(probabilities_of, source, classes, trials, path, network)
 
@@ -129,11 +132,15 @@ def rank(
 def _refined(probabilities, image, trials):
   """Marginals (H, W, C) of every trial."""
   unary = dense.unary_energies(probabilities)
-  shape, classes = probabilities.shape, probabilities.shape[2]
+  shape = height, width, classes = probabilities.shape
+  pixels = height * width
   for _, sharing in itertools.groupby(trials, _deviations):
     sharing = list(sharing)
     options = dict(gaussian=sharing[0].gaussian, bilateral=sharing[0].bilateral)
-    posed = dense.build_problem(unary, image, **options, normalization=sharing[0].normalization)
+    normalization = sharing[0].normalization
+    posed = dense.build_problem(
+      unary, image, **options, normalization=normalization, room=room_for(pixels)
+    )
     for compats, alike in itertools.groupby(sharing, _compats):
       problem = dataclasses.replace(
         posed,
@@ -148,7 +155,7 @@ def _refined(probabilities, image, trials):
           marginals, done = jax.nn.softmax(-problem.unary), 0
         marginals = mean_field.solve(problem, trial.iterations - done, start=marginals)
         done = trial.iterations
-        yield np.asarray(marginals).reshape(shape)
+        yield np.asarray(marginals)[:pixels].reshape(shape)
 
 
 def _deviations(trial) -> tuple:

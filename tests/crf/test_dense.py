@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dilated_jax.crf import dense, dense_crf, mean_field
+from dilated_jax.crf import dense, dense_crf, lattice, mean_field
 from dilated_jax.errors import InputError
+from experiments import compilation_cache
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,46 @@ def test_a_batch_is_its_pictures(reference):
   together = dense_crf(unary, image, iterations=2)
   for marginals, u, i in zip(together, unary, image, strict=True):
     np.testing.assert_array_equal(marginals, dense_crf(u, i, iterations=2))
+
+
+@pytest.mark.parametrize('normalization', mean_field.NORMALIZATIONS)
+@pytest.mark.parametrize('tolerance', [0.0, 1e-2])
+def test_room_changes_nothing(reference, normalization, tolerance):
+  unary, image = reference['unary'][:33, :35], reference['image'][:33, :35]
+  options = dict(normalization=normalization)
+  if normalization == 'none':
+    options |= dict(gaussian=(3, 0.03), bilateral=(80, 13, 0.1))
+  exactly = dense.build_problem(unary, image, **options)
+  assert len(exactly.unary) == unary[..., 0].size < lattice.room_for(unary[..., 0].size)
+  expected = np.asarray(mean_field.solve(exactly, 10, tolerance)).reshape(unary.shape)
+  found = dense_crf(unary, image, tolerance=tolerance, **options)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_pictures_of_many_sizes_share_programs(reference):
+  unary, image = reference['unary'], reference['image']
+  dense_crf(unary[:30, :40], image[:30, :40])
+  with compilation_cache.counted() as programs:
+    for height, width in ((40, 30), (31, 39), (25, 41), (1, 1025)):
+      cut = np.resize(unary, (height, width, unary.shape[-1]))
+      dense_crf(cut, np.zeros((height, width, 3), np.uint8))
+  assert programs.total == 0
+
+
+def test_constants_of_a_program(reference):
+  unary, image = reference['unary'][:20, :30], reference['image'][:20, :30]
+  found = jax.jit(lambda: dense_crf(unary, image, iterations=2))()
+  np.testing.assert_allclose(found, dense_crf(unary, image, iterations=2), atol=1e-6)
+
+
+def test_room_is_for_lattices_outside_of_programs(reference):
+  unary, image = reference['unary'][:4, :5], reference['image'][:4, :5]
+  with pytest.raises(InputError, match='`room` is for lattices'):
+    dense.build_problem(unary, image, method='exact', room=1024)
+  with pytest.raises(InputError, match='`room` is for lattices'):
+    jax.jit(lambda u: dense.build_problem(u, image, room=1024).unary)(unary)
+  with pytest.raises(InputError, match='there is room for 19 pixels'):
+    dense.build_problem(unary, image, room=19)
 
 
 def test_inside_jit_and_grad(reference):

@@ -59,6 +59,28 @@ def test_pictures_of_a_size_share_shapes():
   assert len(shapes) <= 3
 
 
+def test_pixels_for_whom_there_is_room_change_nothing():
+  features, p, q = some(300, 5, 3)
+  lattice = lattices.build(features)
+  roomy = lattices.build(features, 320)
+  assert roomy.neighbors.shape == lattice.neighbors.shape and roomy.num_points == lattice.num_points
+  beyond = np.full((20, 3), 1e6, np.float32)  # Whatever is there.
+  for one, other in zip(
+    pulled(roomy, np.concatenate([q, beyond]), np.concatenate([p, beyond])), pulled(lattice, q, p)
+  ):
+    pixels = one.shape.index(320)
+    mine, others = np.split(np.asarray(one), [300], pixels)
+    np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+    assert not others.any() or pixels == 1  # Weights have derivatives wherever values are.
+  with pytest.raises(InputError, match='room for 299 pixels, and the features are of 300'):
+    lattices.build(features, 299)
+
+
+def test_pictures_of_about_one_area_share_a_number_of_pixels():
+  sizes = np.array([n for n in range(1 << 14, 1 << 17) if lattices.room_for(n) == n])
+  assert len(sizes) == 3 * 8 and (np.diff(sizes) <= sizes[:-1] / 8).all()
+
+
 def test_far_apart_features_are_hashed():
   features, _, q = some(50, 5, 2, spread=1e6)
   features[1] = features[0]

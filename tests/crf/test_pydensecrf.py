@@ -90,6 +90,11 @@ def test_unaries():
   )
 
 
+def with_unary(crf):
+  crf.setUnaryEnergy(np.zeros((2, 6)))
+  return crf
+
+
 @pytest.mark.parametrize(
   'call, words',
   [
@@ -101,6 +106,8 @@ def test_unaries():
     (lambda crf: crf.addPairwiseGaussian(3, np.ones(3)), 'compat has shape'),
     (lambda crf: crf.addPairwiseGaussian(3, 1, 0, 'SYMMETRIC'), 'one of the four constants'),
     (lambda crf: crf.addPairwiseBilateral(3, 3, np.zeros((3, 2, 3)), 1), r'it is \(2, 3, 3\)'),
+    (lambda crf: with_unary(crf).stepInference(np.ones((6, 2))), r'marginals .* they are \(2, 6\)'),
+    (lambda crf: with_unary(crf).klDivergence(np.ones((2, 5))), r'marginals .* they are \(2, 6\)'),
   ],
 )
 def test_wrong_input(call, words, without_type_checks):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Float32, Integer, Real
 import numpy as np
 
@@ -43,6 +42,7 @@ class DenseCRF:
 
   def __init__(self, nvar: int, nlabels: int):
     self._shape = (nlabels, nvar)
+    self._room = lattice.room_for(nvar)  # Problems of about one size share compiled programs.
     self._unary = None
     self._kernels: list[Kernel] = []
     self._matrices: list[np.ndarray] = []
@@ -64,7 +64,7 @@ class DenseCRF:
     if u.shape != self._shape:
       raise InputError(f'unary energies have shape {u.shape}; they are {self._shape}')
     check_energies(u.T)
-    self._unary = jnp.asarray(u.T, jnp.float32)
+    self._unary = self._padded(u)
     self._assembled = None
 
   def setUnary(self, unary: 'ConstUnary | LogisticUnary') -> None:
@@ -90,13 +90,13 @@ class DenseCRF:
     features = np.asarray(features)
     if features.ndim != 2 or features.shape[1] != self._shape[1]:
       raise InputError(f'features have shape {features.shape}; they are (d, {self._shape[1]})')
-    self._add(lattice.build(features.T), compat, normalization)
+    self._add(features.T, compat, normalization)
 
   def inference(self, niter: int) -> Float32[np.ndarray, 'labels variables']:
     """The marginals after `niter` iterations."""
     if niter < 0:
       raise InputError(f'niter is {niter}; it must be 0 or more')
-    return np.array(mean_field.solve(self._problem(), niter).T)
+    return self._cut(mean_field.solve(self._problem(), niter))
 
   def map(self, niter: int) -> Integer[np.ndarray, ' variables']:
     """The most probable labels after `niter` iterations."""
@@ -106,7 +106,7 @@ class DenseCRF:
     self,
   ) -> tuple[Float32[np.ndarray, 'labels variables'], np.ndarray, np.ndarray]:
     """The marginals before the first iteration, and two empty arrays for `stepInference`."""
-    return np.array(jax.nn.softmax(-self._problem().unary).T), np.empty(0), np.empty(0)
+    return self._cut(jax.nn.softmax(-self._problem().unary)), np.empty(0), np.empty(0)
 
   def stepInference(
     self,
@@ -116,13 +116,24 @@ class DenseCRF:
   ) -> None:
     """Does one iteration, in place."""
     del tmp1, tmp2
-    Q[...] = jax.nn.softmax(_update(self._problem(), jnp.asarray(Q.T))).T
+    Q[...] = self._cut(jax.nn.softmax(_update(self._problem(), self._padded(Q))))
 
   def klDivergence(self, Q: Float32[np.ndarray, 'labels variables']) -> float:
     """The divergence of marginals from the model, up to a constant."""
-    return float(mean_field.free_energy(self._problem(), jnp.asarray(np.asarray(Q).T)))
+    return float(mean_field.free_energy(self._problem(), self._padded(Q)))  # Of zeros it is 0.
 
-  def _add(self, kernel: Kernel, compat, normalization: int) -> None:
+  def _padded(self, of_variables) -> np.ndarray:
+    """(labels, nvar) as (room, labels), with zeros."""
+    given = np.asarray(of_variables, np.float32)
+    if given.shape != self._shape:
+      raise InputError(f'marginals have shape {given.shape}; they are {self._shape}')
+    return np.pad(given.T, ((0, self._room - self._shape[1]), (0, 0)))
+
+  def _cut(self, of_room) -> np.ndarray:
+    """(room, labels) as (labels, nvar)."""
+    return np.array(np.asarray(of_room)[: self._shape[1]].T)
+
+  def _add(self, features, compat, normalization: int) -> None:
     labels, _ = self._shape
     try:
       matrix = np.asarray(compat, np.float32)
@@ -138,7 +149,7 @@ class DenseCRF:
       raise InputError(f'normalization is {normalization}; take one of the four constants')
     if matrix.ndim == 0:
       matrix = np.full(labels, -matrix)
-    self._kernels.append(kernel)
+    self._kernels.append(lattice.build(features, self._room))
     self._matrices.append((matrix + matrix.T) / 2)
     self._normalizations.append(mean_field.NORMALIZATIONS[normalization])
     self._assembled = None
@@ -169,8 +180,7 @@ class DenseCRF2D(DenseCRF):
   ) -> None:
     """Adds the smoothness kernel, with standard deviation `sxy` in pixels: one, or (x, y)."""
     del kernel
-    features = positions(*self._size) / deviations(sxy, 2)
-    self._add(lattice.build(features), compat, normalization)
+    self._add(positions(*self._size) / deviations(sxy, 2), compat, normalization)
 
   def addPairwiseBilateral(
     self,
@@ -189,7 +199,7 @@ class DenseCRF2D(DenseCRF):
     check_color_scale(image, srgb)
     scaled = positions(*self._size) / deviations(sxy, 2)
     colors = image.reshape(-1, 3).astype(np.float32) / deviations(srgb, 3)
-    self._add(lattice.build(np.concatenate([scaled, colors], 1)), compat, normalization)
+    self._add(np.concatenate([scaled, colors], 1), compat, normalization)
 
 
 def deviations(given: Deviations, count: int) -> np.ndarray:
