@@ -77,8 +77,12 @@ def test_pixels_for_whom_there_is_room_change_nothing():
 
 
 def test_pictures_of_about_one_area_share_a_number_of_pixels():
-  sizes = np.array([n for n in range(1 << 14, 1 << 17) if lattices.room_for(n) == n])
-  assert len(sizes) == 3 * 8 and (np.diff(sizes) <= sizes[:-1] / 8).all()
+  pixels = np.arange((1 << 14) + 1, (1 << 17) + 1)
+  rooms = np.array([lattices.room_for(int(n)) for n in pixels])
+  assert len(set(rooms)) == 3 * 8
+  assert (rooms >= pixels).all() and (rooms <= pixels * 9 / 8 + 40).all()
+  assert [lattices.room_for(n) for n in (1, 1024, 1025)] == [1064, 1064, 2088]
+  assert lattices.room_for(512 * 512) % 4096
 
 
 def test_far_apart_features_are_hashed():
