@@ -4,6 +4,8 @@ import http
 import json
 import re
 import shutil
+import urllib.error
+import urllib.request
 
 from gcp_storage_emulator import server as emulator
 from gcp_storage_emulator.exceptions import NotFound
@@ -57,6 +59,7 @@ def storage():
 
   address = f'http://localhost:{port}'
   with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(objects, 'download', with_generation)  # Which `get` calls for TensorStore.
     patch.setattr(emulator, '_read_data', read_bytes)
     server = emulator.create_server('localhost', port, in_memory=True, default_bucket='bucket')
     server.start()
@@ -65,6 +68,20 @@ def storage():
     patch.setenv('NO_GCE_CHECK', 'true')  # Nobody looks for an account.
     yield address
     server.stop()
+
+
+def test_the_storage_tells_generations(storage):
+  """Without them TensorStore reports a malformed one where it writes again what it has read."""
+  bucket_address = f'{storage}/storage/v1/b/bucket/o'
+  put = urllib.request.Request(
+    f'{storage}/upload/storage/v1/b/bucket/o?uploadType=media&name=one', b'1', method='POST'
+  )
+  with urllib.request.urlopen(put) as response:
+    written = json.load(response)['generation']
+  with urllib.request.urlopen(f'{bucket_address}/one?alt=media') as response:
+    assert response.headers['x-goog-generation'] == written and response.read() == b'1'
+  with pytest.raises(urllib.error.HTTPError, match='404'):
+    urllib.request.urlopen(f'{bucket_address}/two?alt=media')
 
 
 def fetched(address, process=0):
