@@ -91,6 +91,8 @@ const views = (() => {
 
   function settle() {
     const address = write(current.name, current.store.state);
+    // Where the hand rested on its way, the address has followed it: one goes back to where it began.
+    if (pushed !== null && location.hash !== pushed) history.replaceState(null, '', pushed);
     if (address === pushed) return;
     if (pushed === null) history.replaceState(null, '', address);
     else history.pushState(null, '', address);

@@ -256,9 +256,12 @@ def test_the_view(browser, trained, tmp_path, monkeypatch):
   start = box['x'] + (x + 2) * zoom, box['y'] + (y + 11) * zoom
   tab.mouse.move(*start)
   tab.mouse.down()
+  entries = tab.evaluate('history.length')
   tab.mouse.move(start[0] + 10 * zoom, start[1])
+  wait_for(tab, f'location.hash.includes("x={x + 2}&y={y + 1}")')  # The hand rests.
   tab.mouse.up()
-  wait_for(tab, f'location.hash.includes("x={x + 2}&y={y + 1}")')
+  wait_for(tab, f'history.length === {entries + 1}')
+  assert f'x={x + 2}&y={y + 1}' in tab.evaluate('location.hash')
   tab.go_back()
   wait_for(tab, f'location.hash.includes("x={x - 8}&y={y + 1}")')
   tab.locator('.view-live [aria-busy=false]').wait_for()
