@@ -306,7 +306,7 @@
       },
       onpointerup: () => { drag = null; store.set({}); if (!runner.busy) conclude(); },
       onpointercancel: () => { drag = null; },
-      onkeydown: (event) => arrows(event, (dx, dy) => moveTo(shown.x + dx, shown.y + dy, false, true)),
+      onkeydown: (event) => arrows(event, (now, dx, dy) => moveTo(now.x + dx, now.y + dy, false, true)),
     });
     // A finger on the landmark moves it; elsewhere it scrolls the page.
     source.addEventListener('touchstart', (event) => {
@@ -319,7 +319,7 @@
         onpointermove: (event) => { if (down) mark(at(target, event), false); },
         onpointerup: () => { down = false; store.set({}); },
         onpointercancel: () => { down = false; },
-        onkeydown: (event) => arrows(event, (dx, dy) => store.set({column: shown.column + dx, row: shown.row + dy})),
+        onkeydown: (event) => arrows(event, (now, dx, dy) => store.set({column: now.column + dx, row: now.row + dy})),
       });
     }
     function arrows(event, move) {
@@ -327,7 +327,7 @@
       if (!steps) return;
       event.preventDefault();
       const factor = event.shiftKey ? 1 : 8;
-      move(factor * steps[0], factor * steps[1]);
+      move(valid(store.state), factor * steps[0], factor * steps[1]);  // Two keys may fall within a frame.
     }
     return {update};
   }
