@@ -116,7 +116,7 @@ def dense_crf(
   if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
     raise InputError(f'tolerance is {tolerance!r}; it must be 0 or more')
   pixels, room = math.prod(np.shape(unary)[:2]), None
-  if method == 'lattice' and not is_traced(unary, image, *(features for features, _ in kernels)):
+  if method == 'lattice' and not _is_traced(unary, image, kernels):
     room = room_for(pixels)
   problem = build_problem(unary, image, room=room, **options)
   if is_traced(*jax.tree.leaves(problem)):
@@ -190,7 +190,7 @@ def build_problem(
   Raises:
     InputError: as `dense_crf` does, or `room` is too small or not for such a problem.
   """
-  traced = is_traced(unary, image, *(features for features, _ in kernels))
+  traced = _is_traced(unary, image, kernels)
   if not traced:
     unary, image = np.asarray(unary), np.asarray(image)
   checks.check_shapes(unary, image)
@@ -228,6 +228,11 @@ def build_problem(
   if room is not None:
     energies = np.pad(energies, ((0, room - len(energies)), (0, 0)))
   return mean_field.assemble(energies, built, matrices, (normalization,) * len(built))
+
+
+def _is_traced(unary, image, kernels: FurtherKernels) -> bool:
+  """Whether lattices are to be built inside the program that is being traced."""
+  return is_traced(unary, image, *(features for features, _ in kernels))
 
 
 def compatibility_matrix(
