@@ -132,6 +132,7 @@ class StageConfig(Options):
     class_weights: 'none', or a kind of `statistics.class_weights`.
     label_smoothing: share of each pixel's target that all classes divide evenly, see
       `losses.cross_entropy`.
+    jaccard_loss: share of the soft Jaccard loss in the loss, see `losses.soft_jaccard`.
     grad_accum_steps: parts into which a batch is cut to save memory.
     ema_decay: of the moving average of the weights that is scored and written, see
       `step.make_step`; 0: the weights themselves are.
@@ -169,6 +170,10 @@ class StageConfig(Options):
   label_smoothing: float = option(
     0.0, "Share of each pixel's target that all classes divide evenly.", low=0, below=1,
     per_stage=True,
+  )  # fmt: skip
+  jaccard_loss: float = option(
+    0.0, 'Share of the soft Jaccard loss, 1 - IoU of the probabilities, in the loss.', low=0,
+    high=1, per_stage=True,
   )  # fmt: skip
   grad_accum_steps: int = option(1, 'Parts of a batch, to save memory.', low=1)
   ema_decay: float = option(

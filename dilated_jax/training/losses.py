@@ -1,4 +1,4 @@
-"""Softmax loss over valid pixels, as a sum and a count, which the training step divides."""
+"""Losses over valid pixels."""
 
 from collections.abc import Sequence
 import functools
@@ -44,9 +44,7 @@ def cross_entropy(
   """
   if not 0 <= label_smoothing < 1:
     raise InputError(f'`label_smoothing` is {label_smoothing}; take 0 or more, below 1')
-  if not is_traced(logits, labels):
-    check_scores(np.asarray(logits))
-    _check_labels(np.asarray(labels), np.shape(logits)[-1])
+  _check(logits, labels)
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   logits = logits.astype(np.promote_types(logits.dtype, np.float32))
   valid = labels != IGNORE
@@ -57,6 +55,53 @@ def cross_entropy(
   each = _cross_entropies(logits, labels, label_smoothing)
   each = jnp.where(valid, each, jnp.zeros((), logits.dtype))
   return (each * weight).sum(), weight.sum()
+
+
+def soft_jaccard(
+  logits: Float[AnyArray, '*pixels c'],
+  labels: Integer[AnyArray, '*pixels'],
+  axis_name: str | None = None,
+) -> Float[jax.Array, '']:
+  """1 - mean IoU over the classes that occur, with probabilities in the place of predictions.
+
+  Intersection and union of each class are sums over all valid pixels together, as those of the mean
+  IoU are; of a pixel its softmax counts (Rahman and Wang, Optimizing Intersection-Over-Union in
+  Deep Neural Networks for Image Segmentation, ISVC 2016, for one class). A class that is no pixel's
+  label is left out.
+
+  Args:
+    logits: the class scores.
+    labels: 0 ... C - 1, or 255 for pixels to ignore.
+    axis_name: axis of `jax.pmap` over which pixels are spread, or None. Each device then gets the
+      loss of all pixels.
+
+  Returns:
+    The loss, 0 ... 1, float32, or of the dtype of `logits` if that is wider; 0 if no pixel is
+    valid.
+
+  Raises:
+    InputError: outside of compiled programs, the logits are probabilities, or a label is neither a
+      class nor 255.
+  """
+  _check(logits, labels)
+  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  logits = logits.astype(np.promote_types(logits.dtype, np.float32))
+  valid = (labels != IGNORE)[..., None]
+  classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+  own = classes == labels[..., None].astype(jnp.int32)
+  # What a pixel to ignore would give the softmax, infinity perhaps, must not reach the gradient.
+  probabilities = jax.nn.softmax(jnp.where(valid, logits, 0), -1)
+  pixels = tuple(range(labels.ndim))
+
+  def total(maps, where):
+    found = jnp.where(where, maps, jnp.zeros((), logits.dtype)).sum(pixels)
+    return found if axis_name is None else jax.lax.psum(found, axis_name)
+
+  intersection, of_label = total(probabilities, own), total(jnp.ones((), logits.dtype), own)
+  union = total(probabilities, valid) + of_label - intersection
+  occurs = of_label > 0
+  lost = jnp.where(occurs, 1 - intersection / jnp.where(occurs, union, 1), 0)
+  return lost.sum() / jnp.maximum(occurs.sum(dtype=logits.dtype), 1)
 
 
 def count_correct(
@@ -195,7 +240,11 @@ def _maps(logits):
   return [logits[..., label] for label in range(logits.shape[-1])]
 
 
-def _check_labels(labels: np.ndarray, num_classes: int) -> None:
+def _check(logits, labels) -> None:
+  if is_traced(logits, labels):
+    return
+  check_scores(np.asarray(logits))
+  labels, num_classes = np.asarray(labels), np.shape(logits)[-1]
   wrong = np.unique(labels[(labels != IGNORE) & ((labels < 0) | (labels >= num_classes))])
   if wrong.size:
     raise InputError(

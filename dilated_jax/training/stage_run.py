@@ -105,6 +105,7 @@ def set_up(
     loss_resolution=config.loss_resolution,
     class_weights=class_weights,
     label_smoothing=config.label_smoothing,
+    jaccard_loss=config.jaccard_loss,
     grad_accum_steps=config.grad_accum_steps,
     ema_decay=config.ema_decay,
     frozen=config.optimizer.freezes,

@@ -88,6 +88,7 @@ def make_step(
   loss_resolution: str = 'grid',
   class_weights=None,
   label_smoothing: float = 0.0,
+  jaccard_loss: float = 0.0,
   grad_accum_steps: int = 1,
   ema_decay: float = 0.0,
   frozen: Callable[[str], bool] | None = None,
@@ -112,8 +113,10 @@ def make_step(
     class_weights: (C,) weights of the classes in the loss, or None.
     label_smoothing: share of each pixel's target that all classes divide evenly, see
       `losses.cross_entropy`.
+    jaccard_loss: share of `losses.soft_jaccard` over the whole batch in the loss; the rest is the
+      cross entropy.
     grad_accum_steps: parts into which the batch is cut to save memory; divides the batch. Batch
-      normalization sees each part alone.
+      normalization and the Jaccard loss see each part alone.
     ema_decay: of the state's moving average, a <- d a + (1 - d) w after each step; after step k the
       decay d is (1 + k) / (10 + k) as long as that is less, so that the start is soon forgotten (as
       TensorFlow's ExponentialMovingAverage with `num_updates`). 0 leaves an average as it is.
@@ -143,7 +146,11 @@ def make_step(
     np.asarray(mean, np.float32).reshape(1, 1, 1, 3),
     loss_resolution,
     functools.partial(
-      losses.cross_entropy, class_weights=class_weights, label_smoothing=label_smoothing
+      _loss_of_pixels,
+      class_weights=class_weights,
+      label_smoothing=label_smoothing,
+      jaccard_loss=jaccard_loss,
+      axis_name=axis_name,
     ),
     frozen or (lambda layer: False),
   )
@@ -184,8 +191,19 @@ _AUXILIARY_WEIGHT = 0.4
 _SUMS = ('loss', 'weight', 'hits', 'valid', 'lack_room')
 
 
+def _loss_of_pixels(logits, labels, class_weights, label_smoothing, jaccard_loss, axis_name):
+  """The sum of losses over valid pixels, and of their weights, on this device."""
+  total, weight = losses.cross_entropy(logits, labels, class_weights, label_smoothing)
+  if not jaccard_loss:
+    return total, weight
+  # That of all devices. Each has an even share of it, as their sum is divided by all weights.
+  whole = losses.soft_jaccard(logits, labels, axis_name)
+  share = weight if axis_name is None else jax.lax.pmean(weight, axis_name)
+  return (1 - jaccard_loss) * total + jaccard_loss * share * whole, weight
+
+
 def _loss_sums(
-  model, stage, mean, loss_resolution, cross_entropy, frozen, params, batch_stats, batch, key
+  model, stage, mean, loss_resolution, loss_of_pixels, frozen, params, batch_stats, batch, key
 ):
   """The sum of losses over valid pixels; beside it the sums of metrics, and new statistics."""
   params = jax.tree_util.tree_map_with_path(
@@ -206,12 +224,12 @@ def _loss_sums(
     labels = jnp.where((lacking > 0)[:, None, None], ignored, labels)
     lack_room = lack_room + lacking.sum().astype(jnp.float32)
   logits, target = _same_places(model, logits, labels, loss_resolution)
-  total, weight = cross_entropy(logits, target)
+  total, weight = loss_of_pixels(logits, target)
   hits, valid = losses.count_correct(logits, target)
   sums = dict(zip(_SUMS, (total, weight, hits, valid, lack_room), strict=True))
   for auxiliary in jax.tree.leaves(updated.get('auxiliary', {})):
     found = _same_places(model, auxiliary, labels, loss_resolution)
-    total = total + _AUXILIARY_WEIGHT * cross_entropy(*found)[0]
+    total = total + _AUXILIARY_WEIGHT * loss_of_pixels(*found)[0]
   return total, (sums, updated.get('batch_stats', {}))
 
 

@@ -199,6 +199,7 @@ CASES = {
     ],
     MAPS, drawn(3, low=0),
   ),
+  'training.losses.soft_jaccard': lambda: (lambda x: losses.soft_jaccard(x, LABELS), MAPS),
   'training.diagnostics.gradient_norms': lambda: (
     lambda x: diagnostics.gradient_norms({'front_end': {'conv': {'kernel': x}}}), MAPS,
   ),

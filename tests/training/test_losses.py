@@ -8,6 +8,7 @@ import pytest
 import scipy.special
 
 from dilated_jax.errors import InputError
+from dilated_jax.evaluation import metrics
 from dilated_jax.training import losses
 
 C = 4
@@ -111,10 +112,59 @@ def test_void_pixels_never_count_however_wild():
   assert losses.count_correct(np.zeros_like(logits), np.full_like(labels, 255)) == (0, 0)
 
 
+def jaccard(logits, labels):
+  """The loss in float64, and its gradient by the quotient rule."""
+  logits = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
+  labels = labels.ravel()
+  valid = (labels != 255)[:, None]
+  p = scipy.special.softmax(np.where(valid, logits, 0), -1)
+  own = labels[:, None] == np.arange(logits.shape[-1])
+  intersection = (p * own).sum(0)
+  union = (p * valid).sum(0) + own.sum(0) - intersection
+  occurs = own.any(0)
+  union[~occurs] = 1
+  loss = (1 - intersection / union)[occurs].mean() if occurs.any() else 0.0
+  by_p = np.where(own, -1 / union, valid * intersection / union**2) * occurs / max(occurs.sum(), 1)
+  return loss, p * (by_p - (p * by_p).sum(-1, keepdims=True))
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 999), st.sampled_from([0.0, 0.4, 0.9, 1.0]))
+def test_soft_jaccard_and_its_gradient(seed, void):
+  logits, labels = drawn(seed, void)
+  labels[labels == seed % C] = 255  # A class that does not occur.
+  expected, by_logits = jaccard(logits, labels)
+  found, gradient = jax.value_and_grad(losses.soft_jaccard)(logits, labels)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  np.testing.assert_allclose(gradient, by_logits.reshape(logits.shape), rtol=1e-4, atol=1e-7)
+
+
+def test_soft_jaccard_of_certain_predictions_is_that_of_the_score():
+  logits, labels = drawn(4, 0.2)
+  confusion = np.zeros((C, C), np.int64)
+  for label, best in zip(labels.ravel(), logits.argmax(-1).ravel(), strict=True):
+    if label != 255:
+      confusion[label, best] += 1
+  certain = 1e4 * np.eye(C, dtype=np.float32)[logits.argmax(-1)]
+  found = losses.soft_jaccard(certain, labels)
+  assert found == pytest.approx(1 - metrics.scores(confusion, 'abcd')['mean_iou'])
+  assert losses.soft_jaccard(1e4 * np.eye(C)[np.arange(C)], np.arange(C)) == 0
+
+
+def test_soft_jaccard_sees_no_void_however_wild():
+  logits, labels = drawn(2, 0.5)
+  wild = np.where((labels == 255)[..., None], np.inf, logits).astype(np.float32)
+  wanted, found = (jax.value_and_grad(losses.soft_jaccard)(x, labels) for x in (logits, wild))
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
 def test_probabilities_and_labels_outside_the_classes_are_refused():
   probabilities = np.full((2, 3, 4), 0.25, np.float32)
-  with pytest.raises(InputError, match='before the softmax'):
-    losses.cross_entropy(probabilities, np.zeros((2, 3), np.uint8))
+  for loss in (losses.cross_entropy, losses.soft_jaccard):
+    with pytest.raises(InputError, match='before the softmax'):
+      loss(probabilities, np.zeros((2, 3), np.uint8))
+    with pytest.raises(InputError, match=r'label 4 is neither a class, 0\.\.3, nor 255'):
+      loss(probabilities * 8, np.full((2, 3), 4))
   for wrong in (-0.1, 1.0, float('nan')):
     with pytest.raises(InputError, match=f'`label_smoothing` is {wrong}; take 0 or more, below 1'):
       losses.cross_entropy(8 * probabilities, np.zeros((2, 3), np.uint8), label_smoothing=wrong)

@@ -47,11 +47,13 @@ def batches(model):
     yield {'image': image, 'label': label}
 
 
-def trained(norm, way, **options):
+def trained(norm, way, jaccard_loss=0.0, **options):
   model, variables = setup(norm)
   stage = stages.STAGES['front_end']
   optimizer = optimizers.create(OptimizerOptions(learning_rate=0.02), STEPS)
-  make = functools.partial(train_step.make_step, model, stage, optimizer, MEAN)
+  make = functools.partial(
+    train_step.make_step, model, stage, optimizer, MEAN, jaccard_loss=jaccard_loss
+  )
   runner = way(make, **options)
   state = train_step.create_state(variables, stage, optimizer, jax.random.key(0))
   state = runner.put_state(state)
@@ -81,6 +83,13 @@ def test_eight_devices_are_one(norm):
   if norm == 'batch':
     assert_same(trained(norm, parallel.mesh), expected)
     assert_same(trained(norm, parallel.mesh, height=2), expected)
+
+
+def test_the_jaccard_loss_of_eight_devices_is_that_of_one():
+  """The IoU is that of all their pixels together."""
+  expected = trained('none', one, jaccard_loss=0.7)
+  assert_same(trained('none', parallel.pmap, jaccard_loss=0.7), expected)
+  assert_same(trained('none', parallel.mesh, jaccard_loss=0.7, height=2), expected)
 
 
 @pytest.mark.parametrize('way', [one, parallel.pmap, parallel.mesh])

@@ -133,7 +133,7 @@ def test_mirrored_features_meet_their_labels(stage, resolution, variables, tmp_p
 
 
 def test_loss_and_learning_rate_are_the_configs(variables, tmp_path):
-  settings = dict(class_weights='median', label_smoothing=0.3)
+  settings = dict(class_weights='median', label_smoothing=0.3, jaccard_loss=0.2)
   config = StageConfig('front_end', 4, **settings, **COMMON)
   source = examples(4)
   spec = dataclasses.replace(SPEC, options={**OPTIONS, 'dropout': 0})  # Devices would drop others.

@@ -11,7 +11,7 @@ from dilated_jax import models
 from dilated_jax.errors import InputError
 from dilated_jax.models import weights_folder
 from dilated_jax.nn import ops
-from dilated_jax.training import optimizers, stages, step as train_step
+from dilated_jax.training import losses, optimizers, stages, step as train_step
 from dilated_jax.training.config import OptimizerOptions
 
 MEAN = (100.0, 110.0, 120.0)
@@ -54,13 +54,15 @@ def close(one, other, tolerance=1e-5):
 
 
 @pytest.mark.parametrize('resolution', ['grid', 'full'])
-@pytest.mark.parametrize('weights, smoothing', [(None, 0.0), ((1.0, 0.0, 2.5), 0.3)])
-def test_loss_is_the_mean_over_valid_pixels(resolution, weights, smoothing):
+@pytest.mark.parametrize(
+  'weights, smoothing, jaccard', [(None, 0.0, 0.0), ((1.0, 0.0, 2.5), 0.3, 0.25), (None, 0.0, 1.0)]
+)
+def test_loss_is_the_mean_over_valid_pixels(resolution, weights, smoothing, jaccard):
   model = models.create('front_end', 3, dropout=0, **NARROW)
   variables, batch = started(model), batch_of(model)
   _, metrics = stepped(
     model, variables, batch, loss_resolution=resolution, class_weights=weights,
-    label_smoothing=smoothing,
+    label_smoothing=smoothing, jaccard_loss=jaccard,
   )  # fmt: skip
 
   logits = jax.jit(model.apply)(variables, batch['image'] - np.array(MEAN, np.float32))
@@ -74,7 +76,9 @@ def test_loss_is_the_mean_over_valid_pixels(resolution, weights, smoothing):
   weight = weight[target[valid]]
   each = -log_p[np.arange(len(log_p)), target[valid]]
   each = (1 - smoothing) * each - smoothing * log_p.mean(-1)
-  assert metrics['loss'] == pytest.approx((weight * each).sum() / weight.sum(), rel=1e-4)
+  expected = (1 - jaccard) * (weight * each).sum() / weight.sum()
+  expected += jaccard * float(losses.soft_jaccard(logits, target))
+  assert metrics['loss'] == pytest.approx(expected, rel=1e-4)
   assert metrics['accuracy'] == pytest.approx((log_p.argmax(-1) == target[valid]).mean(), rel=1e-5)
 
 

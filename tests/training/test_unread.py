@@ -38,7 +38,7 @@ def test_stages_on_maps_read_nothing_about_images(name):
 @pytest.mark.parametrize('stage', ['front_end', 'context', 'crf', 'joint'])
 def test_defaults_and_what_all_stages_read(stage):
   config = StageConfig(
-    stage, 7, 3, class_weights='log', label_smoothing=0.1, grad_accum_steps=3,
+    stage, 7, 3, class_weights='log', label_smoothing=0.1, jaccard_loss=1.0, grad_accum_steps=3,
     augmentation=Augmentation(False), seed=5,
     optimizer=OptimizerOptions('sgd', 0.1, warmup_steps=2, momentum=0.5, weight_decay=0.0),
     loss_resolution='full', parallelism='mesh', mesh_height=2,
