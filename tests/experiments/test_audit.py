@@ -149,6 +149,7 @@ NARROW = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_folder_end_to_end(tmp_path):
   own, workdir = draw(tmp_path / 'own', crop=20), tmp_path / 'run'
   arguments = [

@@ -66,6 +66,7 @@ def untrained(*arguments):
   models.save_weights(given['workdir'] / 'weights', given['spec'], given['variables'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_runs(path, as_in_a_notebook, monkeypatch):
   if path.stem != '1_first_segmentation':  # Compiling steps takes seconds: once is enough.

@@ -51,6 +51,7 @@ def start(*arguments, **environment):
   )
 
 
+@pytest.mark.slow
 def test_from_flags_to_weights(data_dir, tmp_path):
   arguments = [
     f'--workdir={tmp_path}/run', f'--data_dir={data_dir}', *NARROW, '--stage=front_end,context',

@@ -77,6 +77,7 @@ def test_a_picture_of_odd_size_is_labeled(name):
   np.testing.assert_allclose(found.logits, logits[0], atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, labels, more, several',
   [

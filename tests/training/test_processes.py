@@ -26,6 +26,7 @@ def assert_close(one, other):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), one, other)
 
 
+@pytest.mark.slow
 def test_saved_on_n_and_restored_on_m(tmp_path):
   """One process and two, each goes on with the other's run in the other way."""
   here, at = several_processes.train_here, str(tmp_path)

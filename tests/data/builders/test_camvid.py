@@ -132,6 +132,7 @@ def test_color_masks(raw, data_dir):
   expect(raw, data_dir, r'e_5\.png: a label image .* one channel')
 
 
+@pytest.mark.slow
 def test_release(camvid_dir, tmp_path):
   """The counts, frequencies and weights that are known of the release."""
   source = sequences.cache_in_memory(data.load('camvid', 'train', tmp_path, camvid_dir))

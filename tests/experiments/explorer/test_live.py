@@ -215,6 +215,7 @@ SHOWN = """([i, palette]) => {
 }"""
 
 
+@pytest.mark.slow
 def test_the_view(browser, trained, tmp_path, monkeypatch):
   folder, network = trained
   monkeypatch.setattr(fields, 'POINTS', (1, 1))  # Those of another view take their time.
