@@ -44,10 +44,7 @@ def cross_entropy(
   """
   if not 0 <= label_smoothing < 1:
     raise InputError(f'`label_smoothing` is {label_smoothing}; take 0 or more, below 1')
-  _check(logits, labels)
-  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
-  logits = logits.astype(np.promote_types(logits.dtype, np.float32))
-  valid = labels != IGNORE
+  logits, labels, valid = _checked(logits, labels)
   target = jnp.where(valid, labels, 0).astype(jnp.int32)
   weight = valid.astype(logits.dtype)
   if class_weights is not None:
@@ -83,23 +80,19 @@ def soft_jaccard(
     InputError: outside of compiled programs, the logits are probabilities, or a label is neither a
       class nor 255.
   """
-  _check(logits, labels)
-  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
-  logits = logits.astype(np.promote_types(logits.dtype, np.float32))
-  valid = (labels != IGNORE)[..., None]
+  logits, labels, valid = _checked(logits, labels)
+  valid = valid[..., None]
   classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-  own = classes == labels[..., None].astype(jnp.int32)
+  own = valid & (classes == labels[..., None].astype(jnp.int32))
   # What a pixel to ignore would give the softmax, infinity perhaps, must not reach the gradient.
   probabilities = jax.nn.softmax(jnp.where(valid, logits, 0), -1)
-  pixels = tuple(range(labels.ndim))
-
-  def total(maps, where):
-    found = jnp.where(where, maps, jnp.zeros((), logits.dtype)).sum(pixels)
-    return found if axis_name is None else jax.lax.psum(found, axis_name)
-
-  intersection, of_label = total(probabilities, own), total(jnp.ones((), logits.dtype), own)
-  union = total(probabilities, valid) + of_label - intersection
-  occurs = of_label > 0
+  maps = jnp.where(own, probabilities, 0), jnp.where(valid, probabilities, 0), own
+  sums = [each.sum(tuple(range(labels.ndim)), dtype=logits.dtype) for each in maps]
+  if axis_name is not None:
+    sums = jax.lax.psum(sums, axis_name)
+  intersection, predicted, labeled = sums
+  union = predicted + labeled - intersection
+  occurs = labeled > 0
   lost = jnp.where(occurs, 1 - intersection / jnp.where(occurs, union, 1), 0)
   return lost.sum() / jnp.maximum(occurs.sum(dtype=logits.dtype), 1)
 
@@ -240,11 +233,16 @@ def _maps(logits):
   return [logits[..., label] for label in range(logits.shape[-1])]
 
 
-def _check(logits, labels) -> None:
-  if is_traced(logits, labels):
-    return
-  check_scores(np.asarray(logits))
-  labels, num_classes = np.asarray(labels), np.shape(logits)[-1]
+def _checked(logits, labels):
+  """The logits in float32 at least, the labels, and which of them are valid."""
+  if not is_traced(logits, labels):
+    check_scores(np.asarray(logits))
+    _check_labels(np.asarray(labels), np.shape(logits)[-1])
+  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  return logits.astype(np.promote_types(logits.dtype, np.float32)), labels, labels != IGNORE
+
+
+def _check_labels(labels: np.ndarray, num_classes: int) -> None:
   wrong = np.unique(labels[(labels != IGNORE) & ((labels < 0) | (labels >= num_classes))])
   if wrong.size:
     raise InputError(
